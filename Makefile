@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -q -rs
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all lint bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv: $(STAMP)  ## make .venv from the lock file constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[test,dev]'
+	touch $@
+
+demo: $(STAMP)  ## label the reference cases, from CDF files to regions
+	bash demo/reference_case.sh $(BIN)/mms-regions
+
+lint: $(STAMP)  ## ruff, its formatter, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## lint and every test that is quick
+	$(PYTEST) -m "not long" --timeout 120
+
+test-all: lint  ## lint and every test
+	$(PYTEST) --timeout 900
+
+bench: $(STAMP)  ## the benchmarks
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## remove .venv, caches and builds
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

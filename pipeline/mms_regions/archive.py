@@ -1,0 +1,145 @@
+"""Which CDF files a segment needs, and where they lie: the folder layout of the MMS Science Data Center.
+
+pyspedas keeps the same layout on disk, so a cache can be shared with it (`$MMS_DATA_DIR`). The names of the files are
+described in the MMS CDF file format guide; versions are X.Y.Z and compare as numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mms_regions.catalogue import Segment
+from mms_regions.errors import SegmentProblem
+
+_SECOND = 1_000_000_000
+_DAY = 86_400 * _SECOND
+
+
+@dataclass(frozen=True)
+class Product:
+    """One kind of file in the archive, e.g. the burst moments of the electron spectrometer."""
+
+    key: str
+    instrument: str
+    mode: str
+    descriptor: str
+    longest: int  # ns: no file of this kind covers more than this
+
+    @property
+    def words(self) -> str:
+        """How the archive writes it: `fpi_brst_l2_des-moms`."""
+        return "_".join(word for word in (self.instrument, self.mode, "l2", self.descriptor) if word)
+
+    def folder(self, probe: int, time: int) -> Path:
+        """The folder, below the data folder, of the files that begin on the day of `time` (ns UTC)."""
+        year, month, day = str(np.datetime64(time, "ns").astype("datetime64[D]")).split("-")
+        parts = [f"mms{probe}", self.instrument, self.mode, "l2", self.descriptor, year, month]
+        return Path(*[part for part in parts if part], *([day] if self.mode == "brst" else []))
+
+
+# Burst files cover 1 to 5 minutes, with room to spare; fast-mode files cover one day.
+DIS = Product("dis", "fpi", "brst", "dis-moms", _SECOND * 3600)
+DES = Product("des", "fpi", "brst", "des-moms", _SECOND * 3600)
+FGM = Product("fgm", "fgm", "brst", "", _SECOND * 3600)
+EDP_BURST = Product("edp_brst", "edp", "brst", "dce", _SECOND * 3600)
+EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY)
+
+_NAME = re.compile(
+    r"mms(?P<probe>[1-4])_(?P<words>[a-z]+_(?:brst|fast)_l2(?:_[a-z-]+)?)_(?P<start>\d{8}(?:\d{6})?)"
+    r"_v(?P<version>\d{1,4}\.\d{1,4}\.\d{1,4})\.cdf"
+)
+
+
+@dataclass(frozen=True)
+class CdfFile:
+    """A file of the archive, as its name describes it."""
+
+    path: Path
+    probe: int
+    words: str  # product, as in Product.words
+    start: int  # ns UTC, whole seconds
+    version: tuple[int, int, int]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(map(str, self.version))
+
+
+def parse_name(path: Path) -> CdfFile | None:
+    """What the name of a file says, or None where it is not the name of an MMS file used here."""
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        return None
+    try:
+        start = _time_tag(match["start"])
+    except ValueError:
+        return None
+    x, y, z = map(int, match["version"].split("."))
+    return CdfFile(path, int(match["probe"]), match["words"], start, (x, y, z))
+
+
+def find_files(
+    segment: Segment, products: Iterable[Product], data_dir: Path, margin: float = 0.0
+) -> dict[str, tuple[CdfFile, ...]]:
+    """The files of a segment in a folder of the archive's layout, by product key, each in order of start.
+
+    margin: seconds around the interval that are wanted too. A name tells when a file begins, not when it ends, so
+    every file that could reach the interval is given; a reader skips those that do not. Of several versions of a file
+    the highest is given. Raises SegmentProblem that names the products of which no file could be there.
+    """
+    begin, end = segment.event.trange
+    begin, end = begin - round(margin * _SECOND), end + round(margin * _SECOND)
+    found = {
+        product.key: tuple(_candidates(product, segment.probe, begin, end, data_dir)) for product in products
+    }
+    missing = [product.words for product in products if not found[product.key]]
+    if missing:
+        raise SegmentProblem(
+            f"{segment.key}: no file of {', '.join(missing)} for {segment.event.t_start} to {segment.event.t_end} "
+            f"under {data_dir}; fetch it, or point --data-dir to the folder that holds mms{segment.probe}/"
+        )
+    return found
+
+
+def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Path) -> Iterator[CdfFile]:
+    """Highest version of each file that begins early enough before `end` and late enough to reach `begin`."""
+    newest: dict[int, CdfFile] = {}
+    for folder in _folders(product, probe, begin - product.longest, end):
+        for path in _listing(data_dir / folder):
+            file = parse_name(path)
+            if file is None or file.probe != probe or file.words != product.words:
+                continue
+            if not begin - product.longest < file.start <= end:
+                continue
+            if file.start not in newest or file.version > newest[file.start].version:
+                newest[file.start] = file
+    yield from (newest[start] for start in sorted(newest))
+
+
+def _folders(product: Product, probe: int, begin: int, end: int) -> list[Path]:
+    """The folders of all days from `begin` to `end`, each once, in order."""
+    days = range(begin // _DAY, end // _DAY + 1)
+    return list(dict.fromkeys(product.folder(probe, day * _DAY) for day in days))
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".cdf")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _time_tag(text: str) -> int:
+    """ns UTC of a name's time tag, YYYYMMDD or YYYYMMDDhhmmss."""
+    digits = text.ljust(14, "0")
+    iso = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{digits[12:14]}"
+    return int(np.datetime64(iso, "ns").astype(np.int64))

@@ -1,0 +1,13 @@
+"""Names for the numpy types that the whole package passes around."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted
+Floats = NDArray[np.floating[Any]]
+Flags = NDArray[np.bool_]
+Bits = NDArray[np.uint16]

@@ -1,0 +1,247 @@
+"""Convention `published`: the numbers of the published code (Waters et al. 2025), its slips included.
+
+Kept so that a paper can be reproduced; held by parity tests. Electron times are 60 ms late, B and E enter the features
+as point samples, T_i is taken with the uncorrected density, averages end in zeros. `corrected` mends all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from mms_regions.arrays import Floats, Times
+from mms_regions.burst import Burst
+from mms_regions.catalogue import Event
+from mms_regions.features import scaled_features
+from mms_regions.frames import gse_to_gsm, tensor_gse_to_gsm
+from mms_regions.physics import (
+    along_and_across,
+    alfven_speed,
+    fields_and_currents,
+    interpolate,
+    published_mean,
+    subtract_ion_background,
+    temperature_tensor,
+)
+from mms_regions.samples import QUALITY_BITS, Samples, as_physics
+
+FPI_SHIFT = 0.075  # s, for ions and electrons alike
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Times as the published code has them after its passes through float seconds, and ion moments as it makes them."""
+
+    ion_time: Times
+    electron_time: Times
+    ion_time_unshifted: Times
+    electron_time_unshifted: Times
+    b_time: Times
+    e_time: Times
+    e_fast_time: Times
+    n_i: Floats
+    v_i: Floats
+    p_i: Floats
+    t_i_par: Floats
+    t_i_perp: Floats
+
+
+def published_samples(burst: Burst, event: Event) -> Samples:
+    """A segment as the published code prepares it: rows are the electron samples as they come, none added.
+
+    burst: clipped to the event, fill values masked, the fast-mode field included.
+    """
+    s = _series(burst)
+    t = s.electron_time
+    b = gse_to_gsm(t, interpolate(t, s.b_time, burst.magnetic.b_gse))
+    e = gse_to_gsm(t, interpolate(t, s.e_time, burst.electric.e_gse))
+    n_i, n_e = interpolate(t, s.ion_time, s.n_i), burst.electrons.n.astype(np.float64)
+    v_i = gse_to_gsm(t, interpolate(t, s.ion_time, s.v_i))
+    v_e = gse_to_gsm(t, burst.electrons.v_gse)
+    features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.B0, event.n0)
+    return Samples(t, features, _quality(b, e, n_i, n_e, v_i, v_e), _physics(burst, s))
+
+
+def published_variables(burst: Burst, event: Event) -> dict[str, xr.DataArray]:
+    """Every variable that the published code saves, by its name there (`mms4_jdoteprime`), with its times.
+
+    Vectors are in GSE, those in `..._norm` in GSM and dimensionless; times are datetime64[ns]; spectra carry their
+    energies in eV. The keys are those of the two tplot files (vars, vars_norm), without the spectra's axis variables.
+    """
+    s = _series(burst)
+    named = _measured(burst, s) | _derived(burst, s) | _normalised(burst, s, event)
+    return {f"mms{burst.probe}_{name}": data.rename(f"mms{burst.probe}_{name}") for name, data in named.items()}
+
+
+def _series(burst: Burst) -> _Series:
+    ions, electrons, magnetic = burst.ions, burst.electrons, burst.magnetic
+    if burst.electric_fast is None or ions.n_bg is None or ions.p_bg is None:
+        raise ValueError("the published convention needs the fast-mode field and the ion background")
+    n_i, v_i, p_i = subtract_ion_background(ions.n, ions.v_gse, ions.p_gse, ions.n_bg, ions.p_bg)
+    ion_time_unshifted, b_time = _tplot_time(ions.time), _tplot_time(magnetic.time)
+    b_at_ions = interpolate(ion_time_unshifted, b_time, magnetic.b_gse)
+    t_par, t_perp = along_and_across(temperature_tensor(p_i, ions.n.astype(np.float64)), b_at_ions)
+    return _Series(
+        ion_time=_tplot_time(ions.time, FPI_SHIFT),
+        electron_time=_tplot_time(electrons.time, FPI_SHIFT),
+        ion_time_unshifted=ion_time_unshifted,
+        electron_time_unshifted=_tplot_time(electrons.time),
+        b_time=b_time,
+        e_time=_tplot_time(burst.electric.time),
+        e_fast_time=_tplot_time(burst.electric_fast.time),
+        n_i=n_i,
+        v_i=v_i,
+        p_i=p_i,
+        t_i_par=t_par,
+        t_i_perp=t_perp,
+    )
+
+
+def _tplot_time(time: Times, shift: float = 0.0) -> Times:
+    """Times after the published code's passes through float seconds: two, and one more that adds the shift."""
+    for seconds in ([shift] if shift else []) + [0.0, 0.0]:
+        time = ((time / 1e9 + seconds) * 1e9).astype(np.int64)
+    return time
+
+
+def _at_electrons(burst: Burst, s: _Series) -> dict[str, Floats]:
+    """The published averages and moments at electron times, in GSE."""
+    assert burst.electric_fast is not None
+    t = s.electron_time
+    return {
+        "b": published_mean(t, s.b_time, burst.magnetic.b_gse),
+        "e": published_mean(t, s.e_fast_time, burst.electric_fast.e_gse),
+        "n_e": burst.electrons.n.astype(np.float64),
+        "v_i": interpolate(t, s.ion_time, s.v_i),
+        "v_e": burst.electrons.v_gse.astype(np.float64),
+    }
+
+
+def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
+    """What the store keeps: the published quantities at electron times, vectors turned to GSM."""
+    t, electrons = s.electron_time, burst.electrons
+    at = {key: gse_to_gsm(t, x) if x.ndim == 2 else x for key, x in _at_electrons(burst, s).items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        derived = fields_and_currents(**at)
+    return as_physics(
+        {
+            **derived,
+            "b": at["b"],
+            "e": at["e"],
+            "ni": interpolate(t, s.ion_time, s.n_i),
+            "ne": at["n_e"],
+            "vi": at["v_i"],
+            "ve": at["v_e"],
+            "ti_par": interpolate(t, s.ion_time, s.t_i_par),
+            "ti_perp": interpolate(t, s.ion_time, s.t_i_perp),
+            "te_par": electrons.t_par,
+            "te_perp": electrons.t_perp,
+            "pe": tensor_gse_to_gsm(t, electrons.p_gse),
+            "qe": gse_to_gsm(t, electrons.q_gse),
+            "electron_energy": electrons.energy,
+            **{f"electron_spectrum_{name}": values for name, values in electrons.spectra.items()},
+        }
+    )
+
+
+def _quality(b: Floats, e: Floats, n_i: Floats, n_e: Floats, v_i: Floats, v_e: Floats) -> np.ndarray:
+    missing = {
+        "electrons_missing": np.isnan(n_e) | np.isnan(v_e).any(axis=1),
+        "ions_missing": np.isnan(n_i) | np.isnan(v_i).any(axis=1),
+        "magnetic_field_missing": np.isnan(b).any(axis=1),
+        "electric_field_missing": np.isnan(e).any(axis=1),
+    }
+    bits = [np.where(where, QUALITY_BITS[name], 0) for name, where in missing.items()]
+    return np.bitwise_or.reduce(bits).astype(np.uint16)
+
+
+def _measured(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
+    ions, electrons, magnetic = burst.ions, burst.electrons, burst.magnetic
+    assert burst.electric_fast is not None
+    at = _at_electrons(burst, s)
+    found = {
+        "Bmag": _array(s.b_time, magnetic.b_mag),
+        "B": _array(s.b_time, magnetic.b_gse),
+        "B_des": _array(s.electron_time, at["b"]),
+        "B_dis": _array(s.ion_time, published_mean(s.ion_time, s.b_time, magnetic.b_gse)),
+        "Ni": _array(s.ion_time, s.n_i),
+        "Ne": _array(s.electron_time, electrons.n),
+        "vi": _array(s.ion_time, s.v_i),
+        "vi_des": _array(s.electron_time, at["v_i"]),
+        "ve": _array(s.electron_time, electrons.v_gse),
+        "Te_perp": _array(s.electron_time, electrons.t_perp),
+        "Te_para": _array(s.electron_time, electrons.t_par),
+        "Ti_perp": _array(s.ion_time, s.t_i_perp),
+        "Ti_para": _array(s.ion_time, s.t_i_par),
+        "E": _array(s.e_time, burst.electric.e_gse),
+        "E_fast": _array(s.e_fast_time, burst.electric_fast.e_gse),
+        "E_ave_ve": _array(s.electron_time, at["e"]),
+        "dis_heatq_gse_brst": _array(s.ion_time_unshifted, ions.q_gse),
+        "des_heatq_gse_brst": _array(s.electron_time_unshifted, electrons.q_gse),
+        "dis_prestensor_gse_brst": _array(s.ion_time_unshifted, s.p_i),
+        "des_prestensor_gse_brst": _array(s.electron_time_unshifted, electrons.p_gse),
+    }
+    for short, time, moments in (("dis", s.ion_time, ions), ("des", s.electron_time, electrons)):
+        for name, spectrum in moments.spectra.items():
+            found[f"{short}_energyspectr_{name}_brst"] = _array(time, spectrum, moments.energy)
+    return found
+
+
+def _derived(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = fields_and_currents(**_at_electrons(burst, s))
+    names = {
+        "current_fpi": "j",
+        "current_fpi_ions": "ji",
+        "current_fpi_elec": "je",
+        "current_fpi_mag": "j_mag",
+        "current_fpi_ions_mag": "ji_mag",
+        "current_fpi_elec_mag": "je_mag",
+        "vexB_efield": "e_conv",
+        "e_frozen": "e_prime",
+        "e_frozen_para": "e_prime_par",
+        "e_frozen_perp_xyz": "e_prime_perp",
+        "E_ave_ve_para": "e_par",
+        "E_ave_ve_perp_xyz": "e_perp",
+        "jdote": "j_dot_e",
+        "jidote": "ji_dot_e",
+        "jedote": "je_dot_e",
+        "jdoteprime": "j_dot_e_prime",
+        "jidoteprime": "ji_dot_e_prime",
+        "jedoteprime": "je_dot_e_prime",
+    }
+    for mine, currents, primes, plains in (
+        ("j", "current_fpi", "jdoteprime", "jdote"),
+        ("ji", "current_fpi_ions", "jdoteprime_ions", "jidote_ions"),
+        ("je", "current_fpi_elec", "jdoteprime_elec", "jedote_elec"),
+    ):
+        names |= {f"{currents}_para": f"{mine}_par", f"{currents}_perp_xyz": f"{mine}_perp"}
+        for part, suffix in (("par", "para"), ("perp", "perp")):
+            names[f"{primes}_{suffix}"] = f"{mine}_dot_e_prime_{part}"
+            names[f"{plains}_{suffix}"] = f"{mine}_dot_e_{part}"
+    return {name: _array(s.electron_time, found[mine]) for name, mine in names.items()}
+
+
+def _normalised(burst: Burst, s: _Series, event: Event) -> dict[str, xr.DataArray]:
+    v_a = alfven_speed(event.B0, event.n0)
+    magnetic, electric, electrons = burst.magnetic, burst.electric, burst.electrons
+    e_gsm = gse_to_gsm(s.e_time, electric.e_gse)
+    return {
+        "Ni_norm": _array(s.ion_time, s.n_i / event.n0),
+        "Ne_norm": _array(s.electron_time, electrons.n / event.n0),
+        "B_norm": _array(s.b_time, gse_to_gsm(s.b_time, magnetic.b_gse) / event.B0),
+        "Bmag_norm": _array(s.b_time, magnetic.b_mag / event.B0),
+        "vi_norm": _array(s.ion_time, gse_to_gsm(s.ion_time, s.v_i) / v_a),
+        "ve_norm": _array(s.electron_time, gse_to_gsm(s.electron_time, electrons.v_gse) / v_a),
+        "E_norm": _array(s.e_time, e_gsm / (event.B0 * v_a * 1e-3)),
+    }
+
+
+def _array(time: Times, values: Floats, energy: Floats | None = None) -> xr.DataArray:
+    dims = ("time", "energy") if energy is not None else ("time", "x", "y")[: values.ndim]
+    coords = {"time": time.astype("datetime64[ns]")}
+    if energy is not None:
+        return xr.DataArray(values, coords=coords | {"v": (("time", "energy"), energy)}, dims=dims)
+    return xr.DataArray(values, coords=coords, dims=dims)

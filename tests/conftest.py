@@ -1,0 +1,43 @@
+"""What all tests share: where the reference cases are, and a loud line when they are not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+VARIABLE = "MMS_REGIONS_REFERENCE"
+
+# A machine that others use too stalls now and then: a slow example is no failure.
+settings.register_profile("mms_regions", deadline=None)
+settings.load_profile("mms_regions")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder that holds reference/, models/ and real/, as MMS_REGIONS_REFERENCE names it."""
+    named = os.environ.get(VARIABLE)
+    if not named:
+        pytest.skip(f"reference cases not at hand: {VARIABLE} is not set")
+    folder = Path(named).absolute()
+    if not (folder / "reference").is_dir():
+        pytest.fail(f"{VARIABLE} is {named}, which holds no folder reference/: correct it, or unset it to skip.")
+    return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the fixture `reference`, so that `-m "not reference"` needs no second list."""
+    for item in items:
+        if "reference" in getattr(item, "fixturenames", ()):
+            item.add_marker("reference")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in capitals how many tests did not run for want of the reference cases."""
+    skipped = [report for report in terminalreporter.getreports("skipped") if "reference" in report.keywords]
+    if skipped and not os.environ.get(VARIABLE):
+        line = f"SKIPPED: REFERENCE CASES (TESTS: {len(skipped)}). TO RUN THEM, SET {VARIABLE} TO THEIR FOLDER."
+        terminalreporter.write_line(line, red=True, bold=True)
