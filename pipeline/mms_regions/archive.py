@@ -42,12 +42,12 @@ class Product:
         return Path(*[part for part in parts if part], *([day] if self.mode == "brst" else []))
 
 
-# Burst files cover 1 to 5 minutes, with room to spare; fast-mode files cover one day.
+# Burst files cover 1 to 5 minutes, fast-mode files a day; an hour more than that is room to spare.
 DIS = Product("dis", "fpi", "brst", "dis-moms", _SECOND * 3600)
 DES = Product("des", "fpi", "brst", "des-moms", _SECOND * 3600)
 FGM = Product("fgm", "fgm", "brst", "", _SECOND * 3600)
 EDP_BURST = Product("edp_brst", "edp", "brst", "dce", _SECOND * 3600)
-EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY)
+EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY + _SECOND * 3600)
 
 _NAME = re.compile(
     r"mms(?P<probe>[1-4])_(?P<words>[a-z]+_(?:brst|fast)_l2(?:_[a-z-]+)?)_(?P<start>\d{8}(?:\d{6})?)"
@@ -98,9 +98,7 @@ def find_files(
     """
     begin, end = segment.event.trange
     begin, end = begin - round(margin * _SECOND), end + round(margin * _SECOND)
-    found = {
-        product.key: tuple(_candidates(product, segment.probe, begin, end, data_dir)) for product in products
-    }
+    found = {product.key: tuple(_candidates(product, segment.probe, begin, end, data_dir)) for product in products}
     missing = [product.words for product in products if not found[product.key]]
     if missing:
         raise SegmentProblem(
@@ -120,6 +118,8 @@ def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Pa
                 continue
             if not begin - product.longest < file.start <= end:
                 continue
+            if not path.is_file():
+                continue
             if file.start not in newest or file.version > newest[file.start].version:
                 newest[file.start] = file
     yield from (newest[start] for start in sorted(newest))
@@ -136,6 +136,8 @@ def _listing(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix == ".cdf")
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as problem:
+        raise SegmentProblem(f"{folder}: cannot be listed ({problem.strerror}); correct its permissions") from problem
 
 
 def _time_tag(text: str) -> int:

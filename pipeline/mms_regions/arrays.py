@@ -1,4 +1,4 @@
-"""Names for the numpy types that the whole package passes around."""
+"""Names for the numpy types and the few numbers that the whole package passes around."""
 
 from __future__ import annotations
 
@@ -11,3 +11,6 @@ Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 Bits = NDArray[np.uint16]
+
+WINDOW = 32  # samples that the network sees in one go, each window from a zero state
+NO_LABEL = -1  # of a sample that is in no region because an input is missing

@@ -21,9 +21,10 @@ from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
 from mms_regions.arrays import Flags, Floats, Times
 from mms_regions.errors import SegmentProblem
 
-_SECOND = 1_000_000_000
+_CDF_3 = (0xCDF30001, 0x0000FFFF)  # the first two words of a CDF file of version 3 that is not packed as a whole
 _FILL_TIME = np.iinfo(np.int64).min
 SPECIES = {"dis": "ion", "des": "electron"}
+ENERGIES = 32
 SPECTRA = {"dis": ("omni",), "des": ("omni", "par", "perp", "anti")}
 
 Invalid = Callable[[NDArray[Any], Mapping[str, Any]], Flags]
@@ -100,8 +101,9 @@ class Burst:
     @property
     def files(self) -> tuple[CdfFile, ...]:
         """The files that gave at least one row."""
-        parts = [self.ions, self.electrons, self.magnetic, self.electric, self.electric_fast]
-        return tuple(dict.fromkeys(f for part in parts if part is not None for f in part.files))
+        fast = self.electric_fast.files if self.electric_fast else ()
+        parts = (self.ions.files, self.electrons.files, self.magnetic.files, self.electric.files, fast)
+        return tuple(dict.fromkeys(file for part in parts for file in part))
 
 
 def fill_values(values: NDArray[Any], attributes: Mapping[str, Any]) -> Flags:
@@ -116,7 +118,7 @@ def fill_or_out_of_range(values: NDArray[Any], attributes: Mapping[str, Any]) ->
     for name, outside in (("VALIDMIN", np.less), ("VALIDMAX", np.greater)):
         if (limit := attributes.get(name)) is not None:
             bound = np.asarray(limit)
-            fits = bound.size == 1 or values.ndim > 1 and bound.size == values.shape[-1]
+            fits = bound.size == 1 or (values.ndim > 1 and bound.size == values.shape[-1])
             invalid |= outside(values, bound if fits else bound.ravel()[0])
     return invalid
 
@@ -128,7 +130,8 @@ def read_burst(
 
     invalid: says which values of a variable count as missing, from its values and attributes. The fast-mode field is
     read where `files` has it. Raises SegmentProblem with the file and the variable for a file that is truncated, of
-    another spacecraft, lacks a variable or runs backwards in time, and for a product without a sample in the range.
+    another spacecraft, lacks a variable, has one of another shape or runs backwards in time, and for a product without
+    a sample in the range.
     """
     fast = files.get(EDP_FAST.key)
     magnetic, position = _read_magnetic(files[FGM.key], trange, invalid)
@@ -157,41 +160,46 @@ class _Reader:
         self._records = len(time)
 
     def times(self, name: str) -> Times:
-        """A TT2000 variable as ns UTC; rows with a fill value at the end are left out."""
-        variable = self._variable(name)
-        raw = np.asarray(variable.values).view(np.int64)
-        time = np.asarray(pycdfpp.to_datetime64(variable)).astype("datetime64[ns]").astype(np.int64)
-        if (raw == _FILL_TIME).any():
+        """A TT2000 variable as ns UTC; one that holds fill values is refused."""
+        if (self._values(name).view(np.int64) == _FILL_TIME).any():
             raise SegmentProblem(f"{self.file.name}: {name} holds fill values; fetch the file again")
-        return time
+        return np.asarray(pycdfpp.to_datetime64(self._cdf[name])).astype("datetime64[ns]").astype(np.int64)
 
-    def scalar(self, name: str) -> float:
-        """A variable that holds one number for the whole file."""
-        return float(np.asarray(self._variable(name).values).ravel()[0])
+    def accumulation(self) -> int:
+        """ns: how long an accumulation lasts. The file has REAL4 seconds, which are good to whole microseconds."""
+        seconds = self._values("Epoch_plus_var").ravel()
+        if not seconds.size or not 0 < seconds[0] < 10:
+            raise SegmentProblem(f"{self.file.name}: Epoch_plus_var is {seconds[:1]} s; fetch the file again")
+        return round(float(seconds[0]) * 1e6) * 1_000
 
-    def raw(self, name: str) -> NDArray[Any]:
-        """A variable's rows in the time range, as they are."""
-        values = np.asarray(self._variable(name).values)
-        if len(values) != self._records:
-            raise SegmentProblem(
-                f"{self.file.name}: {name} has {len(values)} rows, its times {self._records}; fetch the file again"
-            )
-        return values[self.rows]
+    def raw(self, name: str, *width: int) -> NDArray[Any]:
+        """A variable's rows in the time range, as they are; (n, *width)."""
+        return self.whole(name, self._records, *width)[self.rows]
 
-    def floats(self, name: str) -> Floats:
-        """A variable's rows in the time range, NaN where they are invalid."""
-        values = self.raw(name)
-        attributes = self._variable(name).attributes
+    def floats(self, name: str, *width: int) -> Floats:
+        """A variable's rows in the time range, NaN where they are invalid; (n, *width)."""
+        values = self.raw(name, *width)
+        attributes = self._cdf[name].attributes
         missing = self._invalid(values, {key: attributes[key].value for key in attributes})
         return np.where(missing, np.float32(np.nan), values)
 
-    def all_rows(self, name: str) -> NDArray[Any]:
-        return np.asarray(self._variable(name).values)
+    def whole(self, name: str, *shape: int) -> NDArray[Any]:
+        """A variable of the whole file, which must have this shape."""
+        values = self._values(name)
+        if values.shape != shape:
+            raise SegmentProblem(
+                f"{self.file.name}: {name} has shape {values.shape}, not {shape} as one row for each time needs; "
+                "fetch the file again"
+            )
+        return values
 
-    def _variable(self, name: str) -> Any:
+    def _values(self, name: str) -> NDArray[Any]:
         if name not in self._cdf:
             raise SegmentProblem(f"{self.file.name}: no variable {name}{_hint(name)}")
-        return self._cdf[name]
+        try:
+            return np.asarray(self._cdf[name].values)
+        except (OSError, ValueError, RuntimeError) as problem:  # a damaged file shows only when values are read
+            raise SegmentProblem(f"{self.file.name}: {name} cannot be read ({problem}); fetch the file again") from None
 
 
 def _hint(name: str) -> str:
@@ -223,8 +231,8 @@ def _refuse_truncated(path: Path) -> None:
         size = path.stat().st_size
         with path.open("rb") as file:
             header = file.read(28)
-            magic, _, _, _, gdr = struct.unpack(">IIqiq", header) if len(header) == 28 else (0, 0, 0, 0, 0)
-            if magic != 0xCDF30001:
+            *magic, _, _, gdr = struct.unpack(">IIqiq", header.ljust(28, b"\0"))
+            if tuple(magic) != _CDF_3 or gdr < 0:
                 raise SegmentProblem(f"{path.name}: not a CDF file of version 3 ({size} bytes); fetch it again")
             file.seek(gdr)
             record = file.read(44)
@@ -260,16 +268,16 @@ def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int],
         dict(
             time=r.time,
             source=np.full(r.time.size, index, np.int16),
-            accumulation=round(r.scalar("Epoch_plus_var") * _SECOND),
+            accumulation=r.accumulation(),
             n=r.floats(f"{prefix}_numberdensity_brst"),
-            v_gse=r.floats(f"{prefix}_bulkv_gse_brst"),
-            p_gse=r.floats(f"{prefix}_prestensor_gse_brst"),
-            q_gse=r.floats(f"{prefix}_heatq_gse_brst"),
+            v_gse=r.floats(f"{prefix}_bulkv_gse_brst", 3),
+            p_gse=r.floats(f"{prefix}_prestensor_gse_brst", 3, 3),
+            q_gse=r.floats(f"{prefix}_heatq_gse_brst", 3),
             t_par=r.floats(f"{prefix}_temppara_brst"),
             t_perp=r.floats(f"{prefix}_tempperp_brst"),
             error_flags=r.raw(f"{prefix}_errorflags_brst"),
-            energy=r.floats(f"{prefix}_energy_brst"),
-            spectra={name: r.floats(f"{prefix}_energyspectr_{name}_brst") for name in SPECTRA[short]},
+            energy=r.floats(f"{prefix}_energy_brst", ENERGIES),
+            spectra={name: r.floats(f"{prefix}_energyspectr_{name}_brst", ENERGIES) for name in SPECTRA[short]},
             n_bg=r.floats(f"{prefix}_numberdensity_bg_brst") if ions else None,
             p_bg=r.floats(f"{prefix}_pres_bg_brst") if ions else None,
             file=r.file,
@@ -279,20 +287,17 @@ def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int],
     return Moments(**_joined(parts, files, trange))
 
 
-def _read_magnetic(
-    files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid
-) -> tuple[MagneticField, Floats]:
+def _read_magnetic(files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> tuple[MagneticField, Floats]:
     prefix = f"mms{files[0].probe}_fgm"
     parts, positions = [], []
     for index, r in _readers(files, "Epoch", trange, invalid):
-        b = r.floats(f"{prefix}_b_gse_brst_l2")
+        b = r.floats(f"{prefix}_b_gse_brst_l2", 4)
         b[r.raw(f"{prefix}_flag_brst_l2") != 0] = np.nan
         parts.append(
-            dict(
-                time=r.time, source=np.full(r.time.size, index, np.int16), b_gse=b[:, :3], b_mag=b[:, 3], file=r.file
-            )
+            dict(time=r.time, source=np.full(r.time.size, index, np.int16), b_gse=b[:, :3], b_mag=b[:, 3], file=r.file)
         )
-        positions.append((r.times("Epoch_state"), r.all_rows(f"{prefix}_r_gse_brst_l2")[:, :3]))
+        state = r.times("Epoch_state")
+        positions.append((state, r.whole(f"{prefix}_r_gse_brst_l2", len(state), 4)[:, :3]))
     return MagneticField(**_joined(parts, files, trange)), _mean_position(positions, trange)
 
 
@@ -305,20 +310,16 @@ def _mean_position(positions: Sequence[tuple[Times, NDArray[Any]]], trange: tupl
     if not order.size:
         return np.full(3, np.nan)
     grid = np.linspace(trange[0], trange[1], 101) - trange[0]
-    return np.array(
-        [np.interp(grid, time[good][order] - trange[0], r_gse[good][order, i]).mean() for i in range(3)]
-    )
+    return np.array([np.interp(grid, time[good][order] - trange[0], r_gse[good][order, i]).mean() for i in range(3)])
 
 
-def _read_electric(
-    mode: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid
-) -> ElectricField:
+def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> ElectricField:
     prefix = f"mms{files[0].probe}_edp"
     parts = [
         dict(
             time=r.time,
             source=np.full(r.time.size, index, np.int16),
-            e_gse=r.floats(f"{prefix}_dce_gse_{mode}_l2"),
+            e_gse=r.floats(f"{prefix}_dce_gse_{mode}_l2", 3),
             quality=r.raw(f"{prefix}_quality_{mode}_l2"),
             file=r.file,
         )
@@ -327,9 +328,7 @@ def _read_electric(
     return ElectricField(**_joined(parts, files, trange))
 
 
-def _joined(
-    parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: tuple[int, int]
-) -> dict[str, Any]:
+def _joined(parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: tuple[int, int]) -> dict[str, Any]:
     """The parts of several files as one set of fields, in the order of the files."""
     if not parts:
         begin, end = (np.datetime64(t, "ns") for t in trange)

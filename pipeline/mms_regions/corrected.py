@@ -107,7 +107,7 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
 
 def _species(short: str, moments: Moments) -> _Species:
     order, repeated = in_time_order(moments.time, moments.source, moments.files)
-    n, v, p = (x[order].astype(np.float64) for x in (moments.n, moments.v_gse, moments.p_gse))
+    n, v, p = (_taken(values, order) for values in (moments.n, moments.v_gse, moments.p_gse))
     flags = moments.error_flags[order]
     masked = _any_bit(flags, _MASKED[short])
     if short == "des":
@@ -123,6 +123,10 @@ def _species(short: str, moments: Moments) -> _Species:
     return _Species(centre, moments.accumulation, n, v, p, caution, repeated, empty, order)
 
 
+def _taken(values: Floats, rows: NDArray[np.intp]) -> Floats:
+    return values[rows].astype(np.float64)
+
+
 def _magnetic(field: MagneticField) -> _Field:
     order, repeated = in_time_order(field.time, field.source, field.files)
     return _Field(field.time[order], field.b_gse[order], np.zeros(len(order), bool), repeated)
@@ -136,9 +140,7 @@ def _electric(field: ElectricField) -> _Field:
     return _Field(field.time[order], values, (quality == 1) | (quality == 2), repeated)
 
 
-def in_time_order(
-    time: Times, source: NDArray[np.int16], files: Sequence[CdfFile]
-) -> tuple[NDArray[np.intp], Flags]:
+def in_time_order(time: Times, source: NDArray[np.int16], files: Sequence[CdfFile]) -> tuple[NDArray[np.intp], Flags]:
     """Which rows to take so that times increase, and which of these times more than one row had.
 
     Of rows with equal times the one from the file with the higher version is taken, then from the later file.
@@ -198,22 +200,33 @@ def _averaged(at: Times, half: int, field: _Field, longest: int) -> _Input:
     if not time.size:
         return _nothing(len(at), field.values.shape[1])
     cadence = int(np.median(np.diff(field.time))) if len(field.time) > 1 else 0
-    begin, end = at - half, at + half
-    first = np.searchsorted(time, begin + cadence // 2, "right")
-    last = np.maximum(np.searchsorted(time, end - cadence // 2, "left"), first)
-    gaps = np.append(_missing_between(time, cadence), 0)
-    gap = np.maximum.reduceat(gaps, np.stack([first, last + 1], axis=1).ravel())[::2]
-    means = bin_mean(begin, end, time, values)
+    # Rows beyond the interval, so that a short gap that reaches over its edge has something to be bridged from.
+    beyond = 2 * half * np.arange(1, longest // (2 * half) + 2)
+    rows = np.concatenate([at[0] - beyond[::-1], at, at[-1] + beyond])
+    means, gap = bin_mean(rows - half, rows + half, time, values), _gap_in_bins(rows, half, time, cadence)
     whole = (gap == 0) & np.isfinite(means).all(axis=1)
     if whole.any():
-        means[~whole] = _linear(at[~whole], at[whole], means[whole])
-    return _filled(means, gap, longest)
+        means[~whole] = _linear(rows[~whole], rows[whole], means[whole])
+    inside = slice(len(beyond), -len(beyond))
+    return _filled(means[inside], gap[inside], longest)
+
+
+def _gap_in_bins(at: Times, half: int, time: Times, cadence: int) -> Times:
+    """(m,) ns: the longest stretch of missing samples that reaches into each bin; a sample stands for one cadence."""
+    first = np.searchsorted(time, at - half + cadence // 2, "right")
+    last = np.maximum(np.searchsorted(time, at + half - cadence // 2, "left"), first)
+    gaps = np.append(_missing_between(time, cadence), 0)
+    longest: Times = np.maximum.reduceat(gaps, np.stack([first, last + 1], axis=1).ravel())[::2]
+    return longest
 
 
 def _missing_between(time: Times, cadence: int) -> Times:
-    """(n + 1,): how long samples are missing before each of n valid times, and after the last; 0 where none is."""
-    step = np.diff(time)
-    return np.concatenate([[_NEVER], np.where(step > 1.5 * cadence, step - cadence, 0), [_NEVER]])
+    """(n + 1,) ns: how long samples are missing before each of n valid times, and after the last; 0 where none is.
+
+    Counted in whole samples, so that clocks that run a little slow do not make a gap longer than it is.
+    """
+    samples = np.rint(np.diff(time) / cadence).astype(np.int64) - 1
+    return np.concatenate([[_NEVER], np.maximum(samples, 0) * cadence, [_NEVER]])
 
 
 def _filled(values: Floats, gap: Times, longest: int) -> _Input:

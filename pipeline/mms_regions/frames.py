@@ -61,7 +61,8 @@ def _angle(time: Times) -> Floats:
         return _dipole_angle(time)
     knots = np.unwrap(_dipole_angle(seconds * _SECOND))
     k, rest = np.divmod(time - seconds[0] * _SECOND, _SECOND)
-    return knots[k] + (rest / _SECOND) * (knots[k + 1] - knots[k])
+    angle: Floats = knots[k] + (rest / _SECOND) * (knots[k + 1] - knots[k])
+    return angle
 
 
 def _dipole_angle(time: Times) -> Floats:
@@ -79,7 +80,8 @@ def _dipole_angle(time: Times) -> Floats:
     )
     z_gse = np.stack([np.zeros_like(obliquity), -np.sin(obliquity), np.cos(obliquity)])
     y_gse = np.cross(z_gse, to_sun, axis=0)
-    return np.arctan2((dipole * y_gse).sum(axis=0), (dipole * z_gse).sum(axis=0))
+    angle: Floats = np.arctan2((dipole * y_gse).sum(axis=0), (dipole * z_gse).sum(axis=0))
+    return angle
 
 
 def _sun(time: Times) -> tuple[Floats, Floats, Floats, Floats]:
@@ -107,7 +109,8 @@ def _dipole_geographic(time: Times) -> Floats:
     year = start.astype(np.int64) + 1970 + (unique - start.astype("datetime64[D]")).astype(np.int64) / 365.25
     g10, g11, h11 = (np.interp(year, _IGRF_YEARS, terms) for terms in _IGRF_TERMS.T)
     axis = -np.stack([g11, h11, g10])
-    return (axis / np.linalg.norm(axis, axis=0))[:, where]
+    unit: Floats = axis / np.linalg.norm(axis, axis=0)
+    return unit[:, where]
 
 
 def _year_start(year: int) -> int:

@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mms_regions.arrays import Flags, Floats
+from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.errors import EnvironmentProblem, InputProblem, UsageProblem
 from mms_regions.model import N_FEATURES, N_REGIONS
 
-WINDOW = 32  # samples, each window from a zero state
 BLOCK = 1024  # windows computed together: the size is fixed, because results depend on it in the last bits
-NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +58,8 @@ def label_windows(
         raise ValueError(f"windows are (W, T, 14), withheld (W, T); got {windows.shape}, {withheld.shape}")
     unlabelled = withheld | ~_complete(windows)
     probability = np.empty((*withheld.shape, N_REGIONS), dtype=np.float32)
+    model = model.to(device)
     with _steady_arithmetic(), torch.inference_mode():
-        model = model.to(device).eval()
         for first in range(0, len(windows), block):
             some = slice(first, first + block)
             probability[some] = _probability(model, windows[some], device, block)
@@ -95,8 +93,8 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cpu"
     raise EnvironmentProblem(
-        "No GPU can be used here: torch finds no CUDA device, or is built without CUDA. Run where `nvidia-smi` lists one, "
-        "install a CUDA build of torch, or choose --device cpu (or auto)."
+        "No GPU can be used here: torch finds no CUDA device, or is built without CUDA. Run where `nvidia-smi` lists "
+        "one, install a CUDA build of torch, or choose --device cpu (or auto)."
     )
 
 

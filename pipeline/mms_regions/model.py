@@ -148,15 +148,17 @@ def _read(path: Path, what: str, advice: str) -> bytes:
 
 def _read_published(path: Path, card: ModelCard) -> bytes:
     """The bytes of the file, once they are known to be those that the card means."""
+    if path.is_file() and path.stat().st_size != card.source_bytes:
+        raise _not_published(path, card, f"it has {path.stat().st_size} bytes instead of {card.source_bytes}")
     data = _read(path, f"The published file of model {card.name}", "Name the file that was downloaded.")
-    if len(data) != card.source_bytes:
-        wrong = f"it has {len(data)} bytes instead of {card.source_bytes}"
-    elif hashlib.sha256(data).hexdigest() != card.source_sha256:
-        wrong = f"its sha256 is not {card.source_sha256}"
-    else:
-        return data
-    raise InputProblem(
-        f"{path} is not the published file of model {card.name}: {wrong}. It was not opened. {card.how_to_get_weights}"
+    if hashlib.sha256(data).hexdigest() != card.source_sha256:
+        raise _not_published(path, card, f"its sha256 is not {card.source_sha256}")
+    return data
+
+
+def _not_published(path: Path, card: ModelCard, wrong: str) -> InputProblem:
+    return InputProblem(
+        f"{path} is not the published file of model {card.name}: {wrong}. It was not loaded. {card.how_to_get_weights}"
     )
 
 

@@ -39,13 +39,18 @@ def subtract_ion_background(
 def temperature_tensor(p: Floats, n: Floats) -> Floats:
     """(n, 3, 3) eV: T = P / (n k)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return p * 1e-9 / (n[:, None, None] * 1e6) / BOLTZMANN / KELVIN_PER_EV
+        t: Floats = p * 1e-9 / (n[:, None, None] * 1e6) / BOLTZMANN / KELVIN_PER_EV
+    return t
 
 
 def along_and_across(t: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Temperature parallel, b.T.b with b the unit field, and perpendicular to it, (tr T - T_par) / 2."""
-    unit = b / np.linalg.norm(b, axis=1, keepdims=True)
-    t_par = np.einsum("ni,nij,nj->n", unit, t, unit)
+    """(n,) and (n,), in the unit of t (n, 3, 3): parallel, b.T.b with b the unit field, and across, (tr T - T_par) / 2.
+
+    b: (n, 3), any unit, in the frame of t; NaN where b is zero.
+    """
+    with np.errstate(invalid="ignore"):
+        unit = b / np.linalg.norm(b, axis=1, keepdims=True)
+    t_par: Floats = np.einsum("ni,nij,nj->n", unit, t, unit)
     return t_par, (np.trace(t, axis1=1, axis2=2) - t_par) / 2
 
 
@@ -56,22 +61,28 @@ def current(n: Floats, v: Floats) -> Floats:
 
 def convection_field(v: Floats, b: Floats) -> Floats:
     """(n, 3) mV/m: -v x B."""
-    return -np.cross(v, b) * 1e-3
+    field: Floats = -np.cross(v, b) * 1e-3
+    return field
 
 
 def dot(a: Floats, b: Floats) -> Floats:
     """(n,): the scalar product of each row."""
-    return (a * b).sum(axis=1)
+    product: Floats = (a * b).sum(axis=1)
+    return product
 
 
 def parallel(a: Floats, b: Floats) -> Floats:
     """(n,): the part of a along b, signed; NaN where b is zero."""
-    return dot(a, b) / np.linalg.norm(b, axis=1)
+    with np.errstate(invalid="ignore"):
+        part: Floats = dot(a, b) / np.linalg.norm(b, axis=1)
+    return part
 
 
 def perpendicular(a: Floats, b: Floats) -> Floats:
     """(n, 3): the part of a across b; NaN where b is zero."""
-    return a - (dot(a, b) / dot(b, b))[:, None] * b
+    with np.errstate(invalid="ignore"):
+        part: Floats = a - (dot(a, b) / dot(b, b))[:, None] * b
+    return part
 
 
 def alfven_speed(b0: float, n0: float) -> float:
@@ -118,7 +129,7 @@ def interpolate(target: Times, time: Times, values: Floats) -> Floats:
     left, right = values[k - 1].astype(np.float64), values[k].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (right - left) / _wide(time[k] - time[k - 1], values.ndim)
-        result = slope * _wide(target - time[k - 1], values.ndim) + left
+        result: Floats = slope * _wide(target - time[k - 1], values.ndim) + left
     result[(target < time[0]) | (target > time[-1])] = np.nan
     return result
 
@@ -129,7 +140,9 @@ def bin_mean(begin: Times, end: Times, time: Times, values: Floats) -> Floats:
     begin, end: (m,), increasing; time: (n,), increasing; values: (n, ...) -> (m, ...).
     """
     first, last = np.searchsorted(time, begin, "left"), np.searchsorted(time, end, "left")
-    return _slice_sum(values, first, last) / _wide(np.where(last > first, last - first, np.nan), values.ndim)
+    count = np.where(last > first, last - first, np.nan)
+    mean: Floats = _slice_sum(values, first, last) / _wide(count, values.ndim)
+    return mean
 
 
 def published_mean(target: Times, time: Times, values: Floats) -> Floats:

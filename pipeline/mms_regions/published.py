@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from mms_regions.arrays import Floats, Times
+from mms_regions.arrays import Bits, Floats, Times
 from mms_regions.burst import Burst
 from mms_regions.catalogue import Event
 from mms_regions.features import scaled_features
 from mms_regions.frames import gse_to_gsm, tensor_gse_to_gsm
 from mms_regions.physics import (
-    along_and_across,
     alfven_speed,
+    along_and_across,
     fields_and_currents,
     interpolate,
     published_mean,
@@ -41,6 +41,7 @@ class _Series:
     b_time: Times
     e_time: Times
     e_fast_time: Times
+    e_fast: Floats
     n_i: Floats
     v_i: Floats
     p_i: Floats
@@ -52,6 +53,7 @@ def published_samples(burst: Burst, event: Event) -> Samples:
     """A segment as the published code prepares it: rows are the electron samples as they come, none added.
 
     burst: clipped to the event, fill values masked, the fast-mode field included.
+    Raises ValueError without the fast-mode field or the ion background, and for times outside 2010-2030.
     """
     s = _series(burst)
     t = s.electron_time
@@ -69,6 +71,7 @@ def published_variables(burst: Burst, event: Event) -> dict[str, xr.DataArray]:
 
     Vectors are in GSE, those in `..._norm` in GSM and dimensionless; times are datetime64[ns]; spectra carry their
     energies in eV. The keys are those of the two tplot files (vars, vars_norm), without the spectra's axis variables.
+    Parts along and across B are NaN where the averaged B is zero. Raises ValueError as `published_samples` does.
     """
     s = _series(burst)
     named = _measured(burst, s) | _derived(burst, s) | _normalised(burst, s, event)
@@ -91,6 +94,7 @@ def _series(burst: Burst) -> _Series:
         b_time=b_time,
         e_time=_tplot_time(burst.electric.time),
         e_fast_time=_tplot_time(burst.electric_fast.time),
+        e_fast=burst.electric_fast.e_gse,
         n_i=n_i,
         v_i=v_i,
         p_i=p_i,
@@ -108,11 +112,10 @@ def _tplot_time(time: Times, shift: float = 0.0) -> Times:
 
 def _at_electrons(burst: Burst, s: _Series) -> dict[str, Floats]:
     """The published averages and moments at electron times, in GSE."""
-    assert burst.electric_fast is not None
     t = s.electron_time
     return {
         "b": published_mean(t, s.b_time, burst.magnetic.b_gse),
-        "e": published_mean(t, s.e_fast_time, burst.electric_fast.e_gse),
+        "e": published_mean(t, s.e_fast_time, s.e_fast),
         "n_e": burst.electrons.n.astype(np.float64),
         "v_i": interpolate(t, s.ion_time, s.v_i),
         "v_e": burst.electrons.v_gse.astype(np.float64),
@@ -123,8 +126,7 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
     """What the store keeps: the published quantities at electron times, vectors turned to GSM."""
     t, electrons = s.electron_time, burst.electrons
     at = {key: gse_to_gsm(t, x) if x.ndim == 2 else x for key, x in _at_electrons(burst, s).items()}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        derived = fields_and_currents(**at)
+    derived = fields_and_currents(**at)
     return as_physics(
         {
             **derived,
@@ -146,7 +148,7 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
     )
 
 
-def _quality(b: Floats, e: Floats, n_i: Floats, n_e: Floats, v_i: Floats, v_e: Floats) -> np.ndarray:
+def _quality(b: Floats, e: Floats, n_i: Floats, n_e: Floats, v_i: Floats, v_e: Floats) -> Bits:
     missing = {
         "electrons_missing": np.isnan(n_e) | np.isnan(v_e).any(axis=1),
         "ions_missing": np.isnan(n_i) | np.isnan(v_i).any(axis=1),
@@ -154,12 +156,12 @@ def _quality(b: Floats, e: Floats, n_i: Floats, n_e: Floats, v_i: Floats, v_e: F
         "electric_field_missing": np.isnan(e).any(axis=1),
     }
     bits = [np.where(where, QUALITY_BITS[name], 0) for name, where in missing.items()]
-    return np.bitwise_or.reduce(bits).astype(np.uint16)
+    quality: Bits = np.bitwise_or.reduce(bits).astype(np.uint16)
+    return quality
 
 
 def _measured(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
     ions, electrons, magnetic = burst.ions, burst.electrons, burst.magnetic
-    assert burst.electric_fast is not None
     at = _at_electrons(burst, s)
     found = {
         "Bmag": _array(s.b_time, magnetic.b_mag),
@@ -176,7 +178,7 @@ def _measured(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
         "Ti_perp": _array(s.ion_time, s.t_i_perp),
         "Ti_para": _array(s.ion_time, s.t_i_par),
         "E": _array(s.e_time, burst.electric.e_gse),
-        "E_fast": _array(s.e_fast_time, burst.electric_fast.e_gse),
+        "E_fast": _array(s.e_fast_time, s.e_fast),
         "E_ave_ve": _array(s.electron_time, at["e"]),
         "dis_heatq_gse_brst": _array(s.ion_time_unshifted, ions.q_gse),
         "des_heatq_gse_brst": _array(s.electron_time_unshifted, electrons.q_gse),
@@ -190,8 +192,7 @@ def _measured(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
 
 
 def _derived(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = fields_and_currents(**_at_electrons(burst, s))
+    found = fields_and_currents(**_at_electrons(burst, s))
     names = {
         "current_fpi": "j",
         "current_fpi_ions": "ji",

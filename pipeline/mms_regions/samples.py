@@ -137,7 +137,8 @@ class Samples:
     @property
     def bridged(self) -> Flags:
         """(n,): samples whose features were interpolated over a short gap; they carry the state but get no label."""
-        return (self.quality & QUALITY_BITS["bridged"]) != 0
+        flags: Flags = (self.quality & QUALITY_BITS["bridged"]) != 0
+        return flags
 
 
 def as_physics(arrays: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -129,14 +128,13 @@ def test_types_are_those_of_the_archive(tmp_path: Path) -> None:
         assert {name: kind for name, (kind, _, _) in types(path).items()} == TYPES[product]
 
 
-@pytest.mark.skipif("MMS_REGIONS_REFERENCE" not in os.environ, reason="MMS_REGIONS_REFERENCE is not set")
-def test_types_shapes_and_attributes_are_those_of_the_reference_files(tmp_path: Path) -> None:
-    reference = Path(os.environ["MMS_REGIONS_REFERENCE"]) / "A-mms4" / "inputs"
+def test_types_shapes_and_attributes_are_those_of_the_reference_files(tmp_path: Path, reference: Path) -> None:
+    inputs = reference / "reference" / "A-mms4" / "inputs"
     for path in write_files(tmp_path, 4, START, 0.3).values():
-        theirs, ours = types(reference / path.relative_to(tmp_path)), types(path)
+        theirs, ours = types(inputs / path.relative_to(tmp_path)), types(path)
         assert ours == {name: theirs[name] for name in ours}
         for name in (name for name in ours if "epoch" not in name.lower()):
-            assert texts(path, name) == texts(reference / path.relative_to(tmp_path), name)
+            assert texts(path, name) == texts(inputs / path.relative_to(tmp_path), name)
 
 
 @pytest.mark.parametrize(

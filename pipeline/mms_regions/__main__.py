@@ -1,0 +1,5 @@
+"""`python -m mms_regions`, the same as the command `mms-regions`."""
+
+from mms_regions.cli import main
+
+main()

@@ -1,0 +1,115 @@
+"""Where tasks run: in this process, or on a local Dask cluster of processes."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Future(Protocol):
+    """A task that was submitted; hashable, and an argument of later tasks."""
+
+    def result(self) -> Any: ...
+    def exception(self) -> BaseException | None: ...
+
+
+class Pool(Protocol):
+    """What the run loop asks of a cluster."""
+
+    @property
+    def workers(self) -> int: ...
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Future:
+        """Start a task; futures among the arguments, or in lists of them, are replaced by their results there."""
+
+    def next_done(self) -> Future:
+        """Wait for the next submitted task to end, well or not."""
+
+
+class Finished:
+    """A future of the in-process pool: the task has run."""
+
+    def __init__(self, value: Any = None, error: BaseException | None = None):
+        self._value, self._error = value, error
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def exception(self) -> BaseException | None:
+        return self._error
+
+
+class InProcess:
+    """Tasks run here, one after another, when they are submitted."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self._done: deque[Finished] = deque()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Finished:
+        try:
+            done = Finished(function(*(_resolved(argument) for argument in arguments)))
+        except Exception as error:
+            done = Finished(error=error)
+        self._done.append(done)
+        return done
+
+    def next_done(self) -> Finished:
+        return self._done.popleft()
+
+
+def _resolved(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_resolved(item) for item in argument]
+    return argument.result() if isinstance(argument, Finished) else argument
+
+
+class OnDask:
+    """Tasks run on the workers of a Dask client."""
+
+    def __init__(self, client: Any, workers: int):
+        from distributed import as_completed
+
+        self.workers = workers
+        self._client = client
+        self._waiting = as_completed()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Future:
+        future: Future = self._client.submit(function, *arguments, priority=priority, pure=False)
+        self._waiting.add(future)
+        return future
+
+    def next_done(self) -> Future:
+        future: Future = next(self._waiting)
+        return future
+
+
+@contextmanager
+def local_pool(workers: int) -> Iterator[Pool]:
+    """A pool of `workers` processes on this machine, one thread each, listening on localhost; 0: this process."""
+    if workers == 0:
+        yield InProcess()
+        return
+    from distributed import Client, LocalCluster
+
+    with (
+        tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True) as scratch,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            local_directory=scratch,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield OnDask(client, workers)

@@ -1,0 +1,58 @@
+"""What people use outside: for now the folders and CSV files of the published code."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mms_regions.arrays import NO_LABEL
+from mms_regions.catalogue import Segment
+from mms_regions.plan import sync_folder
+from mms_regions.samples import FEATURES
+from mms_regions.store import open_segment
+
+
+def export_csv(store: Path, segments: Iterable[Segment], out: Path) -> list[Path]:
+    """Write `A_mms4/mms4_nndata.csv`, `mms4_labels.csv` and `mms4_probs.csv` for each segment; returns the folders.
+
+    The files are those of the published code, but for samples without a label: they are empty here, and 0 there.
+    Raises UsageProblem for a segment that is not complete in the store.
+    """
+    return [_export_one(open_segment(store, s.event.name, s.probe), s, out) for s in segments]
+
+
+def _export_one(data: xr.Dataset, segment: Segment, out: Path) -> Path:
+    folder = out / segment.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    label, confidence = data["label"].values, data["probability"].values.max(axis=1)
+    times = [text.replace("T", " ") for text in np.datetime_as_string(data["time"].values, unit="ns")]
+    predicted = ["" if value == NO_LABEL else str(value) for value in label]
+    rows = zip(times, data["features"].values, strict=True)
+    _write(
+        folder / f"{segment.spacecraft}_nndata.csv",
+        ("", *FEATURES),
+        ([time, *("" if np.isnan(x) else str(x) for x in row)] for time, row in rows),
+    )
+    _write(folder / f"{segment.spacecraft}_labels.csv", ("Predicted",), ([p] for p in predicted))
+    _write(
+        folder / f"{segment.spacecraft}_probs.csv",
+        ("Predicted", "Confidence"),
+        ([p, "" if not p else str(c)] for p, c in zip(predicted, confidence, strict=True)),
+    )
+    sync_folder(folder)
+    return folder
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file so that it is whole or absent under its name."""
+    staging = path.with_name(f".{path.name}.partial")
+    with staging.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    staging.replace(path)

@@ -1,0 +1,63 @@
+"""The files of a segment become a segment that can be written: what a preparing worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, find_files
+from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst
+from mms_regions.catalogue import Event
+from mms_regions.corrected import corrected_samples
+from mms_regions.errors import SegmentProblem
+from mms_regions.plan import InputFile, Prepared, Slot, sha256_of
+from mms_regions.published import published_samples
+from mms_regions.samples import Samples
+from mms_regions.settings import Settings
+
+_SECOND = 1_000_000_000
+_PLASMA_AND_FIELDS = (DIS, DES, FGM, EDP_BURST)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a segment is prepared: from which products, read with what margin, which values being missing, and how."""
+
+    products: tuple[Product, ...]
+    margin: float  # s
+    invalid: Invalid
+    samples: Callable[[Burst, Event], Samples]
+
+
+def convention(settings: Settings) -> Convention:
+    """The convention that the settings name."""
+    if settings.convention == "published":
+        return Convention((*_PLASMA_AND_FIELDS, EDP_FAST), 0.0, fill_values, published_samples)
+    return Convention(
+        _PLASMA_AND_FIELDS,
+        settings.margin,
+        fill_or_out_of_range,
+        lambda burst, event: corrected_samples(burst, event, settings.bridge),
+    )
+
+
+def prepare_segment(slot: Slot, data_dir: Path, settings: Settings) -> Prepared:
+    """Make a segment from the files under `data_dir`.
+
+    Raises SegmentProblem where it cannot be made; the loop keeps the reason and goes on with the others.
+    """
+    segment, how = slot.segment, convention(settings)
+    files = find_files(segment, how.products, data_dir, how.margin)
+    begin, end = segment.event.trange
+    around = round(how.margin * _SECOND)
+    burst = read_burst(files, (begin - around, end + around), how.invalid)
+    samples = how.samples(burst, segment.event)
+    if len(samples) > slot.length:
+        raise SegmentProblem(
+            f"{segment.key}: {len(samples)} electron samples, more than the {slot.length} that "
+            f"{segment.event.seconds:g} s can hold at 30 ms; times repeat or overlap in its files"
+        )
+    inputs = tuple(InputFile(f.name, f.version_text, f.path.stat().st_size, sha256_of(f.path)) for f in burst.files)
+    x, y, z = (float(value) for value in burst.position_gse)
+    return Prepared(segment.key, samples, inputs, (x, y, z))

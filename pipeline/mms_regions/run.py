@@ -1,0 +1,352 @@
+"""From a catalogue to a labelled store: one loop over tasks as they complete, bounded, that goes on where it stopped.
+
+prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that shards fill one after
+another; what is prepared stays on its worker until its shard is complete; labels start with the first shard.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mms_regions import __version__
+from mms_regions.arrays import WINDOW
+from mms_regions.card import InstalledModel
+from mms_regions.catalogue import Catalogue, Segment
+from mms_regions.cluster import Future, Pool
+from mms_regions.errors import EnvironmentProblem, InputProblem, MMSRegionsError, UsageProblem
+from mms_regions.observe import Observer, RunStarted, SegmentDone, ShardLabelled, ShardWritten
+from mms_regions.plan import (
+    Failed,
+    Plan,
+    Receipt,
+    ShardPlan,
+    Slot,
+    digest,
+    make_plan,
+    read_plan,
+    receipt_path,
+    run_folder,
+)
+from mms_regions.prepare import prepare_segment
+from mms_regions.settings import Settings
+from mms_regions.store import (
+    create_label_arrays,
+    create_store,
+    describe_model,
+    model_of,
+    read_windows,
+    status_of,
+    swap_labels,
+    write_features,
+    write_index,
+    write_labels,
+    write_provenance,
+)
+
+_LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
+_LIBRARIES = ("dask", "distributed", "numpy", "pycdfpp", "torch", "xarray", "zarr")
+
+PoolFactory = Callable[[int], AbstractContextManager[Pool]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a store holds after a run: keys of complete segments, and of failed ones with their reasons."""
+
+    complete: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Which model labels, on which device, and into which group: the store, or one beside it until all is there."""
+
+    model: InstalledModel
+    device: str
+    store: Path
+    folder: Path
+
+    @property
+    def sha256(self) -> str:
+        return str(self.model.card.weights_sha256)
+
+    def decides(self, shard: ShardPlan) -> dict[str, Any]:
+        """What decides the labels of a shard, for its receipt: the model, and the files of its features."""
+        features = Receipt.read(receipt_path(self.store, "features", shard.number))
+        return {"model_sha256": self.sha256, "features_sha256": digest(dict(features.files)) if features else ""}
+
+
+@dataclass
+class _Work:
+    """What is still to be done, and what is under way; lives as long as one loop."""
+
+    plan: Plan
+    segments: deque[Slot]
+    unwritten: dict[int, ShardPlan]
+    unlabelled: deque[ShardPlan]
+    preparing: dict[Future, Slot] = field(default_factory=dict)
+    prepared: dict[str, Future | Failed] = field(default_factory=dict)
+    writing: dict[Future, ShardPlan] = field(default_factory=dict)
+    labelling: dict[Future, list[ShardPlan]] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self.preparing or self.writing or self.labelling)
+
+
+def run(
+    catalogue: Catalogue,
+    segments: Sequence[Segment],
+    store: Path,
+    settings: Settings,
+    model: InstalledModel,
+    device: str,
+    pool: PoolFactory,
+    observe: Observer,
+) -> Summary:
+    """Make what is missing of a store: features of all segments, and their labels with `model`.
+
+    Raises UsageProblem where the store was made for other segments, EnvironmentProblem where it was made with other
+    settings or cannot be written.
+    """
+    _require_weights(model)
+    if settings.data_dir is None:
+        raise UsageProblem(
+            "Where are the CDF files? Give --data-dir, or set MMS_DATA_DIR to the folder that holds mms1/ to mms4/"
+        )
+    plan = _plan(catalogue, segments, store, settings)
+    started = datetime.now(UTC)
+    labelling = _labelling(store, plan, model, device)
+    _work_off(_outstanding(plan, labelling), settings, labelling, pool, observe)
+    _finish_labels(plan, labelling)
+    summary = _summary(store, plan)
+    write_provenance(store, _provenance(settings, started))
+    return summary
+
+
+def relabel(
+    store: Path, model: InstalledModel, device: str, settings: Settings, pool: PoolFactory, observe: Observer
+) -> Summary:
+    """Label what a store holds with another model; readers see the old labels until all the new ones are there.
+
+    Raises UsageProblem where there is no store, or one whose features are not all there.
+    """
+    _require_weights(model)
+    plan, _, _ = status_of(store)
+    labelling = _labelling(store, plan, model, device)
+    work = _outstanding(plan, labelling)
+    if work.unwritten:
+        raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
+    _work_off(work, settings, labelling, pool, observe)
+    _finish_labels(plan, labelling)
+    return _summary(store, plan)
+
+
+def _require_weights(model: InstalledModel) -> None:
+    if model.weights is None:
+        raise InputProblem(model.card.how_to_get_weights)
+
+
+def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings) -> Plan:
+    """The plan of the store, made if there is none; one that was made for something else is refused."""
+    plan = read_plan(store)
+    if plan is None:
+        plan = make_plan(catalogue, segments, settings.shard_samples, settings.deciding())
+    elif dict(plan.deciding) != settings.deciding():
+        differs = ", ".join(
+            f"{name} {plan.deciding.get(name)!r} there and {value!r} here"
+            for name, value in settings.deciding().items()
+            if plan.deciding.get(name) != value
+        )
+        raise EnvironmentProblem(f"{store} was made with other settings ({differs}); choose another --store")
+    elif [slot.segment for slot in plan.slots] != list(segments):
+        raise UsageProblem(
+            f"{store} was made for other segments ({len(plan.slots)} of {plan.catalogue}, first "
+            f"{plan.slots[0].segment.key}); give the same selection or choose another --store"
+        )
+    _create(store, plan)
+    return plan
+
+
+def _create(store: Path, plan: Plan) -> None:
+    try:
+        if not (store / "zarr.json").exists() or not (store / "probability" / "zarr.json").exists():
+            create_store(store, plan)
+    except OSError as problem:
+        raise EnvironmentProblem(f"{store} cannot be written: {problem.strerror or problem}") from problem
+
+
+def _labelling(store: Path, plan: Plan, model: InstalledModel, device: str) -> Labelling:
+    """Labels go into the store, or beside it where it holds those of another model."""
+    sha256 = str(model.card.weights_sha256)
+    there = model_of(store)
+    folder = store if there in (None, sha256) else run_folder(store) / f"relabel-{sha256[:12]}"
+    if folder != store:
+        create_label_arrays(folder, plan)
+    if there is None:
+        describe_model(store, model.card)
+    return Labelling(model, device, store, folder)
+
+
+def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
+    """What receipts do not show as done: shards without features or with failed segments, shards without labels."""
+    unwritten: dict[int, ShardPlan] = {}
+    unlabelled: deque[ShardPlan] = deque()
+    for shard in plan.shards:
+        features = Receipt.read(receipt_path(labelling.store, "features", shard.number))
+        if features is None or not features.matches(plan.uuid, shard.decides) or features.has_failures:
+            unwritten[shard.number] = shard
+            continue
+        labels = Receipt.read(receipt_path(labelling.store, "labels", shard.number, labelling.sha256))
+        if labels is None or not labels.matches(plan.uuid, labelling.decides(shard)):
+            unlabelled.append(shard)
+    slots = {slot.index: slot for shard in unwritten.values() for slot in shard.slots}
+    return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled)
+
+
+def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
+    if not work.unwritten and not work.unlabelled:
+        return
+    observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
+    with pool(settings.workers) as workers:
+        _loop(work, settings, labelling, workers, observe)
+
+
+def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, observe: Observer) -> None:
+    while True:
+        _submit_segments(work, settings, pool)
+        _submit_labels(work, settings, labelling, pool)
+        if not work.under_way:
+            return
+        done = pool.next_done()
+        if done in work.preparing:
+            _note_prepared(work, done, observe)
+            _submit_writes(work, labelling.store, pool)
+        elif done in work.writing:
+            shard = work.writing.pop(done)
+            _result(done, labelling.store)
+            work.unlabelled.append(shard)
+            observe(ShardWritten(shard.number))
+        else:
+            shards = work.labelling.pop(done)
+            _result(done, labelling.store)
+            for shard in shards:
+                observe(ShardLabelled(shard.number))
+
+
+def _result(done: Future, store: Path) -> None:
+    """Raise what a task that writes has raised; what the disk refuses is the machine's doing."""
+    try:
+        done.result()
+    except OSError as problem:
+        raise EnvironmentProblem(f"{store} cannot be written: {problem}; make room and run again") from problem
+
+
+def _submit_segments(work: _Work, settings: Settings, pool: Pool) -> None:
+    while work.segments and len(work.preparing) < pool.workers * settings.segments_in_flight:
+        slot = work.segments.popleft()
+        work.preparing[pool.submit(prepare_segment, slot, settings.data_dir, settings)] = slot
+
+
+def _note_prepared(work: _Work, done: Future, observe: Observer) -> None:
+    """Keep a prepared segment where it lies; one that could not be made is kept as a reason."""
+    slot = work.preparing.pop(done)
+    key = slot.segment.key
+    error = done.exception()
+    work.prepared[key] = done if error is None else Failed(key, _reason(key, error))
+    observe(SegmentDone(key, "" if error is None else _reason(key, error)))
+
+
+def _reason(key: str, error: BaseException) -> str:
+    if isinstance(error, MMSRegionsError):
+        return str(error)
+    if type(error).__name__ == "KilledWorker":
+        return f"{key}: the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
+    return f"{key}: unexpected {type(error).__name__}: {error}"
+
+
+def _submit_writes(work: _Work, store: Path, pool: Pool) -> None:
+    """Write the shards of which every segment is there, and let go of segments that no other shard waits for."""
+    ready = [
+        shard for shard in work.unwritten.values() if all(slot.segment.key in work.prepared for slot in shard.slots)
+    ]
+    for shard in ready:
+        outcomes = [work.prepared[slot.segment.key] for slot in shard.slots]
+        work.writing[pool.submit(write_features, store, shard, outcomes, priority=_WRITE_FIRST)] = shard
+        del work.unwritten[shard.number]
+    wanted = {slot.segment.key for shard in work.unwritten.values() for slot in shard.slots}
+    for key in [key for key in work.prepared if key not in wanted]:
+        del work.prepared[key]
+
+
+def _submit_labels(work: _Work, settings: Settings, labelling: Labelling, pool: Pool) -> None:
+    at_once = max(1, settings.label_windows // (work.plan.shard_samples // WINDOW))
+    while work.unlabelled and len(work.labelling) < pool.workers:
+        shards = [work.unlabelled.popleft() for _ in range(min(at_once, len(work.unlabelled)))]
+        work.labelling[pool.submit(label_shards, labelling, shards, priority=_LABEL_FIRST)] = shards
+
+
+def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> None:
+    """Label every window of some shards, and write their labels: what a labelling worker does."""
+    from mms_regions.label import label_windows
+
+    network = _network(labelling.model)
+    for shard in shards:
+        features, withheld = read_windows(labelling.store, shard)
+        prediction = label_windows(network, features, withheld, labelling.device)
+        write_labels(labelling.store, labelling.folder, shard, prediction, labelling.decides(shard))
+
+
+@lru_cache(maxsize=1)
+def _network(model: InstalledModel) -> Any:
+    """The network of a model, loaded once per worker."""
+    from mms_regions.model import load_model
+
+    return load_model(model)
+
+
+def _finish_labels(plan: Plan, labelling: Labelling) -> None:
+    """Bring labels that were made beside the store into it, once all of them are there."""
+    if labelling.folder == labelling.store:
+        return
+    swap_labels(labelling.store, labelling.folder)
+    describe_model(labelling.store, labelling.model.card)
+    kept = {receipt_path(labelling.store, "labels", s.number, labelling.sha256) for s in plan.shards}
+    for path in receipt_path(labelling.store, "labels", 0).parent.glob("labels-*.json"):
+        if path not in kept:
+            path.unlink()
+    shutil.rmtree(labelling.folder)
+
+
+def _summary(store: Path, plan: Plan) -> Summary:
+    """Bring the index up to date with the receipts, and say what it holds."""
+    _, records, _ = status_of(store)
+    write_index(store, plan, records)
+    return Summary(
+        complete=tuple(key for key, record in records.items() if record.status == "complete"),
+        failed={key: record.reason for key, record in records.items() if record.status == "failed"},
+    )
+
+
+def _provenance(settings: Settings, started: datetime) -> dict[str, Any]:
+    return {
+        "mms_regions": __version__,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": settings.model_dump(mode="json", exclude={"origin"}),
+        "origins": dict(settings.origin),
+    }

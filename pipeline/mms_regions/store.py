@@ -1,0 +1,429 @@
+"""The only room that knows zarr: how a store is laid out, written by shards, and read back.
+
+One zarr v3 store; sample arrays on one axis `sample`, cut into shards that one task writes whole, and an index with
+one row per segment. `xr.open_zarr(store)` opens it; `open_segment` and `open_tree` give it event by event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
+from mms_regions.card import ModelCard
+from mms_regions.catalogue import Catalogue, Segment
+from mms_regions.errors import EnvironmentProblem, UsageProblem
+from mms_regions.plan import (
+    Failed,
+    Plan,
+    Prepared,
+    Receipt,
+    Record,
+    ShardPlan,
+    Slot,
+    read_plan,
+    receipt_path,
+    receipts,
+    run_folder,
+    sha256_of,
+    sync_folder,
+    write_whole,
+)
+from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
+
+if TYPE_CHECKING:
+    from mms_regions.label import Prediction  # imports torch, which reading a store does not need
+
+TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
+NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
+STATUSES = ("missing", "complete", "failed")
+_CHUNK = 8192
+_N_REGIONS = 6
+_ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
+_UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+_LABEL_ARRAYS = ("label", "probability")
+
+
+def create_store(store: Path, plan: Plan) -> None:
+    """Make the run folder and the empty arrays of a plan, or what of them is missing.
+
+    Raises EnvironmentProblem where `store` is a folder that something else has made.
+    """
+    if store.exists() and not (store / "zarr.json").exists() and any(store.iterdir()):
+        raise EnvironmentProblem(f"{store} exists and is not a store of mms-regions; choose another --store")
+    write_whole(run_folder(store) / "plan.json", plan.to_json().encode())
+    group = zarr.open_group(store, mode="a", zarr_format=3)
+    _create_sample_arrays(group, plan)
+    create_label_arrays(store, plan)
+    _create_coordinates(group)
+    group.attrs.update(
+        {
+            "title": TITLE,
+            "Conventions": "CF-1.11",
+            "uuid": plan.uuid,
+            "catalogue": plan.catalogue,
+            "catalogue_sha256": plan.catalogue_sha256,
+            "deciding": dict(plan.deciding),
+            "window": WINDOW,
+            "shard_samples": plan.shard_samples,
+        }
+    )
+    write_index(store, plan, {})
+
+
+def create_label_arrays(folder: Path, plan: Plan) -> None:
+    """Make empty `label` and `probability` arrays in a group, where they are missing."""
+    group = zarr.open_group(folder, mode="a", zarr_format=3)
+    attributes = {"long_name": "region", "missing_label": NO_LABEL, "comment": "-1: no label, an input is missing"}
+    _create(group, plan, "label", (), "int8", NO_LABEL, attributes)
+    attributes = {"long_name": "probability of each region", "units": "1"}
+    _create(group, plan, "probability", ("region",), "float32", np.nan, attributes)
+
+
+def _create_sample_arrays(group: zarr.Group, plan: Plan) -> None:
+    _create(group, plan, "time", (), "int64", NO_TIME, {"long_name": "time (UTC)", "standard_name": "time", **_UTC})
+    _create(group, plan, "segment_id", (), "int32", -1, {"long_name": "row of the index; -1: padding"})
+    quality = {
+        "long_name": "what to know of a sample's inputs",
+        "flag_masks": list(QUALITY_BITS.values()),
+        "flag_meanings": " ".join(QUALITY_BITS),
+    }
+    _create(group, plan, "quality", (), "uint16", 0, quality)
+    features = {"long_name": "input of the network, simulation axes (x, -z, y) of GSM", "units": "1"}
+    _create(group, plan, "features", ("feature",), "float32", np.nan, features)
+    for q in QUANTITIES:
+        _create(group, plan, q.name, q.dims, "float32", np.nan, {"long_name": q.long_name, "units": q.units})
+
+
+def _create(
+    group: zarr.Group, plan: Plan, name: str, dims: tuple[str, ...], dtype: str, fill: Any, attributes: dict[str, Any]
+) -> None:
+    if name in group:
+        return
+    extent = tuple({**DIMENSIONS, "feature": len(FEATURES), "region": _N_REGIONS}[dim] for dim in dims)
+    group.create_array(
+        name,
+        shape=(plan.n_samples, *extent),
+        shards=(plan.shard_samples, *extent),
+        chunks=(min(_CHUNK, plan.shard_samples), *extent),
+        dtype=dtype,
+        fill_value=fill,
+        compressors=[_ZSTD],
+        dimension_names=("sample", *dims),
+        attributes=attributes,
+    )
+
+
+def _create_coordinates(group: zarr.Group) -> None:
+    for name, values in {"feature": FEATURES, "xyz": ("x", "y", "z")}.items():
+        _replace(group, name, (name,), np.array(values, dtype=object), {})
+
+
+def _replace(
+    group: zarr.Group, name: str, dims: tuple[str, ...], values: NDArray[Any], attributes: dict[str, Any]
+) -> None:
+    """Write a small array whole, in one chunk."""
+    text = values.dtype == object
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=tuple(max(n, 1) for n in values.shape),
+        dtype="str" if text else values.dtype,
+        fill_value="" if text else values.dtype.type(0),
+        compressors=[_ZSTD],
+        dimension_names=dims,
+        attributes=attributes,
+        overwrite=True,
+    )
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        array[...] = values
+
+
+def write_features(store: Path, shard: ShardPlan, outcomes: Iterable[Prepared | Failed]) -> Receipt:
+    """Write all sample arrays of a shard but the labels, whole, then its receipt.
+
+    outcomes: one for each slot of the shard, in any order; a segment that spans shards gives each its part.
+    """
+    _withdraw_receipts(store, shard.number)
+    by_key = {outcome.key: outcome for outcome in outcomes}
+    placed = [(slot, by_key[slot.segment.key]) for slot in shard.slots]
+    group = zarr.open_group(store, mode="r+")
+    names = ["time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES)]
+    for name in names:
+        _write_shard(_array(group, name), shard, [(slot, _values(name, slot, made)) for slot, made in placed])
+    files = _settle(store, names, shard.number)
+    records = tuple(Record.of(made) for _, made in placed)
+    receipt = Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
+    receipt.write(receipt_path(store, "features", shard.number))
+    return receipt
+
+
+def _withdraw_receipts(store: Path, number: int) -> None:
+    """What is about to be overwritten is no longer done, nor are labels made from it."""
+    for path in (run_folder(store) / "receipts").glob(f"*-{number:05d}.json"):
+        path.unlink()
+
+
+def _values(name: str, slot: Slot, outcome: Prepared | Failed) -> NDArray[Any] | None:
+    if isinstance(outcome, Failed):
+        return None
+    samples = outcome.samples
+    match name:
+        case "time":
+            return samples.time
+        case "segment_id":
+            return np.full(len(samples), slot.index, np.int32)
+        case "quality":
+            return samples.quality
+        case "features":
+            return samples.features
+        case _:
+            return samples.physics[name]
+
+
+def _write_shard(array: zarr.Array[Any], shard: ShardPlan, parts: Iterable[tuple[Slot, NDArray[Any] | None]]) -> None:
+    values = np.full((shard.end - shard.begin, *array.shape[1:]), array.fill_value, array.dtype)
+    for slot, part in parts:
+        if part is not None:
+            begin, end = max(slot.first, shard.begin), min(slot.first + len(part), shard.end)
+            values[begin - shard.begin : max(end, begin) - shard.begin] = part[begin - slot.first : end - slot.first]
+    with zarr.config.set({"array.write_empty_chunks": True}):  # not kept in the metadata: a missing chunk is silent
+        array[shard.begin : shard.end] = values
+
+
+def _settle(folder: Path, names: Iterable[str], number: int) -> dict[str, str]:
+    """Bring the files of a shard to the disk; their paths below the store and sha256."""
+    files = {}
+    for name in names:
+        place = folder / name / "c" / str(number)
+        path = next(p for p in (place, *sorted(place.rglob("*"))) if p.is_file())
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        for parent in path.parents:
+            sync_folder(parent)
+            if parent == folder / name:
+                break
+        files[str(path.relative_to(folder))] = sha256_of(path)
+    return files
+
+
+def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
+    """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label."""
+    group = zarr.open_group(store, mode="r")
+    features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
+    bridged = (_part(group, "quality", shard) & QUALITY_BITS["bridged"]) != 0
+    return features, bridged.reshape(-1, WINDOW)
+
+
+def write_labels(
+    store: Path, folder: Path, shard: ShardPlan, prediction: Prediction, decides: Mapping[str, Any]
+) -> Receipt:
+    """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
+
+    folder: the store, or the group beside it in which a store is relabelled. decides: with `model_sha256`.
+    """
+    group = zarr.open_group(folder, mode="r+")
+    values: dict[str, NDArray[Any]] = {
+        "label": prediction.label.reshape(-1),
+        "probability": prediction.probability.reshape(-1, _N_REGIONS),
+    }
+    for name, array in values.items():
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            _array(group, name)[shard.begin : shard.end] = array
+    files = _settle(folder, _LABEL_ARRAYS, shard.number)
+    receipt = Receipt("labels", shard.uuid, shard.number, decides, files)
+    receipt.write(receipt_path(store, "labels", shard.number, decides["model_sha256"]))
+    return receipt
+
+
+def swap_labels(store: Path, beside: Path) -> None:
+    """Put the finished label arrays of a group beside the store in the place of the store's own."""
+    old = beside / "replaced"
+    old.mkdir(exist_ok=True)
+    for name in _LABEL_ARRAYS:
+        if (beside / name).exists():
+            if (store / name).exists():
+                (store / name).rename(old / name)
+            (beside / name).rename(store / name)
+    sync_folder(store)
+
+
+def describe_model(store: Path, card: ModelCard) -> None:
+    """Record in the store which model its labels are from: the card, and the regions as CF flags."""
+    group = zarr.open_group(store, mode="r+")
+    names = [region.name for region in sorted(card.regions, key=lambda region: region.index)]
+    flags: dict[str, Any] = {"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
+    _array(group, "label").attrs.update(flags)
+    _replace(group, "region", ("region",), np.array(names, dtype=object), {"long_name": "region, as the card names it"})
+    group.attrs["model"] = card.model_dump(mode="json")
+
+
+def model_of(store: Path) -> str | None:
+    """sha256 of the weights whose labels a store holds, or None where it holds none yet."""
+    model = zarr.open_group(store, mode="r").attrs.get("model")
+    return model.get("weights_sha256") if isinstance(model, dict) else None
+
+
+def write_index(store: Path, plan: Plan, records: Mapping[str, Record]) -> None:
+    """Write the index, one row per segment; those without a record are `missing`."""
+    group = zarr.open_group(store, mode="r+")
+    known = [records.get(slot.segment.key) for slot in plan.slots]
+    events = [slot.segment.event for slot in plan.slots]
+    empty = Record("", "failed")
+
+    def texts(values: Iterable[str]) -> NDArray[Any]:
+        return np.array(list(values), dtype=object)
+
+    def nanoseconds(values: Iterable[np.datetime64]) -> NDArray[np.int64]:
+        return np.array(list(values), dtype="datetime64[ns]").astype(np.int64)
+
+    columns: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
+        "event": (texts(e.name for e in events), {"long_name": "event"}),
+        "probe": (np.array([s.segment.probe for s in plan.slots], np.int8), {"long_name": "spacecraft, MMS 1 to 4"}),
+        "t_start": (nanoseconds(e.t_start for e in events), {"long_name": "start of the interval (UTC)", **_UTC}),
+        "t_end": (nanoseconds(e.t_end for e in events), {"long_name": "end of the interval (UTC), included", **_UTC}),
+        "b0": (np.array([e.B0 for e in events]), {"long_name": "field that scales B, v and E", "units": "nT"}),
+        "n0": (np.array([e.n0 for e in events]), {"long_name": "density that scales n, v and E", "units": "cm-3"}),
+        "first": (np.array([s.first for s in plan.slots], np.int64), {"long_name": "first sample of the segment"}),
+        "n_samples": (np.array([r.n_samples if r else 0 for r in known], np.int64), {"long_name": "samples"}),
+        "status": (texts(r.status if r else "missing" for r in known), {"long_name": f"one of {', '.join(STATUSES)}"}),
+        "reason": (texts(r.reason if r else "" for r in known), {"long_name": "why it failed"}),
+        "inputs": (
+            texts(json.dumps([asdict(f) for f in (r or empty).inputs]) for r in known),
+            {"long_name": "the CDF files it was made from, as JSON"},
+        ),
+    }
+    for name, (values, attributes) in columns.items():
+        _replace(group, name, ("segment",), values, attributes)
+    position = np.array([(r or empty).position_gse for r in known], np.float64).reshape(-1, 3)
+    attributes = {"long_name": "mean position of the spacecraft, GSE", "units": "km"}
+    _replace(group, "position_gse", ("segment", "xyz"), position, attributes)
+    zarr.consolidate_metadata(store)
+
+
+def write_provenance(store: Path, provenance: Mapping[str, Any]) -> None:
+    """Record who made the store when and with what: nothing in it decides numbers."""
+    zarr.open_group(store, mode="r+").attrs["provenance"] = dict(provenance)
+    zarr.consolidate_metadata(store)
+
+
+def open_store(store: Path | str) -> xr.Dataset:
+    """The whole store, lazily: sample arrays on `sample`, the index on `segment`; times are datetime64[ns], UTC.
+
+    Raises UsageProblem where there is no store.
+    """
+    if not (Path(store) / "zarr.json").is_file():
+        raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
+    data: xr.Dataset = xr.open_zarr(store, chunks=None)
+    return data
+
+
+def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
+    """One event seen by one spacecraft, on the dimension `time`; its row of the index is in the attributes.
+
+    Raises UsageProblem for a segment that the store does not hold, or that is not complete there.
+    """
+    whole = open_store(store)
+    rows = np.flatnonzero((whole["event"].values == event) & (whole["probe"].values == probe))
+    if not rows.size:
+        raise UsageProblem(f"{store}: holds no {event}/mms{probe}; see `mms-regions status {store}`")
+    return _segment(whole, int(rows[0]))
+
+
+def open_tree(store: Path | str) -> xr.DataTree:
+    """All complete segments, lazily, as a tree: tree["A/mms4"]; the index is in the root."""
+    whole = open_store(store)
+    index = whole.drop_dims("sample")
+    complete = np.flatnonzero(whole["status"].values == "complete")
+    segments = {f"{whole['event'].values[i]}/mms{whole['probe'].values[i]}": _segment(whole, int(i)) for i in complete}
+    return xr.DataTree.from_dict({"/": index.reset_coords(drop=True), **segments})
+
+
+def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
+    index = whole.drop_dims("sample").isel(segment=row)
+    key = f"{index['event'].item()}/mms{index['probe'].item()}"
+    if index["status"].item() != "complete":
+        reason = index["reason"].item() or "it has not been made yet"
+        raise UsageProblem(f"{key} is {index['status'].item()}: {reason}")
+    first, n = int(index["first"]), int(index["n_samples"])
+    names = [name for name in whole.data_vars if "sample" in whole[name].dims and name != "segment_id"]
+    samples = whole[names].isel(sample=slice(first, first + n))
+    data = samples.set_coords("time").swap_dims(sample="time")
+    data.attrs = {
+        "event": index["event"].item(),
+        "probe": int(index["probe"]),
+        "t_start": str(index["t_start"].values),
+        "t_end": str(index["t_end"].values),
+        "b0": float(index["b0"]),
+        "n0": float(index["n0"]),
+        "position_gse": index["position_gse"].values.tolist(),
+        "inputs": index["inputs"].item(),
+        **{name: whole.attrs[name] for name in ("deciding", "model", "uuid") if name in whole.attrs},
+    }
+    return data
+
+
+def status_of(store: Path) -> tuple[Plan, dict[str, Record], set[int]]:
+    """The plan of a store, a record of each segment that was tried, and the shards that have labels, from receipts.
+
+    Raises UsageProblem where there is no store.
+    """
+    plan = read_plan(store)
+    if plan is None:
+        raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
+    records: dict[str, Record] = {}
+    for receipt in receipts(store, plan, "features"):
+        records |= {record.key: record for record in receipt.records}
+    model = model_of(store) if (store / "zarr.json").is_file() else None
+    labelled = {receipt.shard for receipt in receipts(store, plan, "labels", model)} if model else set()
+    return plan, records, labelled
+
+
+def segment_status(store: Path) -> list[dict[str, str]]:
+    """For each segment of a store: its key, status (complete, prepared, failed or missing), why it failed."""
+    plan, records, labelled = status_of(store)
+    unlabelled = {s.segment.key for shard in plan.shards if shard.number not in labelled for s in shard.slots}
+    rows = []
+    for key in (slot.segment.key for slot in plan.slots):
+        record = records.get(key)
+        status: str = record.status if record else "missing"
+        if status == "complete" and key in unlabelled:
+            status = "prepared"
+        rows.append({"segment": key, "status": status, "reason": record.reason if record else ""})
+    return rows
+
+
+def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
+    """The complete segments of a store that a selection such as `A,C-F` and `1-4` names.
+
+    Raises UsageProblem for words that name nothing in the store, and where nothing of it is complete.
+    """
+    plan, _, _ = status_of(store)
+    complete = {row["segment"] for row in segment_status(store) if row["status"] == "complete"}
+    unique = dict.fromkeys(slot.segment.event for slot in plan.slots)
+    wanted = set(Catalogue(plan.catalogue, tuple(unique)).segments(events, probes))
+    found = tuple(s.segment for s in plan.slots if s.segment in wanted and s.segment.key in complete)
+    if not found:
+        raise UsageProblem(f"{store}: none of the segments asked for is complete; see `mms-regions status {store}`")
+    return found
+
+
+def _part(group: zarr.Group, name: str, shard: ShardPlan) -> NDArray[Any]:
+    return np.asarray(_array(group, name)[shard.begin : shard.end])
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise EnvironmentProblem(f"{group.store_path}: {name} is not an array; use another store")
+    return array
