@@ -149,6 +149,12 @@ class Event(BaseModel):
         return t_end
 
     @property
+    def interval(self) -> str:
+        """The interval in words, for messages."""
+        start, end = (str(t).rstrip("0").rstrip(".") for t in (self.t_start, self.t_end))
+        return f"{start} to {end}"
+
+    @property
     def trange(self) -> tuple[int, int]:
         """Start and end in ns UTC since 1970, both inclusive."""
         return int(self.t_start.astype(np.int64)), int(self.t_end.astype(np.int64))

@@ -109,9 +109,7 @@ def run(
     segments = chosen.segments(events, probes)
     installed = find_model(settings.model, os.environ)
     with _display(as_json) as observe, _interruptible():
-        summary = run_segments(
-            chosen, segments, store, settings, installed, _device(settings.device), local_pool, observe
-        )
+        summary = run_segments(chosen, segments, store, settings, installed, settings.device, local_pool, observe)
     _report(summary, store, as_json)
 
 
@@ -137,7 +135,7 @@ def label(
     settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
     installed = find_model(settings.model, os.environ)
     with _display(as_json) as observe, _interruptible():
-        summary = relabel(store, installed, _device(settings.device), settings, local_pool, observe)
+        summary = relabel(store, installed, settings.device, settings, local_pool, observe)
     _report(summary, store, as_json)
 
 
@@ -261,15 +259,6 @@ def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
     print(f"{chosen.name}: {len(chosen.events)} events, {len(chosen.segments())} segments, sha256 {chosen.sha256[:12]}")
 
 
-def _device(wanted: str) -> str:
-    """The device that labels; torch is asked only where the answer is open."""
-    if wanted == "cpu":
-        return "cpu"
-    from mms_regions.label import choose_device
-
-    return choose_device(wanted)
-
-
 def _display(as_json: bool) -> Display:
     """Bars on a terminal, lines elsewhere; always on stderr, so that stdout is for results."""
     from rich.console import Console
@@ -300,9 +289,8 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        for reason in summary.failed.values():
-            print(f"failed: {reason}", file=sys.stderr)
-        print(f"{store}: {len(summary.complete)} segments complete, {len(summary.failed)} failed")
+        hint = f"; `mms-regions status {store}` says why" if summary.failed else ""
+        print(f"{store}: {len(summary.complete)} segments complete, {len(summary.failed)} failed{hint}")
     if summary.failed:
         raise typer.Exit(4)
 

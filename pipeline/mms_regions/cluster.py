@@ -108,7 +108,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             local_directory=scratch,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # a task that fails is an outcome, which the loop tells
         ) as cluster,
         Client(cluster) as client,
     ):

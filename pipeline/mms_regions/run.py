@@ -20,7 +20,7 @@ from typing import Any
 
 from mms_regions import __version__
 from mms_regions.arrays import WINDOW
-from mms_regions.card import InstalledModel
+from mms_regions.card import InstalledModel, read_model
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.cluster import Future, Pool
 from mms_regions.errors import EnvironmentProblem, InputProblem, MMSRegionsError, UsageProblem
@@ -69,7 +69,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Labelling:
-    """Which model labels, on which device, and into which group: the store, or one beside it until all is there."""
+    """Which model labels, on which device, and into which group: the store, or one beside it until all is there.
+
+    device: auto, cpu or cuda, chosen by the worker that labels.
+    """
 
     model: InstalledModel
     device: str
@@ -298,21 +301,22 @@ def _submit_labels(work: _Work, settings: Settings, labelling: Labelling, pool: 
 
 def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> None:
     """Label every window of some shards, and write their labels: what a labelling worker does."""
-    from mms_regions.label import label_windows
+    from mms_regions.label import choose_device, label_windows
 
-    network = _network(labelling.model)
+    device = choose_device(labelling.device)
+    network = _network(labelling.model.folder, labelling.sha256)
     for shard in shards:
         features, withheld = read_windows(labelling.store, shard)
-        prediction = label_windows(network, features, withheld, labelling.device)
+        prediction = label_windows(network, features, withheld, device)
         write_labels(labelling.store, labelling.folder, shard, prediction, labelling.decides(shard))
 
 
 @lru_cache(maxsize=1)
-def _network(model: InstalledModel) -> Any:
-    """The network of a model, loaded once per worker."""
+def _network(folder: Path, sha256: str) -> Any:
+    """The network in a model's folder, loaded once per worker; `sha256` tells a replaced one from the one before."""
     from mms_regions.model import load_model
 
-    return load_model(model)
+    return load_model(read_model(folder))
 
 
 def _finish_labels(plan: Plan, labelling: Labelling) -> None:

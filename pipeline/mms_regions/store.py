@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -308,13 +309,20 @@ def write_index(store: Path, plan: Plan, records: Mapping[str, Record]) -> None:
     position = np.array([(r or empty).position_gse for r in known], np.float64).reshape(-1, 3)
     attributes = {"long_name": "mean position of the spacecraft, GSE", "units": "km"}
     _replace(group, "position_gse", ("segment", "xyz"), position, attributes)
-    zarr.consolidate_metadata(store)
+    _consolidate(store)
 
 
 def write_provenance(store: Path, provenance: Mapping[str, Any]) -> None:
     """Record who made the store when and with what: nothing in it decides numbers."""
     zarr.open_group(store, mode="r+").attrs["provenance"] = dict(provenance)
-    zarr.consolidate_metadata(store)
+    _consolidate(store)
+
+
+def _consolidate(store: Path) -> None:
+    """Gather all metadata in one file, so that a store opens with one read; zarr warns that other readers may not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata")
+        zarr.consolidate_metadata(store)
 
 
 def open_store(store: Path | str) -> xr.Dataset:
