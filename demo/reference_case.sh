@@ -12,11 +12,15 @@ if [ ! -d "$reference/reference" ]; then
 fi
 
 out=$(mktemp -d "${TMPDIR:-/tmp}/mms-regions-demo.XXXXXX")
+export MMS_REGIONS_MODEL_DIR=$out/models
+"$mms_regions" model import "$reference/models/best_model"
 for case in "$reference"/reference/*-mms[1-4]; do
     key=$(basename "$case")
     store=$out/$key.zarr
     "$mms_regions" run --store "$store" --data-dir "$case/inputs" --offline --workers 0 \
-        --events "${key%-mms*}" --probes "${key##*-mms}" --model "$reference/models/best_model"
+        --events "${key%-mms*}" --probes "${key##*-mms}"
     "$mms_regions" status "$store"
+    "$mms_regions" export "$store" --out "$out/csv"
 done
-echo "The stores are in $out; open one with xarray.open_zarr."
+echo "The stores are in $out, the tables in $out/csv. Next, in Python:"
+echo "  from mms_regions.store import open_segment; open_segment(\"$store\", \"${key%-mms*}\", ${key##*-mms})"

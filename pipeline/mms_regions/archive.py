@@ -7,9 +7,11 @@ described in the MMS CDF file format guide; versions are X.Y.Z and compare as nu
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -49,9 +51,14 @@ FGM = Product("fgm", "fgm", "brst", "", _SECOND * 3600)
 EDP_BURST = Product("edp_brst", "edp", "brst", "dce", _SECOND * 3600)
 EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY + _SECOND * 3600)
 
+# CDF internal format: a record begins with its size (8 bytes), its type (4) and, in a list, where the next one is (8).
+_MAGIC = (0xCDF30001, 0x0000FFFF)  # version 3, not packed as a whole
+_GDR, _ADR, _GLOBAL_ENTRY, _VDR, _VARIABLE_ENTRY = 2, 4, 5, 8, 9
+
 _NAME = re.compile(
     r"mms(?P<probe>[1-4])_(?P<words>[a-z]+_(?:brst|fast)_l2(?:_[a-z-]+)?)_(?P<start>\d{8}(?:\d{6})?)"
-    r"_v(?P<version>\d{1,4}\.\d{1,4}\.\d{1,4})\.cdf"
+    r"_v(?P<version>\d{1,4}\.\d{1,4}\.\d{1,4})\.cdf",
+    re.ASCII,
 )
 
 
@@ -145,3 +152,55 @@ def _time_tag(text: str) -> int:
     digits = text.ljust(14, "0")
     iso = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{digits[12:14]}"
     return int(np.datetime64(iso, "ns").astype(np.int64))
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise SegmentProblem for a file that is not a whole CDF of version 3, by what its own records say.
+
+    pycdfpp 0.19 ends the process on a file that is shorter than it says, or whose records lead nowhere because its end
+    was never written; and without its attributes fill values would pass for data. Values are not looked at.
+    """
+    try:
+        with path.open("rb") as file:
+            _check_records(file)
+    except OSError as problem:
+        raise SegmentProblem(f"{path}: cannot be read ({problem.strerror})") from problem
+    except ValueError as problem:
+        raise SegmentProblem(f"{path.name}: {problem} (it has {path.stat().st_size}); fetch it again") from None
+
+
+def _check_records(file: BinaryIO) -> None:
+    """Follow the lists of variables and attributes, which must be as long as the header says; ValueError if not."""
+    *magic, _, _, start = struct.unpack(">IIqiq", file.read(28).ljust(28, b"\0"))
+    if tuple(magic) != _MAGIC or start < 0:
+        raise ValueError("not a CDF file of version 3")
+    variables, attributes, end, n_attributes, n_variables = struct.unpack(
+        ">20x3q4xi8xi", _record(file, start, _GDR, length=64)
+    )
+    if not 0 < end <= file.seek(0, 2):
+        raise ValueError(f"truncated from {end} bytes")
+    _list(file, variables, _VDR, n_variables)
+    for attribute in _list(file, attributes, _ADR, n_attributes):
+        globals_, n_globals, entries, n_entries = struct.unpack(">20xq8xi8xqi", attribute[:60])
+        _list(file, globals_, _GLOBAL_ENTRY, n_globals)
+        _list(file, entries, _VARIABLE_ENTRY, n_entries)
+
+
+def _list(file: BinaryIO, start: int, kind: int, count: int) -> list[bytes]:
+    """The heads of the records of a list; ValueError where one is not of its kind or there are more or fewer."""
+    records = []
+    for _ in range(count):
+        records.append(_record(file, start, kind))
+        start = int.from_bytes(records[-1][12:20], "big", signed=True)
+    if start != 0:
+        raise ValueError(f"damaged, more than {count} records of type {kind}")
+    return records
+
+
+def _record(file: BinaryIO, start: int, kind: int, length: int = 60) -> bytes:
+    """The first bytes of the record at byte `start`, if it is one of this kind."""
+    file.seek(max(start, 0))
+    record = file.read(length)
+    if len(record) < length or int.from_bytes(record[8:12], "big") != kind:
+        raise ValueError(f"damaged, no record of type {kind} at byte {start}")
+    return record

@@ -6,10 +6,8 @@ start of an accumulation that lasts `Epoch_plus_var`; velocities, pressures and 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,11 +15,10 @@ import numpy as np
 import pycdfpp
 from numpy.typing import NDArray
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, refuse_damaged
 from mms_regions.arrays import Flags, Floats, Times
 from mms_regions.errors import SegmentProblem
 
-_CDF_3 = (0xCDF30001, 0x0000FFFF)  # the first two words of a CDF file of version 3 that is not packed as a whole
 _FILL_TIME = np.iinfo(np.int64).min
 SPECIES = {"dis": "ion", "des": "electron"}
 ENERGIES = 32
@@ -179,8 +176,10 @@ class _Reader:
     def floats(self, name: str, *width: int) -> Floats:
         """A variable's rows in the time range, NaN where they are invalid; (n, *width)."""
         values = self.raw(name, *width)
-        attributes = self._cdf[name].attributes
-        missing = self._invalid(values, {key: attributes[key].value for key in attributes})
+        attributes = {key: attribute.value for key, attribute in self._cdf[name].attributes.items()}
+        if "FILLVAL" not in attributes:  # else what is missing would pass for data
+            raise SegmentProblem(f"{self.file.name}: {name} does not say its FILLVAL; fetch the file again")
+        missing = self._invalid(values, attributes)
         return np.where(missing, np.float32(np.nan), values)
 
     def whole(self, name: str, *shape: int) -> NDArray[Any]:
@@ -212,7 +211,7 @@ def _hint(name: str) -> str:
 
 def _open(file: CdfFile) -> Any:
     """The CDF behind a file, once it is known to be whole and of the spacecraft that its name says."""
-    _refuse_truncated(file.path)
+    refuse_damaged(file.path)
     try:
         cdf = pycdfpp.load(str(file.path))
     except (OSError, ValueError, RuntimeError) as problem:
@@ -223,24 +222,6 @@ def _open(file: CdfFile) -> Any:
             f"{file.name}: holds {source}, not mms{file.probe}_{file.words} as its name says; fetch it again"
         )
     return cdf
-
-
-def _refuse_truncated(path: Path) -> None:
-    """Compare a file with the length in its own header: pycdfpp 0.19 crashes the process on a shorter one."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header = file.read(28)
-            *magic, _, _, gdr = struct.unpack(">IIqiq", header.ljust(28, b"\0"))
-            if tuple(magic) != _CDF_3 or gdr < 0:
-                raise SegmentProblem(f"{path.name}: not a CDF file of version 3 ({size} bytes); fetch it again")
-            file.seek(gdr)
-            record = file.read(44)
-    except OSError as problem:
-        raise SegmentProblem(f"{path}: cannot be read ({problem.strerror})") from problem
-    end = struct.unpack(">qiqqqq", record)[5] if len(record) == 44 else -1
-    if not 0 < end <= size:
-        raise SegmentProblem(f"{path.name}: truncated, {size} bytes of {max(end, size + 1)}; fetch it again")
 
 
 def _refuse_backwards(time: Times, epoch: str, file: CdfFile) -> None:

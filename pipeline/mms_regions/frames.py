@@ -56,19 +56,20 @@ def _angle(time: Times) -> Floats:
     first, last = int(time.min()), int(time.max())
     if first < _year_start(2010) or last >= _year_start(2030):
         raise ValueError("GSE to GSM is defined here for 2010 to 2030; the times given are outside")
-    seconds = np.arange(first // _SECOND, last // _SECOND + 2, dtype=np.int64)
-    if len(seconds) > len(time) + 2:  # sparse times: exact everywhere is cheaper
-        return _dipole_angle(time)
-    knots = np.unwrap(_dipole_angle(seconds * _SECOND))
-    k, rest = np.divmod(time - seconds[0] * _SECOND, _SECOND)
-    angle: Floats = knots[k] + (rest / _SECOND) * (knots[k + 1] - knots[k])
+    if (last - first) // _SECOND > len(time):  # sparse times: exact everywhere is cheaper
+        return _dipole_angle(time, _dipole_geographic(time))
+    seconds = np.arange(first // _SECOND, last // _SECOND + 1, dtype=np.int64) * _SECOND
+    dipole = _dipole_geographic(seconds)  # a second belongs to one day, also the one before midnight
+    begin, end = _dipole_angle(seconds, dipole), _dipole_angle(seconds + _SECOND, dipole)
+    k, rest = np.divmod(time - seconds[0], _SECOND)
+    angle: Floats = begin[k] + (rest / _SECOND) * (end - begin)[k]
     return angle
 
 
-def _dipole_angle(time: Times) -> Floats:
-    """(n,) rad: atan2(y, z) of the dipole axis in GSE."""
+def _dipole_angle(time: Times, dipole_geographic: Floats) -> Floats:
+    """(n,) rad: atan2(y, z) of the dipole axis (3, n) in GSE; always within 35 degrees of 0."""
     sidereal, right_ascension, declination, obliquity = _sun(time)
-    x, y, z = _dipole_geographic(time)
+    x, y, z = dipole_geographic
     cos, sin = np.cos(sidereal), np.sin(sidereal)
     dipole = np.stack([cos * x - sin * y, sin * x + cos * y, z])  # inertial (GEI)
     to_sun = np.stack(

@@ -198,7 +198,7 @@ class Record:
     status: Literal["complete", "failed"]
     reason: str = ""
     n_samples: int = 0
-    position_gse: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    position_gse: tuple[float, float, float] | None = None
     inputs: tuple[InputFile, ...] = ()
 
     @classmethod
@@ -212,6 +212,12 @@ class Record:
             position_gse=outcome.position_gse,
             inputs=outcome.inputs,
         )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        position = data["position_gse"]
+        inputs = tuple(InputFile(**file) for file in data["inputs"])
+        return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs})
 
 
 @dataclass(frozen=True)
@@ -241,17 +247,7 @@ class Receipt:
         """The receipt at a path, or None where there is none that can be read."""
         try:
             data = json.loads(path.read_text())
-            records = tuple(
-                Record(
-                    **{
-                        **record,
-                        "position_gse": tuple(record["position_gse"]),
-                        "inputs": tuple(InputFile(**file) for file in record["inputs"]),
-                    }
-                )
-                for record in data.pop("records")
-            )
-            return cls(**data, records=records)
+            return cls(**data | {"records": tuple(Record.from_json(record) for record in data["records"])})
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 

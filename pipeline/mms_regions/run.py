@@ -43,6 +43,7 @@ from mms_regions.store import (
     create_label_arrays,
     create_store,
     describe_model,
+    is_created,
     model_of,
     read_windows,
     status_of,
@@ -164,6 +165,7 @@ def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settin
     """The plan of the store, made if there is none; one that was made for something else is refused."""
     plan = read_plan(store)
     if plan is None:
+        _refuse_foreign(store)
         plan = make_plan(catalogue, segments, settings.shard_samples, settings.deciding())
     elif dict(plan.deciding) != settings.deciding():
         differs = ", ".join(
@@ -181,9 +183,18 @@ def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settin
     return plan
 
 
+def _refuse_foreign(store: Path) -> None:
+    """What lies where a new store is wanted is not ours to write into."""
+    if store.is_file() or (store.is_dir() and any(store.iterdir())):
+        raise EnvironmentProblem(
+            f"{store} exists, but {run_folder(store) / 'plan.json'} does not: it is not a store of mms-regions, or has "
+            "lost the folder beside it; choose another --store"
+        )
+
+
 def _create(store: Path, plan: Plan) -> None:
     try:
-        if not (store / "zarr.json").exists() or not (store / "probability" / "zarr.json").exists():
+        if not is_created(store, plan):
             create_store(store, plan)
     except OSError as problem:
         raise EnvironmentProblem(f"{store} cannot be written: {problem.strerror or problem}") from problem

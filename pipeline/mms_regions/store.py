@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -56,17 +56,13 @@ _LABEL_ARRAYS = ("label", "probability")
 
 
 def create_store(store: Path, plan: Plan) -> None:
-    """Make the run folder and the empty arrays of a plan, or what of them is missing.
-
-    Raises EnvironmentProblem where `store` is a folder that something else has made.
-    """
-    if store.exists() and not (store / "zarr.json").exists() and any(store.iterdir()):
-        raise EnvironmentProblem(f"{store} exists and is not a store of mms-regions; choose another --store")
+    """Make the run folder and the empty arrays of a plan, or what of them is missing."""
     write_whole(run_folder(store) / "plan.json", plan.to_json().encode())
-    group = zarr.open_group(store, mode="a", zarr_format=3)
+    group = _group(store, "a")
     _create_sample_arrays(group, plan)
     create_label_arrays(store, plan)
     _create_coordinates(group)
+    write_index(store, plan, {})
     group.attrs.update(
         {
             "title": TITLE,
@@ -79,12 +75,17 @@ def create_store(store: Path, plan: Plan) -> None:
             "shard_samples": plan.shard_samples,
         }
     )
-    write_index(store, plan, {})
+    _consolidate(store)
+
+
+def is_created(store: Path, plan: Plan) -> bool:
+    """Whether the arrays of a plan are all there: the attributes, which come last, tell."""
+    return (store / "zarr.json").is_file() and _group(store, "r").attrs.get("uuid") == plan.uuid
 
 
 def create_label_arrays(folder: Path, plan: Plan) -> None:
     """Make empty `label` and `probability` arrays in a group, where they are missing."""
-    group = zarr.open_group(folder, mode="a", zarr_format=3)
+    group = _group(folder, "a")
     attributes = {"long_name": "region", "missing_label": NO_LABEL, "comment": "-1: no label, an input is missing"}
     _create(group, plan, "label", (), "int8", NO_LABEL, attributes)
     attributes = {"long_name": "probability of each region", "units": "1"}
@@ -133,21 +134,20 @@ def _create_coordinates(group: zarr.Group) -> None:
 def _replace(
     group: zarr.Group, name: str, dims: tuple[str, ...], values: NDArray[Any], attributes: dict[str, Any]
 ) -> None:
-    """Write a small array whole, in one chunk."""
+    """Write a small array whole, in one chunk, which a reader sees before or after and never in between."""
     text = values.dtype == object
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=tuple(max(n, 1) for n in values.shape),
-        dtype="str" if text else values.dtype,
-        fill_value="" if text else values.dtype.type(0),
-        compressors=[_ZSTD],
-        dimension_names=dims,
-        attributes=attributes,
-        overwrite=True,
-    )
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        array[...] = values
+    if name not in group:
+        group.create_array(
+            name,
+            shape=values.shape,
+            chunks=tuple(max(n, 1) for n in values.shape),
+            dtype="str" if text else values.dtype,
+            fill_value="" if text else values.dtype.type(0),
+            compressors=[_ZSTD],
+            dimension_names=dims,
+            attributes=attributes,
+        )
+    _writable(group, name)[...] = values
 
 
 def write_features(store: Path, shard: ShardPlan, outcomes: Iterable[Prepared | Failed]) -> Receipt:
@@ -158,10 +158,10 @@ def write_features(store: Path, shard: ShardPlan, outcomes: Iterable[Prepared | 
     _withdraw_receipts(store, shard.number)
     by_key = {outcome.key: outcome for outcome in outcomes}
     placed = [(slot, by_key[slot.segment.key]) for slot in shard.slots]
-    group = zarr.open_group(store, mode="r+")
+    group = _group(store, "r+")
     names = ["time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES)]
     for name in names:
-        _write_shard(_array(group, name), shard, [(slot, _values(name, slot, made)) for slot, made in placed])
+        _write_shard(_writable(group, name), shard, [(slot, _values(name, slot, made)) for slot, made in placed])
     files = _settle(store, names, shard.number)
     records = tuple(Record.of(made) for _, made in placed)
     receipt = Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
@@ -198,8 +198,7 @@ def _write_shard(array: zarr.Array[Any], shard: ShardPlan, parts: Iterable[tuple
         if part is not None:
             begin, end = max(slot.first, shard.begin), min(slot.first + len(part), shard.end)
             values[begin - shard.begin : max(end, begin) - shard.begin] = part[begin - slot.first : end - slot.first]
-    with zarr.config.set({"array.write_empty_chunks": True}):  # not kept in the metadata: a missing chunk is silent
-        array[shard.begin : shard.end] = values
+    array[shard.begin : shard.end] = values
 
 
 def _settle(folder: Path, names: Iterable[str], number: int) -> dict[str, str]:
@@ -220,7 +219,7 @@ def _settle(folder: Path, names: Iterable[str], number: int) -> dict[str, str]:
 
 def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
     """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label."""
-    group = zarr.open_group(store, mode="r")
+    group = _group(store, "r")
     features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
     bridged = (_part(group, "quality", shard) & QUALITY_BITS["bridged"]) != 0
     return features, bridged.reshape(-1, WINDOW)
@@ -233,14 +232,13 @@ def write_labels(
 
     folder: the store, or the group beside it in which a store is relabelled. decides: with `model_sha256`.
     """
-    group = zarr.open_group(folder, mode="r+")
+    group = _group(folder, "r+")
     values: dict[str, NDArray[Any]] = {
         "label": prediction.label.reshape(-1),
         "probability": prediction.probability.reshape(-1, _N_REGIONS),
     }
     for name, array in values.items():
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            _array(group, name)[shard.begin : shard.end] = array
+        _writable(group, name)[shard.begin : shard.end] = array
     files = _settle(folder, _LABEL_ARRAYS, shard.number)
     receipt = Receipt("labels", shard.uuid, shard.number, decides, files)
     receipt.write(receipt_path(store, "labels", shard.number, decides["model_sha256"]))
@@ -261,7 +259,7 @@ def swap_labels(store: Path, beside: Path) -> None:
 
 def describe_model(store: Path, card: ModelCard) -> None:
     """Record in the store which model its labels are from: the card, and the regions as CF flags."""
-    group = zarr.open_group(store, mode="r+")
+    group = _group(store, "r+")
     names = [region.name for region in sorted(card.regions, key=lambda region: region.index)]
     flags: dict[str, Any] = {"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
     _array(group, "label").attrs.update(flags)
@@ -271,13 +269,13 @@ def describe_model(store: Path, card: ModelCard) -> None:
 
 def model_of(store: Path) -> str | None:
     """sha256 of the weights whose labels a store holds, or None where it holds none yet."""
-    model = zarr.open_group(store, mode="r").attrs.get("model")
+    model = _group(store, "r").attrs.get("model")
     return model.get("weights_sha256") if isinstance(model, dict) else None
 
 
 def write_index(store: Path, plan: Plan, records: Mapping[str, Record]) -> None:
     """Write the index, one row per segment; those without a record are `missing`."""
-    group = zarr.open_group(store, mode="r+")
+    group = _group(store, "r+")
     known = [records.get(slot.segment.key) for slot in plan.slots]
     events = [slot.segment.event for slot in plan.slots]
     empty = Record("", "failed")
@@ -306,7 +304,8 @@ def write_index(store: Path, plan: Plan, records: Mapping[str, Record]) -> None:
     }
     for name, (values, attributes) in columns.items():
         _replace(group, name, ("segment",), values, attributes)
-    position = np.array([(r or empty).position_gse for r in known], np.float64).reshape(-1, 3)
+    nowhere = (np.nan, np.nan, np.nan)
+    position = np.array([(r or empty).position_gse or nowhere for r in known], np.float64).reshape(-1, 3)
     attributes = {"long_name": "mean position of the spacecraft, GSE", "units": "km"}
     _replace(group, "position_gse", ("segment", "xyz"), position, attributes)
     _consolidate(store)
@@ -314,7 +313,7 @@ def write_index(store: Path, plan: Plan, records: Mapping[str, Record]) -> None:
 
 def write_provenance(store: Path, provenance: Mapping[str, Any]) -> None:
     """Record who made the store when and with what: nothing in it decides numbers."""
-    zarr.open_group(store, mode="r+").attrs["provenance"] = dict(provenance)
+    _group(store, "r+").attrs["provenance"] = dict(provenance)
     _consolidate(store)
 
 
@@ -426,8 +425,22 @@ def complete_segments(store: Path, events: str | None = None, probes: str | None
     return found
 
 
+def _group(folder: Path, mode: Literal["r", "r+", "a"]) -> zarr.Group:
+    """A group by its own files: the consolidated copy of its metadata is for readers, and may be behind."""
+    return zarr.open_group(folder, mode=mode, zarr_format=3, use_consolidated=False)
+
+
 def _part(group: zarr.Group, name: str, shard: ShardPlan) -> NDArray[Any]:
     return np.asarray(_array(group, name)[shard.begin : shard.end])
+
+
+def _writable(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """An array that writes chunks of mere fill values too: a chunk that is not there reads as fill, in silence.
+
+    zarr keeps this wish with the opened array, not in the metadata.
+    """
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return _array(group, name)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from mms_regions.arrays import Floats, Times
 from mms_regions.frames import gse_to_gsm, tensor_gse_to_gsm
 
+Rotation = Callable[[Floats, Floats, str, str], Floats]
 SECOND = 1_000_000_000
 FIRST, LAST = (int(np.datetime64(day, "ns").astype(np.int64)) for day in ("2010-01-01", "2029-12-31"))
 TIMES = arrays(np.int64, 5, elements=st.integers(FIRST, LAST))
@@ -27,7 +30,7 @@ def noise(*shape: int) -> Floats:
 
 
 @pytest.fixture(scope="module")
-def pyspedas_rotation():  # noqa: ANN201
+def pyspedas_rotation() -> Rotation:
     from pyspedas.cotrans_tools.cotrans_lib import subcotrans
 
     return subcotrans
@@ -50,7 +53,7 @@ def test_the_rotation_can_be_turned_back(time: Times, xyz: Floats) -> None:
 
 @given(TIMES)
 def test_gsm_z_is_within_the_dipoles_reach_of_gse_z(time: Times) -> None:
-    """The dipole leans 23.5 degrees with the Earth's axis and 10 more from it, so the frames are never further apart."""
+    """The Earth's axis leans 23.5 degrees and the dipole 10 more from it, so the frames are never further apart."""
     z = gse_to_gsm(time, np.tile([0.0, 0.0, 1.0], (5, 1)))
     assert (np.degrees(np.arccos(z[:, 2])) < 35).all()
 
@@ -81,7 +84,7 @@ def test_a_tensor_turns_as_the_vectors_it_is_made_of() -> None:
         "2025-12-31T23:59:59.9",
     ],
 )
-def test_the_rotation_is_that_of_pyspedas(start: str, pyspedas_rotation) -> None:  # noqa: ANN001
+def test_the_rotation_is_that_of_pyspedas(start: str, pyspedas_rotation: Rotation) -> None:
     time, xyz = times(start, 50, SECOND // 4), noise(50, 3)
     expected = pyspedas_rotation(time / 1e9, xyz, "gse", "gsm")
     np.testing.assert_allclose(gse_to_gsm(time, xyz), expected, rtol=1e-8, atol=1e-8 * np.abs(xyz).max())

@@ -1,0 +1,179 @@
+"""What the tests of whole runs share: a small data set, two models, the command, and a store that is sound.
+
+The command runs in this process where that will do (`mms_regions_here`): a new one spends seconds on importing torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import torch
+from cdf_files import PRODUCTS, Scene, constant, write_files
+
+from mms_regions.card import find_model
+from mms_regions.cli import main
+from mms_regions.model import RegionRNN, save_weights
+
+ROOT = Path(__file__).parents[2]
+
+# Two short events seen by two spacecraft, and a long one between them. In slots of whole windows that is, with shards of
+# 1,024 samples: shard 0: A/mms1 A/mms2 LONG, shard 1: LONG B/mms1, shard 2: B/mms2.
+EVENTS = """event,t_start,t_end,B0,n0,probes
+A,2017-07-11T22:34:00,2017-07-11T22:34:06,12.0,0.2,1-2
+LONG,2017-07-11T22:36:00,2017-07-11T22:36:36,12.0,0.2,1
+B,2017-07-11T22:40:00,2017-07-11T22:40:07.5,20.0,0.3,1-2
+"""
+FILES = (("A", "22:33:58", 10.0, (1, 2)), ("LONG", "22:35:58", 40.0, (1,)), ("B", "22:39:58", 11.5, (1, 2)))
+ELECTRON_OFFSET = 7_654_321  # ns: electron samples at times that no float of seconds holds
+
+
+def crossing(probe: int) -> Scene:
+    """Fields and flows that go through zero, other ones for each spacecraft."""
+
+    def wave(period: float, *sizes: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda t: np.sin(2 * np.pi * t[:, None] / period + probe + np.arange(3)) * np.array(sizes)
+
+    return Scene(
+        b_gse=wave(8.0, 15.0, 3.0, 4.0),
+        e_gse=wave(3.0, 4.0, 6.0, 8.0),
+        v_i=wave(5.0, 500.0, 100.0, 100.0),
+        v_e=wave(2.0, 3000.0, 900.0, 900.0),
+        n_e=constant(0.2 + 0.01 * probe),
+    )
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The events A, LONG and B as a CSV file."""
+    path = tmp_path_factory.mktemp("catalogue") / "three.csv"
+    path.write_text(EVENTS)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The burst files of these events, 2 s longer on both sides; copy it before you spoil it."""
+    folder = tmp_path_factory.mktemp("data")
+    for _, start, seconds, probes in FILES:
+        for probe in probes:
+            write_files(
+                folder,
+                probe,
+                f"2017-07-11T{start}",
+                seconds,
+                crossing(probe),
+                products=[product for product in PRODUCTS if product != "edp_fast"],
+                epoch_offset_ns={"des": ELECTRON_OFFSET},
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for $MMS_REGIONS_MODEL_DIR with the models `first` and `second`: random weights, always the same."""
+    folder = tmp_path_factory.mktemp("models")
+    shipped = find_model("waters2025", {"MMS_REGIONS_MODEL_DIR": "/nonexistent"}).card
+    for seed, name in enumerate(["first", "second"]):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = RegionRNN()
+        with torch.no_grad():
+            network.fc.weight *= 10  # else all probabilities are alike
+        save_weights(network, shipped.model_copy(update={"name": name}), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings that make several shards of little data."""
+    path = tmp_path_factory.mktemp("profile") / "small.toml"
+    path.write_text('shard_samples = 1024\nmodel = "first"\ndevice = "cpu"\nworkers = 0\n')
+    return path
+
+
+@pytest.fixture(scope="session")
+def environment(model_dir: Path) -> dict[str, str]:
+    """The environment of a command: nothing of the user's own settings, the models `first` and `second`."""
+    ours = ("MMS_", "SPEDAS_")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    path = os.pathsep.join(filter(None, [str(ROOT / "pipeline"), plain.get("PYTHONPATH")]))
+    return {**plain, "PYTHONPATH": path, "MMS_REGIONS_MODEL_DIR": str(model_dir)}
+
+
+Command = Callable[..., "CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def mms_regions(environment: dict[str, str]) -> Command:
+    """The command in a process of its own: `mms_regions("status", store, env={...})`."""
+
+    def call(*words: object, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+        command = [sys.executable, "-m", "mms_regions", *map(str, words)]
+        return subprocess.run(command, env={**environment, **(env or {})}, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def mms_regions_here(environment: dict[str, str]) -> Command:
+    """The command in this process: the same words, exit code, stdout and stderr, and warnings are errors."""
+
+    def call(*words: object, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+        command = ["mms-regions", *map(str, words)]
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", command)
+            patch.setattr(os, "environ", {**environment, **(env or {})})
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    main()
+                except SystemExit as stop:
+                    code = int(stop.code or 0)
+        return CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run_words(catalogue: Path, data_dir: Path, profile: Path) -> Callable[..., list[object]]:
+    """The words of a run of all events into a store; words given after it go before those here."""
+
+    def words(store: Path, *more: object) -> list[object]:
+        return ["run", catalogue, "--store", store, "--data-dir", data_dir, "--profile", profile, "--offline", *more]
+
+    return words
+
+
+@pytest.fixture(scope="session")
+def healthy(
+    tmp_path_factory: pytest.TempPathFactory, mms_regions_here: Command, run_words: Callable[..., list[object]]
+) -> Path:
+    """A store of all events, made in this process with the model `first`; only to be read."""
+    store = tmp_path_factory.mktemp("healthy") / "all.zarr"
+    done = mms_regions_here(*run_words(store))
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+@pytest.fixture
+def store(healthy: Path, tmp_path: Path) -> Path:
+    """A copy of the sound store, to do with what you like."""
+    for path in (healthy, healthy.with_name("all.zarr.run")):
+        shutil.copytree(path, tmp_path / path.name)
+    return tmp_path / "all.zarr"
+
+
+@pytest.fixture
+def own_data(data_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the data set, to spoil."""
+    return Path(shutil.copytree(data_dir, tmp_path / "data"))
