@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,9 @@ DES = Product("des", "fpi", "brst", "des-moms", _SECOND * 3600)
 FGM = Product("fgm", "fgm", "brst", "", _SECOND * 3600)
 EDP_BURST = Product("edp_brst", "edp", "brst", "dce", _SECOND * 3600)
 EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY + _SECOND * 3600)
+
+# Files follow each other, so the last one that begins before an interval may reach it; two more allow for overlaps.
+_BEFORE = 3
 
 # CDF internal format: a record begins with its size (8 bytes), its type (4) and, in a list, where the next one is (8).
 _MAGIC = (0xCDF30001, 0x0000FFFF)  # version 3, not packed as a whole
@@ -99,9 +103,9 @@ def find_files(
 ) -> dict[str, tuple[CdfFile, ...]]:
     """The files of a segment in a folder of the archive's layout, by product key, each in order of start.
 
-    margin: seconds around the interval that are wanted too. A name tells when a file begins, not when it ends, so
-    every file that could reach the interval is given; a reader skips those that do not. Of several versions of a file
-    the highest is given. Raises SegmentProblem that names the products of which no file could be there.
+    margin: seconds around the interval that are wanted too. A name tells when a file begins, not when it ends, so the
+    last few files that begin before the interval are given too; a reader skips those that do not reach it. Of several
+    versions of a file the highest is given. Raises SegmentProblem that names the products without any such file.
     """
     begin, end = segment.event.trange
     begin, end = begin - round(margin * _SECOND), end + round(margin * _SECOND)
@@ -109,14 +113,14 @@ def find_files(
     missing = [product.words for product in products if not found[product.key]]
     if missing:
         raise SegmentProblem(
-            f"{segment.key}: no file of {', '.join(missing)} for {segment.event.t_start} to {segment.event.t_end} "
+            f"{segment.key}: no file of {', '.join(missing)} for {segment.event.interval} "
             f"under {data_dir}; fetch it, or point --data-dir to the folder that holds mms{segment.probe}/"
         )
     return found
 
 
 def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Path) -> Iterator[CdfFile]:
-    """Highest version of each file that begins early enough before `end` and late enough to reach `begin`."""
+    """Highest version of each file that begins between `begin` and `end`, and of the last few before."""
     newest: dict[int, CdfFile] = {}
     for folder in _folders(product, probe, begin - product.longest, end):
         for path in _listing(data_dir / folder):
@@ -129,7 +133,9 @@ def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Pa
                 continue
             if file.start not in newest or file.version > newest[file.start].version:
                 newest[file.start] = file
-    yield from (newest[start] for start in sorted(newest))
+    starts = sorted(newest)
+    first = max(bisect_right(starts, begin) - _BEFORE, 0)
+    yield from (newest[start] for start in starts[first:])
 
 
 def _folders(product: Product, probe: int, begin: int, end: int) -> list[Path]:

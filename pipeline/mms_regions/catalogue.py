@@ -74,6 +74,11 @@ def _utc(value: object) -> np.datetime64:
     return np.datetime64(seconds * 10**9 + int((match["fraction"] or "").ljust(9, "0")), "ns")
 
 
+def _shortly(time: np.datetime64) -> str:
+    """A time without the zeros at its end."""
+    return str(time).rstrip("0").rstrip(".") if "." in str(time) else str(time)
+
+
 def _positive(value: object) -> float:
     problem = ValueError("must be a finite number above 0")
     if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
@@ -145,14 +150,13 @@ class Event(BaseModel):
     def _after_t_start(cls, t_end: np.datetime64, info: ValidationInfo) -> np.datetime64:
         t_start = info.data.get("t_start", t_end - np.timedelta64(1, "ns"))  # a bad t_start is reported by itself
         if not t_start < t_end <= t_start + np.timedelta64(_MOST_HOURS, "h"):
-            raise ValueError(f"must be after t_start ({t_start}) and at most {_MOST_HOURS} h later")
+            raise ValueError(f"must be after t_start ({_shortly(t_start)}) and at most {_MOST_HOURS} h later")
         return t_end
 
     @property
     def interval(self) -> str:
         """The interval in words, for messages."""
-        start, end = (str(t).rstrip("0").rstrip(".") for t in (self.t_start, self.t_end))
-        return f"{start} to {end}"
+        return f"{_shortly(self.t_start)} to {_shortly(self.t_end)}"
 
     @property
     def trange(self) -> tuple[int, int]:

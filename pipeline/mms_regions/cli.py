@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mms_regions.errors import Interrupted, MMSRegionsError, UsageProblem
+from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
 
 if TYPE_CHECKING:
     from mms_regions.observe import Display
@@ -34,8 +34,20 @@ app.add_typer(models, name="model")
 app.add_typer(catalogues, name="catalogue")
 
 CatalogueArgument = Annotated[str, typer.Argument(metavar="[CATALOGUE]", help="A built-in name or a CSV file.")]
-StoreArgument = Annotated[Path, typer.Argument(help="The zarr store of a run.")]
-StoreOption = Annotated[Path, typer.Option("--store", help="The zarr store to make, or to go on with.")]
+
+
+def _named(store: Path) -> Path:
+    """A store has a name, because its run folder lies beside it under that name: `.` becomes what it stands for."""
+    whole = store if store.name not in ("", "..") else store.resolve()
+    if not whole.name:
+        raise UsageProblem(f"{store} cannot be a store, which has a name and a folder beside it; name another path")
+    return whole
+
+
+StoreArgument = Annotated[Path, typer.Argument(help="The zarr store of a run.", callback=_named)]
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="The zarr store to make, or to go on with.", callback=_named)
+]
 EventsOption = Annotated[str | None, typer.Option("--events", help="Events, e.g. A,C-F. Default: all.")]
 ProbesOption = Annotated[str | None, typer.Option("--probes", help="Spacecraft, e.g. 1-4 or 1,3. Default: all.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="A model's name or folder. Default: waters2025.")]
@@ -56,6 +68,12 @@ def main() -> None:
             raise
         print(f"mms-regions: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)
+    except OSError as problem:
+        if debug:
+            raise
+        where, what = problem.filename or "the system", problem.strerror or problem
+        print(f"mms-regions: {where}: {what}; make room there, or name another place, and run again", file=sys.stderr)
+        sys.exit(EnvironmentProblem.exit_code)
 
 
 @app.callback(invoke_without_command=True)

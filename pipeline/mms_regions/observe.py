@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ProgressBar:
             case SegmentDone(key, reason):
                 self._progress.advance(self._prepare)
                 if reason:
-                    self._progress.console.print(f"[red]failed[/] {key}: {reason}", highlight=False)
+                    self._progress.console.print(Text.assemble(("failed", "red"), f" {key}: {reason}"))
             case ShardLabelled():
                 self._progress.advance(self._label)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, find_files
+from mms_regions.arrays import Flags
 from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst
-from mms_regions.catalogue import Event
+from mms_regions.catalogue import Event, Segment
 from mms_regions.corrected import corrected_samples
 from mms_regions.errors import SegmentProblem
 from mms_regions.plan import InputFile, Prepared, Slot, sha256_of
 from mms_regions.published import published_samples
-from mms_regions.samples import Samples
+from mms_regions.samples import FEATURES, Samples
 from mms_regions.settings import Settings
 
 _SECOND = 1_000_000_000
@@ -33,13 +38,19 @@ class Convention:
 def convention(settings: Settings) -> Convention:
     """The convention that the settings name."""
     if settings.convention == "published":
-        return Convention((*_PLASMA_AND_FIELDS, EDP_FAST), 0.0, fill_values, published_samples)
+        return Convention((*_PLASMA_AND_FIELDS, EDP_FAST), 0.0, fill_or_infinite, published_samples)
     return Convention(
         _PLASMA_AND_FIELDS,
         settings.margin,
         fill_or_out_of_range,
         lambda burst, event: corrected_samples(burst, event, settings.bridge),
     )
+
+
+def fill_or_infinite(values: NDArray[Any], attributes: Mapping[str, Any]) -> Flags:
+    """What the published code masks, and infinite values: no instrument measures them, and they spoil a window."""
+    invalid: Flags = fill_values(values, attributes) | np.isinf(values)
+    return invalid
 
 
 def prepare_segment(slot: Slot, data_dir: Path, settings: Settings) -> Prepared:
@@ -58,6 +69,20 @@ def prepare_segment(slot: Slot, data_dir: Path, settings: Settings) -> Prepared:
             f"{segment.key}: {len(samples)} electron samples, more than the {slot.length} that "
             f"{segment.event.seconds:g} s can hold at 30 ms; times repeat or overlap in its files"
         )
+    _refuse_nothing_complete(segment, samples)
     inputs = tuple(InputFile(f.name, f.version_text, f.path.stat().st_size, sha256_of(f.path)) for f in burst.files)
     x, y, z = (float(value) for value in burst.position_gse)
     return Prepared(segment.key, samples, inputs, (x, y, z))
+
+
+def _refuse_nothing_complete(segment: Segment, samples: Samples) -> None:
+    """Where no sample can have a label, a reason says more than a slot full of -1."""
+    present = np.isfinite(samples.features)
+    if present.all(axis=1).any():
+        return
+    never = [name for name, column in zip(FEATURES, present.T, strict=True) if not column.any()]
+    missing = f"{', '.join(never)} never" if never else "each of them at some time, but not together"
+    raise SegmentProblem(
+        f"{segment.key}: no sample from {segment.event.interval} has all features ({missing}): the files hold only "
+        "fill values, flagged or infinite samples, or zero ion density; leave it out, or look for newer versions"
+    )

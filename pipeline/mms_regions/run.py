@@ -35,6 +35,7 @@ from mms_regions.plan import (
     make_plan,
     read_plan,
     receipt_path,
+    receipts,
     run_folder,
 )
 from mms_regions.prepare import prepare_segment
@@ -48,6 +49,7 @@ from mms_regions.store import (
     read_windows,
     status_of,
     swap_labels,
+    withdraw_labels,
     write_features,
     write_index,
     write_labels,
@@ -148,17 +150,16 @@ def relabel(
     _require_weights(model)
     plan, _, _ = status_of(store)
     labelling = _labelling(store, plan, model, device)
-    work = _outstanding(plan, labelling)
-    if work.unwritten:
+    if len(_written(plan, store)) < plan.n_shards:
         raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
-    _work_off(work, settings, labelling, pool, observe)
+    _work_off(_labels_outstanding(plan, labelling, {}), settings, labelling, pool, observe)
     _finish_labels(plan, labelling)
     return _summary(store, plan)
 
 
 def _require_weights(model: InstalledModel) -> None:
     if model.weights is None:
-        raise InputProblem(model.card.how_to_get_weights)
+        raise InputProblem(f"The weights of model {model.card.name} are not here. {model.card.how_to_get_weights}")
 
 
 def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings) -> Plan:
@@ -205,8 +206,7 @@ def _labelling(store: Path, plan: Plan, model: InstalledModel, device: str) -> L
     sha256 = str(model.card.weights_sha256)
     there = model_of(store)
     folder = store if there in (None, sha256) else run_folder(store) / f"relabel-{sha256[:12]}"
-    if folder != store:
-        create_label_arrays(folder, plan)
+    create_label_arrays(folder, plan)
     if there is None:
         describe_model(store, model.card)
     return Labelling(model, device, store, folder)
@@ -214,13 +214,20 @@ def _labelling(store: Path, plan: Plan, model: InstalledModel, device: str) -> L
 
 def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
     """What receipts do not show as done: shards without features or with failed segments, shards without labels."""
-    unwritten: dict[int, ShardPlan] = {}
+    sound = {number for number, receipt in _written(plan, labelling.store).items() if not receipt.has_failures}
+    return _labels_outstanding(plan, labelling, {s.number: s for s in plan.shards if s.number not in sound})
+
+
+def _written(plan: Plan, store: Path) -> dict[int, Receipt]:
+    """The receipts of the shards whose features are on disk, failed segments or not."""
+    found = ((shard, Receipt.read(receipt_path(store, "features", shard.number))) for shard in plan.shards)
+    return {s.number: receipt for s, receipt in found if receipt and receipt.matches(plan.uuid, s.decides)}
+
+
+def _labels_outstanding(plan: Plan, labelling: Labelling, unwritten: dict[int, ShardPlan]) -> _Work:
+    """The work of writing some shards, and of labelling the others where no receipt shows it as done."""
     unlabelled: deque[ShardPlan] = deque()
-    for shard in plan.shards:
-        features = Receipt.read(receipt_path(labelling.store, "features", shard.number))
-        if features is None or not features.matches(plan.uuid, shard.decides) or features.has_failures:
-            unwritten[shard.number] = shard
-            continue
+    for shard in (shard for shard in plan.shards if shard.number not in unwritten):
         labels = Receipt.read(receipt_path(labelling.store, "labels", shard.number, labelling.sha256))
         if labels is None or not labels.matches(plan.uuid, labelling.decides(shard)):
             unlabelled.append(shard)
@@ -231,9 +238,21 @@ def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
     if not work.unwritten and not work.unlabelled:
         return
-    observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
+    if work.segments:
+        _require_data(settings)
     with pool(settings.workers) as workers:
+        workers.submit(check_labelling, labelling)
+        workers.next_done().result()
+        observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
         _loop(work, settings, labelling, workers, observe)
+
+
+def _require_data(settings: Settings) -> None:
+    if settings.data_dir is not None and not settings.data_dir.is_dir():
+        raise UsageProblem(
+            f"There is no folder {settings.data_dir} ({settings.origin.get('data_dir', 'default')}): give the one that "
+            "holds mms1/ to mms4/, in --data-dir or MMS_DATA_DIR"
+        )
 
 
 def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, observe: Observer) -> None:
@@ -310,6 +329,14 @@ def _submit_labels(work: _Work, settings: Settings, labelling: Labelling, pool: 
         work.labelling[pool.submit(label_shards, labelling, shards, priority=_LABEL_FIRST)] = shards
 
 
+def check_labelling(labelling: Labelling) -> None:
+    """Refuse a device or a model that cannot be used before hours of preparing: what a worker tries first."""
+    from mms_regions.label import choose_device
+
+    choose_device(labelling.device)
+    _network(labelling.model.folder, labelling.sha256)
+
+
 def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> None:
     """Label every window of some shards, and write their labels: what a labelling worker does."""
     from mms_regions.label import choose_device, label_windows
@@ -331,15 +358,19 @@ def _network(folder: Path, sha256: str) -> Any:
 
 
 def _finish_labels(plan: Plan, labelling: Labelling) -> None:
-    """Bring labels that were made beside the store into it, once all of them are there."""
-    if labelling.folder == labelling.store:
+    """Bring labels that were made beside the store into it, once all of them are there.
+
+    Until that is done no receipt vouches for labels: after a kill in between, the next run labels anew.
+    """
+    store = labelling.store
+    if labelling.folder == store:
         return
-    swap_labels(labelling.store, labelling.folder)
-    describe_model(labelling.store, labelling.model.card)
-    kept = {receipt_path(labelling.store, "labels", s.number, labelling.sha256) for s in plan.shards}
-    for path in receipt_path(labelling.store, "labels", 0).parent.glob("labels-*.json"):
-        if path not in kept:
-            path.unlink()
+    made = list(receipts(store, plan, "labels", labelling.sha256))
+    withdraw_labels(store)
+    swap_labels(store, labelling.folder)
+    describe_model(store, labelling.model.card)
+    for receipt in made:
+        receipt.write(receipt_path(store, "labels", receipt.shard, labelling.sha256))
     shutil.rmtree(labelling.folder)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -127,8 +128,12 @@ def _create(
 
 
 def _create_coordinates(group: zarr.Group) -> None:
-    for name, values in {"feature": FEATURES, "xyz": ("x", "y", "z")}.items():
-        _replace(group, name, (name,), np.array(values, dtype=object), {})
+    axes = {
+        "feature": (FEATURES, "feature, in simulation axes"),
+        "xyz": (("x", "y", "z"), "component, in the frame that the variable's name or long_name says"),
+    }
+    for name, (values, text) in axes.items():
+        _replace(group, name, (name,), np.array(values, dtype=object), {"long_name": text})
 
 
 def _replace(
@@ -248,13 +253,21 @@ def write_labels(
 def swap_labels(store: Path, beside: Path) -> None:
     """Put the finished label arrays of a group beside the store in the place of the store's own."""
     old = beside / "replaced"
-    old.mkdir(exist_ok=True)
+    shutil.rmtree(old, ignore_errors=True)  # of a swap that was cut short
+    old.mkdir()
     for name in _LABEL_ARRAYS:
-        if (beside / name).exists():
-            if (store / name).exists():
-                (store / name).rename(old / name)
-            (beside / name).rename(store / name)
+        (store / name).rename(old / name)
+        (beside / name).rename(store / name)
     sync_folder(store)
+
+
+def withdraw_labels(store: Path) -> None:
+    """No labels of the store are done any more, and none are said to be of a model."""
+    for path in (run_folder(store) / "receipts").glob("labels-*.json"):
+        path.unlink()
+    sync_folder(run_folder(store) / "receipts")
+    del _group(store, "r+").attrs["model"]
+    _consolidate(store)
 
 
 def describe_model(store: Path, card: ModelCard) -> None:
@@ -388,9 +401,10 @@ def status_of(store: Path) -> tuple[Plan, dict[str, Record], set[int]]:
     plan = read_plan(store)
     if plan is None:
         raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
-    records: dict[str, Record] = {}
-    for receipt in receipts(store, plan, "features"):
-        records |= {record.key: record for record in receipt.records}
+    written = {receipt.shard: receipt for receipt in receipts(store, plan, "features")}
+    partly = {s.segment.key for shard in plan.shards if shard.number not in written for s in shard.slots}
+    found = [record for receipt in written.values() for record in receipt.records if record.key not in partly]
+    records = {record.key: record for record in sorted(found, key=lambda r: r.status)}  # failed in one shard is failed
     model = model_of(store) if (store / "zarr.json").is_file() else None
     labelled = {receipt.shard for receipt in receipts(store, plan, "labels", model)} if model else set()
     return plan, records, labelled

@@ -26,14 +26,14 @@ from mms_regions.model import RegionRNN, save_weights
 
 ROOT = Path(__file__).parents[2]
 
-# Two short events seen by two spacecraft, and a long one between them. In slots of whole windows that is, with shards of
-# 1,024 samples: shard 0: A/mms1 A/mms2 LONG, shard 1: LONG B/mms1, shard 2: B/mms2.
+# Two short events seen by two spacecraft, and a long one between them. In slots of whole windows, with shards of
+# 1,024 samples, that is shard 0: A/mms1 A/mms2 LONG, shard 1: LONG B/mms1, shard 2: B/mms2.
 EVENTS = """event,t_start,t_end,B0,n0,probes
-A,2017-07-11T22:34:00,2017-07-11T22:34:06,12.0,0.2,1-2
-LONG,2017-07-11T22:36:00,2017-07-11T22:36:36,12.0,0.2,1
+A,2017-07-11T10:34:00,2017-07-11T10:34:06,12.0,0.2,1-2
+LONG,2017-07-11T14:36:00,2017-07-11T14:36:36,12.0,0.2,1
 B,2017-07-11T22:40:00,2017-07-11T22:40:07.5,20.0,0.3,1-2
 """
-FILES = (("A", "22:33:58", 10.0, (1, 2)), ("LONG", "22:35:58", 40.0, (1,)), ("B", "22:39:58", 11.5, (1, 2)))
+FILES = (("A", "10:33:58", 10.0, (1, 2)), ("LONG", "14:35:58", 40.0, (1,)), ("B", "22:39:58", 11.5, (1, 2)))
 ELECTRON_OFFSET = 7_654_321  # ns: electron samples at times that no float of seconds holds
 
 

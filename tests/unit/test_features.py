@@ -110,6 +110,12 @@ def test_the_package_makes_the_golden_features(samples: Samples, golden: Floats)
     assert 40 < np.isfinite(golden).all(axis=1).sum() < len(golden)  # gaps, and enough between them
 
 
+def test_times_are_those_of_the_passes_through_float_seconds(samples: Samples) -> None:
+    electron_time = oracle.measure(oracle.SEED).electron_time
+    assert samples.time.tolist() == oracle.ticks(electron_time, 0.075)
+    assert np.abs(samples.time - electron_time - 75_000_000).max() < 1000
+
+
 def test_quality_says_which_input_is_missing(samples: Samples, golden: Floats) -> None:
     missing = np.isnan(golden)
     for name, columns in {

@@ -1,0 +1,98 @@
+"""CSV files have the names, headers and layout of the published ones, and hold what the store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+from cdf_files import truncate
+
+from mms_regions.samples import FEATURES
+from mms_regions.store import open_segment
+
+Command = Callable[..., "CompletedProcess[str]"]
+Words = Callable[..., list[object]]
+
+
+@pytest.fixture(scope="module")
+def exported(healthy: Path, mms_regions_here: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export") / "made" / "by-it"
+    done = mms_regions_here("export", healthy, "--format", "csv", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(out / f) for f in ("A_mms1", "A_mms2", "LONG_mms1", "B_mms1", "B_mms2")]
+    return out
+
+
+def test_folders_and_files_have_the_published_names(exported: Path) -> None:
+    assert {path.name for path in exported.iterdir()} == {"A_mms1", "A_mms2", "LONG_mms1", "B_mms1", "B_mms2"}
+    for folder in exported.iterdir():
+        probe = folder.name[-4:]
+        assert {path.name for path in folder.iterdir()} == {
+            f"{probe}_nndata.csv",
+            f"{probe}_labels.csv",
+            f"{probe}_probs.csv",
+        }
+
+
+def test_headers_are_the_published_ones(exported: Path) -> None:
+    first = {path.name[5:]: path.read_text().splitlines()[0] for path in (exported / "A_mms2").iterdir()}
+    assert first == {
+        "nndata.csv": ",Bx,By,Bz,Ex,Ey,Ez,ni,ne,vix,viy,viz,vex,vey,vez",
+        "labels.csv": "Predicted",
+        "probs.csv": "Predicted,Confidence",
+    }
+
+
+@pytest.mark.parametrize(("event", "probe"), [("A", 2), ("LONG", 1)])
+def test_pandas_reads_back_the_numbers_of_the_store(healthy: Path, exported: Path, event: str, probe: int) -> None:
+    data, folder = open_segment(healthy, event, probe), exported / f"{event}_mms{probe}"
+    features = pd.read_csv(folder / f"mms{probe}_nndata.csv", index_col=0, parse_dates=True)
+    labels = pd.read_csv(folder / f"mms{probe}_labels.csv")
+    probs = pd.read_csv(folder / f"mms{probe}_probs.csv")
+    np.testing.assert_array_equal(features.index.values.astype("datetime64[ns]"), data["time"].values)
+    assert tuple(features.columns) == FEATURES
+    np.testing.assert_array_equal(features.to_numpy(np.float32), data["features"].values)  # every digit is there
+    np.testing.assert_array_equal(labels["Predicted"], data["label"].values)
+    np.testing.assert_array_equal(probs["Predicted"], data["label"].values)
+    np.testing.assert_array_equal(probs["Confidence"].astype(np.float32), data["probability"].values.max(axis=1))
+
+
+def test_a_selection_is_exported_alone(healthy: Path, mms_regions_here: Command, tmp_path: Path) -> None:
+    assert mms_regions_here("export", healthy, "--out", tmp_path, "--events", "A,B", "--probes", "2").returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"A_mms2", "B_mms2"}
+
+
+def test_only_complete_segments_are_exported(
+    mms_regions_here: Command, run_words: Words, own_data: Path, tmp_path: Path
+) -> None:
+    (path,) = own_data.rglob("mms2_fgm_brst_l2_20170711103358*")
+    truncate(path, 0.5)
+    words = run_words(tmp_path / "x.zarr", "--data-dir", own_data, "--events", "A")
+    assert mms_regions_here(*words).returncode == 4
+    assert mms_regions_here("export", tmp_path / "x.zarr", "--out", tmp_path / "csv").returncode == 0
+    assert {path.name for path in (tmp_path / "csv").iterdir()} == {"A_mms1"}
+    done = mms_regions_here("export", tmp_path / "x.zarr", "--out", tmp_path / "none", "--probes", "2")
+    assert done.returncode == 2
+    assert "none of the segments asked for is complete" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "xlsx"], "no export format 'xlsx'"),
+        (["--events", "Z"], "no event of"),
+        (["--events", "LONG", "--probes", "2"], "No segment is left"),
+    ],
+)
+def test_words_that_name_nothing_are_refused(
+    healthy: Path, mms_regions_here: Command, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = mms_regions_here("export", healthy, "--out", tmp_path / "csv", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "csv").exists()

@@ -1,0 +1,83 @@
+"""The whole line from the command: CDF files and the authors' weights in, the published CSV files out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mms_regions.cli import main
+from mms_regions.samples import FEATURES
+
+CASES = [("A", 4), ("D", 2)]
+
+
+def mms_regions(*words: object) -> int:
+    """The command in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mms-regions", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def exported(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """The folder of exported CSV files of a case, labelled with the imported model."""
+    folder = tmp_path_factory.mktemp("cases")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", {**os.environ, "MMS_REGIONS_MODEL_DIR": str(folder / "models")})
+        assert mms_regions("model", "import", reference / "models" / "best_model") == 0
+        for event, probe in CASES:
+            data, store = reference / "reference" / f"{event}-mms{probe}" / "inputs", folder / f"{event}.zarr"
+            selection = ["--events", event, "--probes", probe, "--data-dir", data, "--offline"]
+            assert mms_regions("run", "--store", store, *selection, "--convention", "published", "--workers", 0) == 0
+            assert mms_regions("export", store, "--format", "csv", "--out", folder / "data") == 0
+    return lambda event, probe: folder / "data" / f"{event}_mms{probe}"
+
+
+@pytest.fixture(params=CASES, ids=[f"{event}-mms{probe}" for event, probe in CASES])
+def tables(
+    request: pytest.FixtureRequest, reference: Path, exported: Callable[[str, int], Path]
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """By file: ours, and the published one."""
+    event, probe = request.param
+    ours, published = exported(event, probe), reference / "reference" / f"{event}-mms{probe}" / "published"
+
+    def read(folder: Path, name: str) -> pd.DataFrame:
+        index = dict(index_col=0, parse_dates=True) if name == "nndata" else {}
+        return pd.read_csv(folder / f"mms{probe}_{name}.csv", **index)
+
+    return {name: (read(ours, name), read(published, name)) for name in ("nndata", "labels", "probs")}
+
+
+Tables = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
+
+
+def test_times_and_columns_are_the_published_ones(tables: Tables) -> None:
+    ours, published = tables["nndata"]
+    assert tuple(ours.columns) == tuple(published.columns) == FEATURES
+    assert len(ours) == len(published) > 500
+    assert np.abs(ours.index - published.index).max() <= pd.Timedelta(1, "us")
+
+
+def test_features_are_the_published_ones(tables: Tables) -> None:
+    ours, published = (table.to_numpy() for table in tables["nndata"])
+    np.testing.assert_array_equal(np.isnan(ours), np.isnan(published))
+    np.testing.assert_allclose(ours, published, rtol=0, atol=1e-6)
+
+
+def test_labels_and_confidences_are_the_published_ones_and_empty_where_something_is_missing(tables: Tables) -> None:
+    ours, published = tables["probs"]
+    there = np.isfinite(published["Confidence"].to_numpy())
+    assert there.sum() > 100
+    np.testing.assert_array_equal(ours["Predicted"][there], published["Predicted"][there])
+    np.testing.assert_allclose(ours["Confidence"][there], published["Confidence"][there], rtol=0, atol=1e-5)
+    assert (published["Predicted"][~there] == 0).all()  # what is missing is class 0 there
+    assert ours[~there].isna().all(axis=None)
+    pd.testing.assert_series_equal(tables["labels"][0]["Predicted"], ours["Predicted"])
