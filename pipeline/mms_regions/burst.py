@@ -205,7 +205,7 @@ def _hint(name: str) -> str:
     if "_bg_" in name:
         return "; ion moments have their background only from version 3.3 on: fetch the reprocessed file"
     if "dce_gse" in name:
-        return "; mms4 has no field in GSE after 2023-07-03"
+        return "; mms4 has none after 2023-07-03, other files should: fetch it again"
     return "; fetch the file again, or see whether its version is older than the product guide's"
 
 

@@ -160,7 +160,7 @@ def _rows(electrons: _Species, event: Event) -> tuple[Times, NDArray[np.intp]]:
     begin, end = event.trange
     inside = np.flatnonzero((electrons.time >= begin) & (electrons.time <= end))
     if not inside.size:
-        raise SegmentProblem(f"{event.name}: no electron sample in {event.interval}")
+        raise SegmentProblem(f"{event.name}: no electron sample in {event.interval}; see whether a file is missing")
     known, step = electrons.time[inside], electrons.accumulation
     gaps = np.maximum(np.rint(np.diff(known) / step).astype(np.int64), 1)
     lead, tail = (known[0] - begin) // step, (end - known[-1]) // step
@@ -328,5 +328,5 @@ def _refuse_nothing_measured(inputs: dict[str, _Input], event: Event, burst: Bur
     if empty:
         raise SegmentProblem(
             f"{event.name}/mms{burst.probe}: no usable sample of {', '.join(empty)} in {event.interval}: "
-            "only fill values, flagged samples or gaps"
+            "only gaps, or values that are fill, flagged or out of range; look for newer versions of its files"
         )

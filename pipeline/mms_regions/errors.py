@@ -39,6 +39,10 @@ class EnvironmentProblem(MMSRegionsError):
     exit_code = 5
 
 
+class DamagedStore(EnvironmentProblem):
+    """Files of a store are not what its receipt says."""
+
+
 class Interrupted(MMSRegionsError):
     """The run was asked to stop; running it again goes on."""
 

@@ -56,6 +56,11 @@ class Display(Protocol):
     ) -> None: ...
 
 
+def _told(key: str, reason: str) -> str:
+    """A reason with the segment in front, once."""
+    return f"{key}: {reason.removeprefix(f'{key}: ')}"
+
+
 class ProgressBar:
     """Two bars on a terminal: segments prepared, shards labelled; failures above them as they come."""
 
@@ -74,7 +79,7 @@ class ProgressBar:
             case SegmentDone(key, reason):
                 self._progress.advance(self._prepare)
                 if reason:
-                    self._progress.console.print(Text.assemble(("failed", "red"), f" {key}: {reason}"))
+                    self._progress.console.print(Text.assemble(("failed", "red"), f" {_told(key, reason)}"))
             case ShardLabelled():
                 self._progress.advance(self._label)
 
@@ -102,8 +107,8 @@ class PlainLines:
                 self._write(f"{segments} segments to prepare, {shards} shards to label")
             case SegmentDone(key, reason):
                 self._done += 1
-                outcome = f"failed: {reason}" if reason else "prepared"
-                self._write(f"[{self._done}/{self._segments}] {key} {outcome}")
+                outcome = f"failed {_told(key, reason)}" if reason else f"prepared {key}"
+                self._write(f"[{self._done}/{self._segments}] {outcome}")
             case ShardWritten(shard):
                 self._write(f"shard {shard} written")
             case ShardLabelled(shard):

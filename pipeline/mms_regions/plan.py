@@ -202,7 +202,9 @@ class Record:
     inputs: tuple[InputFile, ...] = ()
 
     @classmethod
-    def of(cls, outcome: Prepared | Failed) -> Record:
+    def of(cls, outcome: Prepared | Failed | Kept) -> Record:
+        if isinstance(outcome, Kept):
+            return outcome.record
         if isinstance(outcome, Failed):
             return cls(outcome.key, "failed", outcome.reason)
         return cls(
@@ -218,6 +220,17 @@ class Record:
         position = data["position_gse"]
         inputs = tuple(InputFile(**file) for file in data["inputs"])
         return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A segment that is sound in the store already: what its record says, its arrays to be read back."""
+
+    record: Record
+
+    @property
+    def key(self) -> str:
+        return self.record.key
 
 
 @dataclass(frozen=True)
@@ -276,7 +289,7 @@ def read_plan(store: Path) -> Plan | None:
     path = run_folder(store) / "plan.json"
     try:
         return Plan.from_json(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError) as problem:
         raise EnvironmentProblem(f"{path}: not a readable plan ({problem}); use another store") from problem

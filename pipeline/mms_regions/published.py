@@ -83,6 +83,7 @@ def _series(burst: Burst) -> _Series:
     if burst.electric_fast is None or ions.n_bg is None or ions.p_bg is None:
         raise ValueError("the published convention needs the fast-mode field and the ion background")
     n_i, v_i, p_i = subtract_ion_background(ions.n, ions.v_gse, ions.p_gse, ions.n_bg, ions.p_bg)
+    v_i[n_i == 0], p_i[n_i == 0] = np.nan, np.nan  # infinite in the published code: no velocity of nothing
     ion_time_unshifted, b_time = _tplot_time(ions.time), _tplot_time(magnetic.time)
     b_at_ions = interpolate(ion_time_unshifted, b_time, magnetic.b_gse)
     t_par, t_perp = along_and_across(temperature_tensor(p_i, ions.n.astype(np.float64)), b_at_ions)

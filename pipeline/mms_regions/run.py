@@ -7,54 +7,45 @@ another; what is prepared stays on its worker until its shard is complete; label
 from __future__ import annotations
 
 import platform
-import shutil
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mms_regions import __version__
 from mms_regions.arrays import WINDOW
-from mms_regions.card import InstalledModel, read_model
+from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.cluster import Future, Pool
-from mms_regions.errors import EnvironmentProblem, InputProblem, MMSRegionsError, UsageProblem
+from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, UsageProblem
+from mms_regions.labelling import (
+    Labelling,
+    check_labelling,
+    finish_labelling,
+    label_shards,
+    require_weights,
+    start_labelling,
+)
 from mms_regions.observe import Observer, RunStarted, SegmentDone, ShardLabelled, ShardWritten
 from mms_regions.plan import (
     Failed,
+    Kept,
     Plan,
     Receipt,
     ShardPlan,
     Slot,
-    digest,
     make_plan,
     read_plan,
     receipt_path,
-    receipts,
     run_folder,
 )
 from mms_regions.prepare import prepare_segment
 from mms_regions.settings import Settings
-from mms_regions.store import (
-    create_label_arrays,
-    create_store,
-    describe_model,
-    is_created,
-    model_of,
-    read_windows,
-    status_of,
-    swap_labels,
-    withdraw_labels,
-    write_features,
-    write_index,
-    write_labels,
-    write_provenance,
-)
+from mms_regions.store import create_store, is_created, status_of, write_features, write_index, write_provenance
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
 _LIBRARIES = ("dask", "distributed", "numpy", "pycdfpp", "torch", "xarray", "zarr")
@@ -70,28 +61,6 @@ class Summary:
     failed: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Labelling:
-    """Which model labels, on which device, and into which group: the store, or one beside it until all is there.
-
-    device: auto, cpu or cuda, chosen by the worker that labels.
-    """
-
-    model: InstalledModel
-    device: str
-    store: Path
-    folder: Path
-
-    @property
-    def sha256(self) -> str:
-        return str(self.model.card.weights_sha256)
-
-    def decides(self, shard: ShardPlan) -> dict[str, Any]:
-        """What decides the labels of a shard, for its receipt: the model, and the files of its features."""
-        features = Receipt.read(receipt_path(self.store, "features", shard.number))
-        return {"model_sha256": self.sha256, "features_sha256": digest(dict(features.files)) if features else ""}
-
-
 @dataclass
 class _Work:
     """What is still to be done, and what is under way; lives as long as one loop."""
@@ -101,7 +70,7 @@ class _Work:
     unwritten: dict[int, ShardPlan]
     unlabelled: deque[ShardPlan]
     preparing: dict[Future, Slot] = field(default_factory=dict)
-    prepared: dict[str, Future | Failed] = field(default_factory=dict)
+    prepared: dict[str, Future | Failed | Kept] = field(default_factory=dict)
     writing: dict[Future, ShardPlan] = field(default_factory=dict)
     labelling: dict[Future, list[ShardPlan]] = field(default_factory=dict)
 
@@ -125,16 +94,16 @@ def run(
     Raises UsageProblem where the store was made for other segments, EnvironmentProblem where it was made with other
     settings or cannot be written.
     """
-    _require_weights(model)
+    require_weights(model)
     if settings.data_dir is None:
         raise UsageProblem(
             "Where are the CDF files? Give --data-dir, or set MMS_DATA_DIR to the folder that holds mms1/ to mms4/"
         )
     plan = _plan(catalogue, segments, store, settings)
     started = datetime.now(UTC)
-    labelling = _labelling(store, plan, model, device)
+    labelling = start_labelling(store, plan, model, device)
     _work_off(_outstanding(plan, labelling), settings, labelling, pool, observe)
-    _finish_labels(plan, labelling)
+    finish_labelling(plan, labelling)
     summary = _summary(store, plan)
     write_provenance(store, _provenance(settings, started))
     return summary
@@ -147,19 +116,15 @@ def relabel(
 
     Raises UsageProblem where there is no store, or one whose features are not all there.
     """
-    _require_weights(model)
+    require_weights(model)
     plan, _, _ = status_of(store)
-    labelling = _labelling(store, plan, model, device)
     if len(_written(plan, store)) < plan.n_shards:
         raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
-    _work_off(_labels_outstanding(plan, labelling, {}), settings, labelling, pool, observe)
-    _finish_labels(plan, labelling)
+    labelling = start_labelling(store, plan, model, device)
+    unlabelled = deque(shard for shard in plan.shards if not labelling.done(shard))
+    _work_off(_Work(plan, deque(), {}, unlabelled), settings, labelling, pool, observe)
+    finish_labelling(plan, labelling)
     return _summary(store, plan)
-
-
-def _require_weights(model: InstalledModel) -> None:
-    if model.weights is None:
-        raise InputProblem(f"The weights of model {model.card.name} are not here. {model.card.how_to_get_weights}")
 
 
 def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings) -> Plan:
@@ -201,38 +166,24 @@ def _create(store: Path, plan: Plan) -> None:
         raise EnvironmentProblem(f"{store} cannot be written: {problem.strerror or problem}") from problem
 
 
-def _labelling(store: Path, plan: Plan, model: InstalledModel, device: str) -> Labelling:
-    """Labels go into the store, or beside it where it holds those of another model."""
-    sha256 = str(model.card.weights_sha256)
-    there = model_of(store)
-    folder = store if there in (None, sha256) else run_folder(store) / f"relabel-{sha256[:12]}"
-    create_label_arrays(folder, plan)
-    if there is None:
-        describe_model(store, model.card)
-    return Labelling(model, device, store, folder)
-
-
 def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
-    """What receipts do not show as done: shards without features or with failed segments, shards without labels."""
-    sound = {number for number, receipt in _written(plan, labelling.store).items() if not receipt.has_failures}
-    return _labels_outstanding(plan, labelling, {s.number: s for s in plan.shards if s.number not in sound})
+    """What receipts do not show as done: shards without features or with failed segments, shards without labels.
+
+    Of the shards that are written anew, segments that are complete in the store are kept and not prepared again.
+    """
+    written = _written(plan, labelling.store)
+    unwritten = {s.number: s for s in plan.shards if s.number not in written or written[s.number].has_failures}
+    _, records, _ = status_of(labelling.store)
+    kept = {key: Kept(record) for key, record in records.items() if record.status == "complete"}
+    slots = {s.index: s for shard in unwritten.values() for s in shard.slots if s.segment.key not in kept}
+    unlabelled = deque(s for s in plan.shards if s.number not in unwritten and not labelling.done(s))
+    return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled, prepared=dict(kept))
 
 
 def _written(plan: Plan, store: Path) -> dict[int, Receipt]:
     """The receipts of the shards whose features are on disk, failed segments or not."""
     found = ((shard, Receipt.read(receipt_path(store, "features", shard.number))) for shard in plan.shards)
     return {s.number: receipt for s, receipt in found if receipt and receipt.matches(plan.uuid, s.decides)}
-
-
-def _labels_outstanding(plan: Plan, labelling: Labelling, unwritten: dict[int, ShardPlan]) -> _Work:
-    """The work of writing some shards, and of labelling the others where no receipt shows it as done."""
-    unlabelled: deque[ShardPlan] = deque()
-    for shard in (shard for shard in plan.shards if shard.number not in unwritten):
-        labels = Receipt.read(receipt_path(labelling.store, "labels", shard.number, labelling.sha256))
-        if labels is None or not labels.matches(plan.uuid, labelling.decides(shard)):
-            unlabelled.append(shard)
-    slots = {slot.index: slot for shard in unwritten.values() for slot in shard.slots}
-    return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled)
 
 
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
@@ -266,10 +217,7 @@ def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, obs
             _note_prepared(work, done, observe)
             _submit_writes(work, labelling.store, pool)
         elif done in work.writing:
-            shard = work.writing.pop(done)
-            _result(done, labelling.store)
-            work.unlabelled.append(shard)
-            observe(ShardWritten(shard.number))
+            _note_written(work, done, labelling, observe)
         else:
             shards = work.labelling.pop(done)
             _result(done, labelling.store)
@@ -322,56 +270,29 @@ def _submit_writes(work: _Work, store: Path, pool: Pool) -> None:
         del work.prepared[key]
 
 
+def _note_written(work: _Work, done: Future, labelling: Labelling, observe: Observer) -> None:
+    """Go on to the labels of a written shard; one whose old files are damaged is prepared anew, all of it."""
+    shard = work.writing.pop(done)
+    try:
+        _result(done, labelling.store)
+    except DamagedStore:
+        work.unwritten[shard.number] = shard
+        for slot in shard.slots:
+            work.prepared.pop(slot.segment.key, None)
+        work.segments.extend(slot for slot in shard.slots if slot not in work.preparing.values())
+        return
+    observe(ShardWritten(shard.number))
+    if labelling.done(shard):
+        observe(ShardLabelled(shard.number))
+    else:
+        work.unlabelled.append(shard)
+
+
 def _submit_labels(work: _Work, settings: Settings, labelling: Labelling, pool: Pool) -> None:
     at_once = max(1, settings.label_windows // (work.plan.shard_samples // WINDOW))
     while work.unlabelled and len(work.labelling) < pool.workers:
         shards = [work.unlabelled.popleft() for _ in range(min(at_once, len(work.unlabelled)))]
         work.labelling[pool.submit(label_shards, labelling, shards, priority=_LABEL_FIRST)] = shards
-
-
-def check_labelling(labelling: Labelling) -> None:
-    """Refuse a device or a model that cannot be used before hours of preparing: what a worker tries first."""
-    from mms_regions.label import choose_device
-
-    choose_device(labelling.device)
-    _network(labelling.model.folder, labelling.sha256)
-
-
-def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> None:
-    """Label every window of some shards, and write their labels: what a labelling worker does."""
-    from mms_regions.label import choose_device, label_windows
-
-    device = choose_device(labelling.device)
-    network = _network(labelling.model.folder, labelling.sha256)
-    for shard in shards:
-        features, withheld = read_windows(labelling.store, shard)
-        prediction = label_windows(network, features, withheld, device)
-        write_labels(labelling.store, labelling.folder, shard, prediction, labelling.decides(shard))
-
-
-@lru_cache(maxsize=1)
-def _network(folder: Path, sha256: str) -> Any:
-    """The network in a model's folder, loaded once per worker; `sha256` tells a replaced one from the one before."""
-    from mms_regions.model import load_model
-
-    return load_model(read_model(folder))
-
-
-def _finish_labels(plan: Plan, labelling: Labelling) -> None:
-    """Bring labels that were made beside the store into it, once all of them are there.
-
-    Until that is done no receipt vouches for labels: after a kill in between, the next run labels anew.
-    """
-    store = labelling.store
-    if labelling.folder == store:
-        return
-    made = list(receipts(store, plan, "labels", labelling.sha256))
-    withdraw_labels(store)
-    swap_labels(store, labelling.folder)
-    describe_model(store, labelling.model.card)
-    for receipt in made:
-        receipt.write(receipt_path(store, "labels", receipt.shard, labelling.sha256))
-    shutil.rmtree(labelling.folder)
 
 
 def _summary(store: Path, plan: Plan) -> Summary:

@@ -144,4 +144,5 @@ class Samples:
 def as_physics(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
     """The arrays as they are stored: float32, vectors named with their frame (`j` -> `j_gsm`)."""
     names = {q.name.removesuffix("_gsm"): q.name for q in QUANTITIES}
-    return {names.get(key, key): np.asarray(values, np.float32) for key, values in arrays.items()}
+    with np.errstate(over="ignore"):  # absurd values are infinite in float32
+        return {names.get(key, key): np.asarray(values, np.float32) for key, values in arrays.items()}

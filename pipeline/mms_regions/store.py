@@ -11,7 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,9 +24,10 @@ from zarr.codecs import ZstdCodec
 from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.card import ModelCard
 from mms_regions.catalogue import Catalogue, Segment
-from mms_regions.errors import EnvironmentProblem, UsageProblem
+from mms_regions.errors import DamagedStore, EnvironmentProblem, UsageProblem
 from mms_regions.plan import (
     Failed,
+    Kept,
     Plan,
     Prepared,
     Receipt,
@@ -41,7 +42,7 @@ from mms_regions.plan import (
     sync_folder,
     write_whole,
 )
-from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
+from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES, Samples
 
 if TYPE_CHECKING:
     from mms_regions.label import Prediction  # imports torch, which reading a store does not need
@@ -53,6 +54,7 @@ _CHUNK = 8192
 _N_REGIONS = 6
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
 _UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+_FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
 _LABEL_ARRAYS = ("label", "probability")
 
 
@@ -155,23 +157,40 @@ def _replace(
     _writable(group, name)[...] = values
 
 
-def write_features(store: Path, shard: ShardPlan, outcomes: Iterable[Prepared | Failed]) -> Receipt:
+def write_features(store: Path, shard: ShardPlan, outcomes: Iterable[Prepared | Failed | Kept]) -> Receipt:
     """Write all sample arrays of a shard but the labels, whole, then its receipt.
 
-    outcomes: one for each slot of the shard, in any order; a segment that spans shards gives each its part.
+    outcomes: one for each slot of the shard, in any order; a segment that spans shards gives each its part. What is
+    kept is read back from the store, so its CDF files are not needed; where nothing new came, only the receipt is
+    written. Raises DamagedStore where something is to be kept and is not as the receipt says.
     """
-    _withdraw_receipts(store, shard.number)
+    path = receipt_path(store, "features", shard.number)
+    before = Receipt.read(path)
     by_key = {outcome.key: outcome for outcome in outcomes}
     placed = [(slot, by_key[slot.segment.key]) for slot in shard.slots]
-    group = _group(store, "r+")
-    names = ["time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES)]
-    for name in names:
-        _write_shard(_writable(group, name), shard, [(slot, _values(name, slot, made)) for slot, made in placed])
-    files = _settle(store, names, shard.number)
     records = tuple(Record.of(made) for _, made in placed)
-    receipt = Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
-    receipt.write(receipt_path(store, "features", shard.number))
+    if before and before.matches(shard.uuid, shard.decides) and not any(isinstance(m, Prepared) for _, m in placed):
+        receipt = replace(before, records=records)
+    else:
+        if any(isinstance(made, Kept) for _, made in placed):
+            _require_sound(store, before)
+        _withdraw_receipts(store, shard.number)
+        group = _group(store, "r+")
+        for name in _FEATURE_ARRAYS:
+            array = _writable(group, name)
+            _write_shard(store, array, shard, _assembled(array, shard, placed))
+        files = _settle(store, group, _FEATURE_ARRAYS, shard.number)
+        receipt = Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
+    receipt.write(path)
     return receipt
+
+
+def _require_sound(store: Path, receipt: Receipt | None) -> None:
+    """Raise DamagedStore unless the files of a receipt are all there and have its checksums."""
+    files = receipt.files if receipt else {}
+    bad = [name for name, sha256 in files.items() if not (store / name).is_file() or sha256_of(store / name) != sha256]
+    if bad or not files:
+        raise DamagedStore(f"{store}: {', '.join(bad) or 'a receipt'} is damaged or missing")
 
 
 def _withdraw_receipts(store: Path, number: int) -> None:
@@ -180,10 +199,36 @@ def _withdraw_receipts(store: Path, number: int) -> None:
         path.unlink()
 
 
-def _values(name: str, slot: Slot, outcome: Prepared | Failed) -> NDArray[Any] | None:
-    if isinstance(outcome, Failed):
-        return None
-    samples = outcome.samples
+def _assembled(
+    array: zarr.Array[Any], shard: ShardPlan, placed: Iterable[tuple[Slot, Prepared | Failed | Kept]]
+) -> NDArray[Any]:
+    """A whole shard of an array: each segment's part where it belongs, fill values between."""
+    values = np.full((shard.end - shard.begin, *array.shape[1:]), array.fill_value, array.dtype)
+    there = None
+    for slot, made in placed:
+        begin, end = max(slot.first, shard.begin), min(slot.first + Record.of(made).n_samples, shard.end)
+        if begin >= end:
+            continue
+        inside = slice(begin - shard.begin, end - shard.begin)
+        if isinstance(made, Prepared):
+            values[inside] = _values(array.basename, slot, made.samples)[begin - slot.first : end - slot.first]
+        else:
+            there = np.asarray(array[shard.begin : shard.end]) if there is None else there
+            values[inside] = there[inside]
+    return values
+
+
+def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> None:
+    """Write a shard of an array whole; zarr would read the old one first, and stop if that is damaged."""
+    _shard_file(folder, array, shard.number).unlink(missing_ok=True)
+    array[shard.begin : shard.end] = values
+
+
+def _shard_file(folder: Path, array: zarr.Array[Any], number: int) -> Path:
+    return folder.joinpath(array.basename, "c", str(number), *["0"] * (array.ndim - 1))
+
+
+def _values(name: str, slot: Slot, samples: Samples) -> NDArray[Any]:
     match name:
         case "time":
             return samples.time
@@ -197,21 +242,11 @@ def _values(name: str, slot: Slot, outcome: Prepared | Failed) -> NDArray[Any] |
             return samples.physics[name]
 
 
-def _write_shard(array: zarr.Array[Any], shard: ShardPlan, parts: Iterable[tuple[Slot, NDArray[Any] | None]]) -> None:
-    values = np.full((shard.end - shard.begin, *array.shape[1:]), array.fill_value, array.dtype)
-    for slot, part in parts:
-        if part is not None:
-            begin, end = max(slot.first, shard.begin), min(slot.first + len(part), shard.end)
-            values[begin - shard.begin : max(end, begin) - shard.begin] = part[begin - slot.first : end - slot.first]
-    array[shard.begin : shard.end] = values
-
-
-def _settle(folder: Path, names: Iterable[str], number: int) -> dict[str, str]:
+def _settle(folder: Path, group: zarr.Group, names: Iterable[str], number: int) -> dict[str, str]:
     """Bring the files of a shard to the disk; their paths below the store and sha256."""
     files = {}
     for name in names:
-        place = folder / name / "c" / str(number)
-        path = next(p for p in (place, *sorted(place.rglob("*"))) if p.is_file())
+        path = _shard_file(folder, _array(group, name), number)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         for parent in path.parents:
@@ -243,8 +278,8 @@ def write_labels(
         "probability": prediction.probability.reshape(-1, _N_REGIONS),
     }
     for name, array in values.items():
-        _writable(group, name)[shard.begin : shard.end] = array
-    files = _settle(folder, _LABEL_ARRAYS, shard.number)
+        _write_shard(folder, _writable(group, name), shard, array)
+    files = _settle(folder, group, _LABEL_ARRAYS, shard.number)
     receipt = Receipt("labels", shard.uuid, shard.number, decides, files)
     receipt.write(receipt_path(store, "labels", shard.number, decides["model_sha256"]))
     return receipt

@@ -433,8 +433,18 @@ def nothing_from(*features: str) -> tuple[str, ...]:
     return ("no sample from 20", f"{', '.join(features)} never", "fill values", "newer versions")
 
 
+def background_takes_all(row: int) -> Edit:
+    """One ion sample whose background is its whole density."""
+
+    def edit(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        arrays["numberdensity_bg"][row] = arrays["numberdensity"][row]
+        return arrays
+
+    return edit
+
+
 SOUND_SEGMENTS = ("first", "middle", "last")
-EMPTY_B, EMPTY_N = ("no usable sample of magnetic field", "only fill values"), ("no usable sample of electrons",)
+EMPTY_B, EMPTY_N = ("no usable sample of magnetic field", "flagged"), ("no usable sample of electrons", "newer")
 SPOILT: dict[str, Spoilt] = {
     "no-files": alike("no file of", "fpi_brst_l2_dis-moms", "edp_brst_l2_dce", "/all", "--data-dir", products=()),
     "no-ions": alike("no file of fpi_brst_l2_dis-moms", products=PRODUCTS[1:]),
@@ -457,6 +467,7 @@ SPOILT: dict[str, Spoilt] = {
     "infinite-b": Spoilt(EMPTY_B, nothing_from("Bx", "By", "Bz"), edit={"fgm": filled("b_gse", np.inf)}),
     "infinite-n": Spoilt(EMPTY_N, nothing_from("ne"), edit={"des": filled("numberdensity", np.inf)}),
     "infinite-once": Spoilt(None, None, edit={"edp_brst": filled("dce_gse", -np.inf, slice(30_000, 32_000))}),
+    "no-ions-left-once": Spoilt(None, None, edit={"dis": background_takes_all(20)}),
     "zero-density": Spoilt(
         ("no usable sample of electrons, ions",),
         nothing_from("vix", "viy", "viz"),
@@ -504,10 +515,19 @@ def runs(request: pytest.FixtureRequest, site: Path, data: Path) -> Runs:
     return Runs(convention, said, data / f"{convention}-spoilt.zarr", data / f"{convention}-sound.zarr", reasons)
 
 
+def told(name: str, reason: str) -> str:
+    return reason.removeprefix(f"{name}/mms1: ")
+
+
 def test_a_run_with_bad_segments_exits_4_and_names_each(runs: Runs) -> None:
     bad = {name for name, spoilt in SPOILT.items() if spoilt.says(runs.convention) is not None}
     assert set(runs.reasons) == bad
-    assert_refused(runs.said, 4, *(f"{name}/mms1 failed: {reason}" for name, reason in runs.reasons.items()))
+    assert_refused(
+        runs.said,
+        4,
+        *(f"failed {name}/mms1: " for name in runs.reasons),
+        *(told(n, r) for n, r in runs.reasons.items()),
+    )
     assert "unexpected" not in runs.said.err and "Warning" not in runs.said.err
 
 

@@ -189,7 +189,7 @@ def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
     assert list(told["failed"]) == ["A/mms2"]
     reason = told["failed"]["A/mms2"]
     assert sound.name in reason
-    assert f"[2/5] A/mms2 failed: {reason}" in done.stderr
+    assert f"[2/5] failed A/mms2: {reason}" in done.stderr
 
     index = xr.open_zarr(store, chunks=None)
     assert index["status"].values.tolist() == ["complete", "failed", "complete", "complete", "complete"]
@@ -204,6 +204,45 @@ def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
     done = mms_regions_here(*words)
     assert (done.returncode, json.loads(done.stdout)["complete"]) == (0, ALL)
     assert shards_written(before, shard_files(store)) == {"0"}
+    assert_same_numbers(raw(store), raw(healthy))
+
+
+def test_sound_segments_are_kept_without_their_files_while_a_failed_one_is_tried_again(
+    mms_regions_here: Command, run_words: Words, healthy: Path, own_data: Path, tmp_path: Path
+) -> None:
+    store, spoilt = tmp_path / "x.zarr", file_of(own_data, "mms2_*des-moms_20170711103358*")
+    whole = shutil.copy(spoilt, tmp_path / "whole")
+    truncate(spoilt, 0.6)
+    words = run_words(store, "--data-dir", own_data)
+    assert mms_regions_here(*words).returncode == 4
+    shutil.rmtree(own_data / "mms1")
+
+    before = shard_files(store)
+    again = mms_regions_here(*words)
+    assert again.returncode == 4
+    assert "1 segments to prepare" in again.stderr
+    assert shards_written(before, shard_files(store)) == set()
+
+    shutil.copy(whole, spoilt)
+    assert mms_regions_here(*words).returncode == 0
+    assert shards_written(before, shard_files(store)) == {"0"}
+    assert_same_numbers(raw(store), raw(healthy))
+
+
+def test_a_shard_that_is_damaged_when_it_should_be_kept_is_prepared_anew(
+    mms_regions_here: Command, run_words: Words, healthy: Path, own_data: Path, tmp_path: Path
+) -> None:
+    store, spoilt = tmp_path / "x.zarr", file_of(own_data, "mms2_*des-moms_20170711103358*")
+    whole = shutil.copy(spoilt, tmp_path / "whole")
+    truncate(spoilt, 0.6)
+    words = run_words(store, "--data-dir", own_data)
+    assert mms_regions_here(*words).returncode == 4
+    shutil.copy(whole, spoilt)
+    shard = store / "ve_gsm" / "c" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[:-1])
+
+    again = mms_regions_here(*words)
+    assert again.returncode == 0, again.stderr
     assert_same_numbers(raw(store), raw(healthy))
 
 
@@ -291,8 +330,8 @@ def test_plain_lines_are_a_line_per_event() -> None:
             observe(event)
     assert lines == [
         "2 segments to prepare, 1 shards to label",
-        "[1/2] A/mms1 prepared",
-        "[2/2] A/mms2 failed: A/mms2: no file in [/data/mms2]; fetch it",
+        "[1/2] prepared A/mms1",
+        "[2/2] failed A/mms2: no file in [/data/mms2]; fetch it",
         "shard 0 written",
         "shard 0 labelled",
     ]

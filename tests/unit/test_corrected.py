@@ -344,7 +344,7 @@ def test_thin_electrons_without_a_spacecraft_potential_are_missing(tmp_path: Pat
 def test_an_input_without_any_usable_sample_fails_the_segment(tmp_path: Path, key: str) -> None:
     write(tmp_path, RAMP, edit=gap(key, 0.0, 7.0, filled))
     name = INPUT[key].replace("_", " ")
-    with pytest.raises(SegmentProblem, match=rf"A/mms4: no usable sample of {name} between 2017-07-11T22:34:01"):
+    with pytest.raises(SegmentProblem, match=rf"A/mms4: no usable sample of {name} in 2017-07-11T22:34:01"):
         corrected_samples(burst_of(tmp_path, event()), event(), 0.15)
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "pipeline" / "mms_regions"
 # Each room imports only from those above it.
 ROOMS = """
     arrays errors catalogue settings frames archive burst physics samples features published corrected card model label
-    plan store cluster observe prepare run export report synthetic train demo doctor cli __main__
+    plan store labelling cluster observe prepare run export report synthetic train demo doctor cli __main__
 """.split()
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
