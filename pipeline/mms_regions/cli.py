@@ -127,7 +127,7 @@ def run(
     segments = chosen.segments(events, probes)
     installed = find_model(settings.model, os.environ)
     with _display(as_json) as observe, _interruptible():
-        summary = run_segments(chosen, segments, store, settings, installed, settings.device, local_pool, observe)
+        summary = run_segments(chosen, segments, store, settings, installed, local_pool, observe)
     _report(summary, store, as_json)
 
 
@@ -153,7 +153,7 @@ def label(
     settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
     installed = find_model(settings.model, os.environ)
     with _display(as_json) as observe, _interruptible():
-        summary = relabel(store, installed, settings.device, settings, local_pool, observe)
+        summary = relabel(store, installed, settings, local_pool, observe)
     _report(summary, store, as_json)
 
 

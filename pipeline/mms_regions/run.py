@@ -45,7 +45,7 @@ from mms_regions.plan import (
 )
 from mms_regions.prepare import prepare_segment
 from mms_regions.settings import Settings
-from mms_regions.store import create_store, is_created, status_of, write_features, write_index, write_provenance
+from mms_regions.store import add_provenance, create_store, is_created, status_of, write_features, write_index
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
 _LIBRARIES = ("dask", "distributed", "numpy", "pycdfpp", "torch", "xarray", "zarr")
@@ -85,7 +85,6 @@ def run(
     store: Path,
     settings: Settings,
     model: InstalledModel,
-    device: str,
     pool: PoolFactory,
     observe: Observer,
 ) -> Summary:
@@ -100,18 +99,11 @@ def run(
             "Where are the CDF files? Give --data-dir, or set MMS_DATA_DIR to the folder that holds mms1/ to mms4/"
         )
     plan = _plan(catalogue, segments, store, settings)
-    started = datetime.now(UTC)
-    labelling = start_labelling(store, plan, model, device)
-    _work_off(_outstanding(plan, labelling), settings, labelling, pool, observe)
-    finish_labelling(plan, labelling)
-    summary = _summary(store, plan)
-    write_provenance(store, _provenance(settings, started))
-    return summary
+    labelling = start_labelling(store, plan, model, settings.device)
+    return _complete(_outstanding(plan, labelling), settings, labelling, pool, observe)
 
 
-def relabel(
-    store: Path, model: InstalledModel, device: str, settings: Settings, pool: PoolFactory, observe: Observer
-) -> Summary:
+def relabel(store: Path, model: InstalledModel, settings: Settings, pool: PoolFactory, observe: Observer) -> Summary:
     """Label what a store holds with another model; readers see the old labels until all the new ones are there.
 
     Raises UsageProblem where there is no store, or one whose features are not all there.
@@ -120,11 +112,22 @@ def relabel(
     plan, _, _ = status_of(store)
     if len(_written(plan, store)) < plan.n_shards:
         raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
-    labelling = start_labelling(store, plan, model, device)
+    labelling = start_labelling(store, plan, model, settings.device)
     unlabelled = deque(shard for shard in plan.shards if not labelling.done(shard))
-    _work_off(_Work(plan, deque(), {}, unlabelled), settings, labelling, pool, observe)
-    finish_labelling(plan, labelling)
-    return _summary(store, plan)
+    return _complete(_Work(plan, deque(), {}, unlabelled), settings, labelling, pool, observe)
+
+
+def _complete(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> Summary:
+    """Do what is outstanding, and bring labels, index and provenance up to date."""
+    started = datetime.now(UTC)
+    outstanding = bool(work.unwritten or work.unlabelled)
+    if outstanding:
+        _work_off(work, settings, labelling, pool, observe)
+    finish_labelling(work.plan, labelling)
+    summary = _summary(labelling.store, work.plan)
+    if outstanding:
+        add_provenance(labelling.store, _provenance(settings, labelling, started))
+    return summary
 
 
 def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings) -> Plan:
@@ -187,8 +190,6 @@ def _written(plan: Plan, store: Path) -> dict[int, Receipt]:
 
 
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
-    if not work.unwritten and not work.unlabelled:
-        return
     if work.segments:
         _require_data(settings)
     with pool(settings.workers) as workers:
@@ -231,6 +232,14 @@ def _result(done: Future, store: Path) -> None:
         done.result()
     except OSError as problem:
         raise EnvironmentProblem(f"{store} cannot be written: {problem}; make room and run again") from problem
+    except Exception as problem:
+        if not _worker_died(problem):
+            raise
+        raise EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again") from None
+
+
+def _worker_died(error: BaseException) -> bool:
+    return type(error).__name__ == "KilledWorker"  # distributed is imported only where a cluster is
 
 
 def _submit_segments(work: _Work, settings: Settings, pool: Pool) -> None:
@@ -251,7 +260,7 @@ def _note_prepared(work: _Work, done: Future, observe: Observer) -> None:
 def _reason(key: str, error: BaseException) -> str:
     if isinstance(error, MMSRegionsError):
         return str(error)
-    if type(error).__name__ == "KilledWorker":
+    if _worker_died(error):
         return f"{key}: the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
     return f"{key}: unexpected {type(error).__name__}: {error}"
 
@@ -305,7 +314,7 @@ def _summary(store: Path, plan: Plan) -> Summary:
     )
 
 
-def _provenance(settings: Settings, started: datetime) -> dict[str, Any]:
+def _provenance(settings: Settings, labelling: Labelling, started: datetime) -> dict[str, Any]:
     return {
         "mms_regions": __version__,
         "python": platform.python_version(),
@@ -314,6 +323,7 @@ def _provenance(settings: Settings, started: datetime) -> dict[str, Any]:
         "machine": platform.machine(),
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {"name": labelling.model.card.name, "weights_sha256": labelling.sha256},
         "settings": settings.model_dump(mode="json", exclude={"origin"}),
         "origins": dict(settings.origin),
     }

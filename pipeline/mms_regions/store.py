@@ -359,9 +359,11 @@ def write_index(store: Path, plan: Plan, records: Mapping[str, Record]) -> None:
     _consolidate(store)
 
 
-def write_provenance(store: Path, provenance: Mapping[str, Any]) -> None:
-    """Record who made the store when and with what: nothing in it decides numbers."""
-    _group(store, "r+").attrs["provenance"] = dict(provenance)
+def add_provenance(store: Path, run: Mapping[str, Any]) -> None:
+    """Record a run that changed the store: who, when and with what. Nothing in it decides numbers."""
+    attributes = _group(store, "r+").attrs
+    before = attributes.get("provenance", [])
+    attributes["provenance"] = [*(before if isinstance(before, list) else []), dict(run)]
     _consolidate(store)
 
 

@@ -120,9 +120,11 @@ def test_every_variable_says_what_it_is(healthy: Path) -> None:
 def test_attributes_tell_what_decides_the_numbers_apart_from_provenance(healthy: Path) -> None:
     attributes = open_store(healthy).attrs
     assert attributes["deciding"] == {"convention": "corrected", "margin": 1.0, "bridge": 0.15}
-    assert attributes["provenance"]["settings"]["workers"] == 0
-    assert attributes["provenance"]["origins"]["shard_samples"].startswith("profile ")
-    assert "torch" in attributes["provenance"]["libraries"]
+    (made,) = attributes["provenance"]
+    assert made["settings"]["workers"] == 0
+    assert made["origins"]["shard_samples"].startswith("profile ")
+    assert "torch" in made["libraries"]
+    assert made["model"] == {"name": "first", "weights_sha256": attributes["model"]["weights_sha256"]}
 
 
 def test_inputs_are_the_files_that_were_read(healthy: Path, data_dir: Path) -> None:
@@ -198,6 +200,7 @@ def test_another_model_changes_labels_and_nothing_else_and_back_again(
     assert relabel(mms_regions_here, store, "first", profile).returncode == 0
     assert labels(store) == first
     assert feature_files(store) == before
+    assert [run["model"]["name"] for run in open_store(store).attrs["provenance"]] == ["first", "second", "first"]
     assert [p.name for p in store.with_name("all.zarr.run").iterdir() if p.name.startswith("relabel")] == []
 
 
