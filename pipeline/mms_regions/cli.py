@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +15,8 @@ from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError,
 if TYPE_CHECKING:
     from mms_regions.observe import Display
     from mms_regions.run import Summary
+
+_TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     name="mms-regions",
@@ -62,7 +62,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
-        app()
+        _run_app()
     except MMSRegionsError as problem:
         if debug:
             raise
@@ -74,6 +74,15 @@ def main() -> None:
         where, what = problem.filename or "the system", problem.strerror or problem
         print(f"mms-regions: {where}: {what}; make room there, or name another place, and run again", file=sys.stderr)
         sys.exit(EnvironmentProblem.exit_code)
+
+
+def _run_app() -> None:
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == _TYPER_INTERRUPTED:
+            raise Interrupted("interrupted; run the same command again to go on") from None
+        raise
 
 
 @app.callback(invoke_without_command=True)
@@ -126,7 +135,7 @@ def run(
     chosen = read_catalogue(catalogue)
     segments = chosen.segments(events, probes)
     installed = find_model(settings.model, os.environ)
-    with _display(as_json) as observe, _interruptible():
+    with _display(as_json) as observe:
         summary = run_segments(chosen, segments, store, settings, installed, local_pool, observe)
     _report(summary, store, as_json)
 
@@ -152,7 +161,7 @@ def label(
 
     settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
     installed = find_model(settings.model, os.environ)
-    with _display(as_json) as observe, _interruptible():
+    with _display(as_json) as observe:
         summary = relabel(store, installed, settings, local_pool, observe)
     _report(summary, store, as_json)
 
@@ -287,14 +296,6 @@ def _display(as_json: bool) -> Display:
     if console.is_terminal and not as_json:
         return ProgressBar(console)
     return PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; run the same command again to go on") from None
 
 
 def _report(summary: Summary, store: Path, as_json: bool) -> None:

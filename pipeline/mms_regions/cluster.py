@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 
@@ -91,6 +93,19 @@ class OnDask:
 
 
 @contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which a terminal sends to all: this one alone acts on it, afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def local_pool(workers: int) -> Iterator[Pool]:
     """A pool of `workers` processes on this machine, one thread each, listening on localhost; 0: this process."""
     if workers == 0:
@@ -98,9 +113,11 @@ def local_pool(workers: int) -> Iterator[Pool]:
         return
     from distributed import Client, LocalCluster
 
-    with (
-        tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True) as scratch,
-        LocalCluster(
+    with ExitStack() as open_until_end, _deaf_to_ctrl_c():
+        scratch = open_until_end.enter_context(
+            tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
+        )
+        cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
@@ -109,7 +126,8 @@ def local_pool(workers: int) -> Iterator[Pool]:
             worker_dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             silence_logs=logging.CRITICAL,  # a task that fails is an outcome, which the loop tells
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+        )
+        client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
+        opened = open_until_end.pop_all()
+    with opened:
         yield OnDask(client, workers)
