@@ -6,7 +6,6 @@ so it is the one file whose arrival makes a model complete.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator
 
+from mms_regions.catalogue import is_safe_name, safe_name
 from mms_regions.errors import InputProblem
 from mms_regions.samples import FEATURES
 
@@ -23,19 +23,10 @@ CARD_FILE = "card.json"
 MODEL_DIR_VARIABLE = "MMS_REGIONS_MODEL_DIR"
 
 _SHIPPED = Path(__file__).parent / "models"
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")  # the rule of event names
 _REGION_NAME = r"^[a-z][a-z0-9_]*$"
 
 
-def _safe_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            "must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit and not ending in a dot"
-        )
-    return value
-
-
-Name = Annotated[str, AfterValidator(_safe_name)]
+Name = Annotated[str, AfterValidator(safe_name)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -187,13 +178,13 @@ def list_models(environ: Mapping[str, str]) -> tuple[InstalledModel, ...]:
 
 
 def _folders_named(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    if _NAME.fullmatch(name):
+    if is_safe_name(name):
         yield from (folder / name for folder in model_folders(environ) if (folder / name / CARD_FILE).is_file())
 
 
 def _known_names(environ: Mapping[str, str]) -> list[str]:
     cards = [card for folder in model_folders(environ) for card in folder.glob(f"*/{CARD_FILE}")]
-    return sorted({card.parent.name for card in cards if _NAME.fullmatch(card.parent.name)})
+    return sorted({card.parent.name for card in cards if is_safe_name(card.parent.name)})
 
 
 def _unknown(name: str, environ: Mapping[str, str]) -> InputProblem:

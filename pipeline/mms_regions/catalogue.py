@@ -51,9 +51,15 @@ _TIME = re.compile(
 )
 
 
-def _name(value: object) -> str:
-    if isinstance(value, str) and _NAME.fullmatch(value):
-        return value
+def is_safe_name(value: object) -> bool:
+    """Whether a name, of an event or a model, is a good folder name everywhere."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def safe_name(value: object) -> str:
+    """The name as it is. Raises ValueError, which says what is allowed, for one that is not safe."""
+    if is_safe_name(value):
+        return str(value)
     raise ValueError(
         "must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit and not ending in a dot"
     )
@@ -137,7 +143,7 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    name: Annotated[str, BeforeValidator(_name)]
+    name: Annotated[str, BeforeValidator(safe_name)]
     t_start: UtcTime
     t_end: UtcTime
     B0: Annotated[float, BeforeValidator(_positive)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import xarray as xr
 
 from mms_regions.arrays import NO_LABEL
 from mms_regions.catalogue import Segment
-from mms_regions.plan import sync_folder
+from mms_regions.files import write_whole
 from mms_regions.samples import FEATURES
 from mms_regions.store import open_segment
 
@@ -28,7 +29,6 @@ def export_csv(store: Path, segments: Iterable[Segment], out: Path) -> list[Path
 
 def _export_one(data: xr.Dataset, segment: Segment, out: Path) -> Path:
     folder = out / segment.folder
-    folder.mkdir(parents=True, exist_ok=True)
     label, confidence = data["label"].values, data["probability"].values.max(axis=1)
     times = [text.replace("T", " ") for text in np.datetime_as_string(data["time"].values, unit="ns")]
     predicted = ["" if value == NO_LABEL else str(value) for value in label]
@@ -44,15 +44,12 @@ def _export_one(data: xr.Dataset, segment: Segment, out: Path) -> Path:
         ("Predicted", "Confidence"),
         ([p, "" if not p else str(c)] for p, c in zip(predicted, confidence, strict=True)),
     )
-    sync_folder(folder)
     return folder
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file so that it is whole or absent under its name."""
-    staging = path.with_name(f".{path.name}.partial")
-    with staging.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    staging.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mms_regions.errors import EnvironmentProblem, InputProblem
+from mms_regions.files import write_whole
 
 if TYPE_CHECKING:
     from mms_regions.card import InstalledModel, ModelCard
@@ -108,9 +107,8 @@ def save_weights(weights: nn.Module | Mapping[str, Tensor], card: ModelCard, fol
     data = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / str(card.weights_file), data)
-        _write_whole(folder / CARD_FILE, card.to_json())
+        write_whole(folder / str(card.weights_file), data)
+        write_whole(folder / CARD_FILE, card.to_json())
     except OSError as error:
         raise EnvironmentProblem(
             f"The model {card.name} cannot be written to {folder}: {error.strerror}. Make room there, or name another "
@@ -184,24 +182,3 @@ def _parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
     except InputProblem as problem:
         raise InputProblem(f"{path} cannot be used: {problem} Import or train the model anew.") from problem
     return state
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside, bring to disk, rename: under its name a file is whole or not there."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        part.chmod(0o644)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -16,7 +16,8 @@ from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values,
 from mms_regions.catalogue import Event, Segment
 from mms_regions.corrected import corrected_samples
 from mms_regions.errors import SegmentProblem
-from mms_regions.plan import InputFile, Prepared, Slot, sha256_of
+from mms_regions.files import sha256_of
+from mms_regions.plan import InputFile, Prepared, Slot
 from mms_regions.published import published_samples
 from mms_regions.samples import FEATURES, Samples
 from mms_regions.settings import Settings

@@ -25,6 +25,7 @@ from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.card import ModelCard
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.errors import DamagedStore, EnvironmentProblem, UsageProblem
+from mms_regions.files import sha256_of, sync_folder, write_whole
 from mms_regions.plan import (
     Failed,
     Kept,
@@ -38,9 +39,6 @@ from mms_regions.plan import (
     receipt_path,
     receipts,
     run_folder,
-    sha256_of,
-    sync_folder,
-    write_whole,
 )
 from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES, Samples
 
