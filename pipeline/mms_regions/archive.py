@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mms_regions.arrays import SECOND
 from mms_regions.catalogue import Segment
 from mms_regions.errors import SegmentProblem
 
-_SECOND = 1_000_000_000
-_DAY = 86_400 * _SECOND
+_DAY = 86_400 * SECOND
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Product:
 
 
 # Burst files cover 1 to 5 minutes, fast-mode files a day; an hour more than that is room to spare.
-DIS = Product("dis", "fpi", "brst", "dis-moms", _SECOND * 3600)
-DES = Product("des", "fpi", "brst", "des-moms", _SECOND * 3600)
-FGM = Product("fgm", "fgm", "brst", "", _SECOND * 3600)
-EDP_BURST = Product("edp_brst", "edp", "brst", "dce", _SECOND * 3600)
-EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY + _SECOND * 3600)
+DIS = Product("dis", "fpi", "brst", "dis-moms", SECOND * 3600)
+DES = Product("des", "fpi", "brst", "des-moms", SECOND * 3600)
+FGM = Product("fgm", "fgm", "brst", "", SECOND * 3600)
+EDP_BURST = Product("edp_brst", "edp", "brst", "dce", SECOND * 3600)
+EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY + SECOND * 3600)
 
 # Files follow each other, so the last one that begins before an interval may reach it; two more allow for overlaps.
 _BEFORE = 3
@@ -108,7 +108,7 @@ def find_files(
     versions of a file the highest is given. Raises SegmentProblem that names the products without any such file.
     """
     begin, end = segment.event.trange
-    begin, end = begin - round(margin * _SECOND), end + round(margin * _SECOND)
+    begin, end = begin - round(margin * SECOND), end + round(margin * SECOND)
     found = {product.key: tuple(_candidates(product, segment.probe, begin, end, data_dir)) for product in products}
     missing = [product.words for product in products if not found[product.key]]
     if missing:

@@ -16,12 +16,10 @@ import pycdfpp
 from numpy.typing import NDArray
 
 from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, refuse_damaged
-from mms_regions.arrays import Flags, Floats, Times
+from mms_regions.arrays import ENERGIES, Flags, Floats, Times
 from mms_regions.errors import SegmentProblem
 
 _FILL_TIME = np.iinfo(np.int64).min
-SPECIES = {"dis": "ion", "des": "electron"}
-ENERGIES = 32
 SPECTRA = {"dis": ("omni",), "des": ("omni", "par", "perp", "anti")}
 
 Invalid = Callable[[NDArray[Any], Mapping[str, Any]], Flags]

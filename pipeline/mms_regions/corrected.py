@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mms_regions.archive import CdfFile
-from mms_regions.arrays import Bits, Flags, Floats, Times
+from mms_regions.arrays import SECOND, Bits, Flags, Floats, Times
 from mms_regions.burst import Burst, ElectricField, MagneticField, Moments
 from mms_regions.catalogue import Event
 from mms_regions.errors import SegmentProblem
@@ -26,9 +26,8 @@ from mms_regions.physics import (
     subtract_ion_background,
     temperature_tensor,
 )
-from mms_regions.samples import QUALITY_BITS, Samples, as_physics
+from mms_regions.samples import Samples, as_physics, quality_of
 
-_SECOND = 1_000_000_000
 _NEVER = np.iinfo(np.int64).max
 
 # FPI error-flag bits (FPI data product guide): values that must not be used, and values to use with care.
@@ -84,7 +83,7 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
     ions, electrons = _species("dis", burst.ions), _species("des", burst.electrons)
     magnetic, electric = _magnetic(burst.magnetic), _electric(burst.electric)
     time, source = _rows(electrons, event)
-    longest = round(bridge * _SECOND)
+    longest = round(bridge * SECOND)
     half = electrons.accumulation // 2
     inputs = {
         "electrons": _interpolated(time, electrons.time, _columns(electrons), electrons.accumulation, longest),
@@ -96,10 +95,10 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
     b, e = (gse_to_gsm(time, inputs[name].values) for name in ("magnetic_field", "electric_field"))
     n_i, v_i = inputs["ions"].values[:, 0], gse_to_gsm(time, inputs["ions"].values[:, 1:])
     n_e, v_e = inputs["electrons"].values[:, 0], gse_to_gsm(time, inputs["electrons"].values[:, 1:])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        derived = fields_and_currents(b, e, n_e, v_i, v_e)
+    derived = fields_and_currents(b, e, n_e, v_i, v_e)
     derived |= {"b": b, "e": e, "ni": n_i, "ne": n_e, "vi": v_i, "ve": v_e}
-    derived |= _ion_temperatures(time, ions, magnetic, longest) | _electron_extras(time, burst.electrons, source)
+    derived |= _ion_temperatures(time, ions, magnetic, longest)
+    derived |= _electron_extras(time, burst.electrons, electrons.order[source], source < 0)
     features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.B0, event.n0)
     quality = _quality(time, half, inputs, source, (ions, electrons), (magnetic, electric))
     return Samples(time, features, quality, as_physics(derived))
@@ -251,20 +250,17 @@ def _linear(at: Times, time: Times, values: Floats) -> Floats:
 def _ion_temperatures(at: Times, ions: _Species, magnetic: _Field, longest: int) -> dict[str, Floats]:
     half = ions.accumulation // 2
     b = bin_mean(ions.time - half, ions.time + half, magnetic.time, magnetic.values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t_par, t_perp = along_and_across(temperature_tensor(ions.p_gse, ions.n), b)
+    t_par, t_perp = along_and_across(temperature_tensor(ions.p_gse, ions.n), b)
     both = _interpolated(at, ions.time, np.column_stack([t_par, t_perp]), ions.accumulation, longest).values
     return {"ti_par": both[:, 0], "ti_perp": both[:, 1]}
 
 
-def _electron_extras(at: Times, electrons: Moments, source: NDArray[np.intp]) -> dict[str, Floats]:
+def _electron_extras(at: Times, electrons: Moments, row: NDArray[np.intp], missing: Flags) -> dict[str, Floats]:
     """What is only carried along: rows of the electron files as they are, NaN for rows of missing time."""
-    order, _ = in_time_order(electrons.time, electrons.source, electrons.files)
-    row = order[source]
 
     def at_rows(values: Floats) -> Floats:
         taken = values[row].astype(np.float32)
-        taken[source < 0] = np.nan
+        taken[missing] = np.nan
         return taken
 
     return {
@@ -299,10 +295,7 @@ def _quality(
         | ions.repeated[nearest]
         | np.logical_or.reduce([_any_in_bin(at, half, x.time, x.repeated) for x in fields]),
     }
-    found |= {f"{name}_missing": ~x.measured for name, x in inputs.items()}
-    bits = [np.where(where, QUALITY_BITS[name], 0) for name, where in found.items()]
-    quality: Bits = np.bitwise_or.reduce(bits).astype(np.uint16)
-    return quality
+    return quality_of(found | {f"{name}_missing": ~x.measured for name, x in inputs.items()})
 
 
 def _nearest(at: Times, time: Times) -> NDArray[np.intp]:

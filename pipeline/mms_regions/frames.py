@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mms_regions.arrays import Floats, Times
+from mms_regions.arrays import SECOND, Floats, Times
 
 # First-degree IGRF-14 terms in nT (g10, g11, h11) and, for the last epoch, their change per year.
 _IGRF_YEARS = np.array([2010.0, 2015.0, 2020.0, 2025.0, 2030.0])
@@ -23,8 +23,7 @@ _IGRF_TERMS = np.array(
         [-29350.00 + 5 * 12.60, -1410.30 + 5 * 10.00, 4545.50 - 5 * 21.50],
     ]
 )
-_SECOND = 1_000_000_000
-_DAY = 86_400 * _SECOND
+_DAY = 86_400 * SECOND
 _NOON_1899_12_31 = np.datetime64("1899-12-31T12:00:00", "ns").astype(np.int64)
 
 
@@ -39,16 +38,25 @@ def gse_to_gsm(time: Times, xyz: Floats) -> Floats:
         raise ValueError(f"gse_to_gsm wants vectors of shape ({len(time)}, 3), one per time, and got {xyz.shape}")
     if not len(time):
         return np.empty((0, 3))
-    angle = _angle(time)
-    cos, sin = np.cos(angle), np.sin(angle)
-    x, y, z = xyz[:, 0], xyz[:, 1], xyz[:, 2]
-    return np.stack([x, cos * y - sin * z, sin * y + cos * z], axis=1)
+    return _turned(xyz, _angle(time))
 
 
 def tensor_gse_to_gsm(time: Times, tensor: Floats) -> Floats:
     """Rotate (n, 3, 3) tensors from GSE to GSM: R T R^T; units, times and errors as in `gse_to_gsm`."""
-    rows = np.stack([gse_to_gsm(time, tensor[:, :, j]) for j in range(3)], axis=2)
-    return np.stack([gse_to_gsm(time, rows[:, i, :]) for i in range(3)], axis=1)
+    if tensor.shape != (len(time), 3, 3):
+        raise ValueError(f"tensor_gse_to_gsm wants shape ({len(time)}, 3, 3), one per time, and got {tensor.shape}")
+    if not len(time):
+        return np.empty((0, 3, 3))
+    angle = _angle(time)
+    rows = np.stack([_turned(tensor[:, :, j], angle) for j in range(3)], axis=2)
+    return np.stack([_turned(rows[:, i, :], angle) for i in range(3)], axis=1)
+
+
+def _turned(xyz: Floats, angle: Floats) -> Floats:
+    """(n, 3): vectors in axes that are turned about x by an angle (n,)."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y, z = xyz[:, 0], xyz[:, 1], xyz[:, 2]
+    return np.stack([x, cos * y - sin * z, sin * y + cos * z], axis=1)
 
 
 def _angle(time: Times) -> Floats:
@@ -56,13 +64,13 @@ def _angle(time: Times) -> Floats:
     first, last = int(time.min()), int(time.max())
     if first < _year_start(2010) or last >= _year_start(2030):
         raise ValueError("GSE to GSM is defined here for 2010 to 2030; the times given are outside")
-    if (last - first) // _SECOND > len(time):  # sparse times: exact everywhere is cheaper
+    if (last - first) // SECOND > len(time):  # sparse times: exact everywhere is cheaper
         return _dipole_angle(time, _dipole_geographic(time))
-    seconds = np.arange(first // _SECOND, last // _SECOND + 1, dtype=np.int64) * _SECOND
+    seconds = np.arange(first // SECOND, last // SECOND + 1, dtype=np.int64) * SECOND
     dipole = _dipole_geographic(seconds)  # a second belongs to one day, also the one before midnight
-    begin, end = _dipole_angle(seconds, dipole), _dipole_angle(seconds + _SECOND, dipole)
-    k, rest = np.divmod(time - seconds[0], _SECOND)
-    angle: Floats = begin[k] + (rest / _SECOND) * (end - begin)[k]
+    begin, end = _dipole_angle(seconds, dipole), _dipole_angle(seconds + SECOND, dipole)
+    k, rest = np.divmod(time - seconds[0], SECOND)
+    angle: Floats = begin[k] + (rest / SECOND) * (end - begin)[k]
     return angle
 
 

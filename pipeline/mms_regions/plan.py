@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from mms_regions.arrays import WINDOW
 from mms_regions.catalogue import Catalogue, Event, Segment
-from mms_regions.errors import EnvironmentProblem
+from mms_regions.errors import EnvironmentProblem, UsageProblem
 from mms_regions.files import write_whole
 from mms_regions.samples import Samples
 
@@ -62,8 +62,7 @@ class ShardPlan:
     def decides(self) -> dict[str, Any]:
         """What decides the numbers of this shard's features, for its receipt."""
         segments = [
-            [s.index, s.first, s.length, s.segment.probe, json.loads(s.segment.event.model_dump_json())]
-            for s in self.slots
+            [s.index, s.first, s.length, s.segment.probe, s.segment.event.model_dump(mode="json")] for s in self.slots
         ]
         return {"layout": LAYOUT, "settings": dict(self.deciding), "slots": digest(segments)}
 
@@ -117,7 +116,7 @@ class Plan:
                 "deciding": dict(self.deciding),
                 "slots": [
                     {
-                        "event": json.loads(slot.segment.event.model_dump_json()),
+                        "event": slot.segment.event.model_dump(mode="json"),
                         "probe": slot.segment.probe,
                         "first": slot.first,
                         "length": slot.length,
@@ -181,6 +180,10 @@ class Prepared:
     inputs: tuple[InputFile, ...]
     position_gse: tuple[float, float, float]  # km, mean
 
+    @property
+    def n_samples(self) -> int:
+        return len(self.samples)
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -188,6 +191,7 @@ class Failed:
 
     key: str
     reason: str
+    n_samples = 0
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class Record:
         return cls(
             outcome.key,
             "complete",
-            n_samples=len(outcome.samples),
+            n_samples=outcome.n_samples,
             position_gse=outcome.position_gse,
             inputs=outcome.inputs,
         )
@@ -231,6 +235,10 @@ class Kept:
     @property
     def key(self) -> str:
         return self.record.key
+
+    @property
+    def n_samples(self) -> int:
+        return self.record.n_samples
 
 
 @dataclass(frozen=True)
@@ -282,6 +290,27 @@ def receipts(store: Path, plan: Plan, stage: Stage, model_sha256: str = "") -> I
         receipt = Receipt.read(receipt_path(store, stage, shard.number, model_sha256))
         if receipt is not None and receipt.uuid == plan.uuid:
             yield receipt
+
+
+def written_shards(store: Path, plan: Plan) -> dict[int, Receipt]:
+    """The receipts of the shards whose features are on disk as the plan wants them, failed segments or not."""
+    decides = {shard.number: shard.decides for shard in plan.shards}
+    return {r.shard: r for r in receipts(store, plan, "features") if r.matches(plan.uuid, decides[r.shard])}
+
+
+def records_of(plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:
+    """A record of each segment all of whose shards are written; what failed in one shard has failed."""
+    partly = {s.segment.key for shard in plan.shards if shard.number not in written for s in shard.slots}
+    found = [record for receipt in written.values() for record in receipt.records if record.key not in partly]
+    return {record.key: record for record in sorted(found, key=lambda record: record.status)}
+
+
+def require_plan(store: Path) -> Plan:
+    """The plan of a store. Raises UsageProblem where there is no store."""
+    plan = read_plan(store)
+    if plan is None:
+        raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
+    return plan
 
 
 def read_plan(store: Path) -> Plan | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, find_files
-from mms_regions.arrays import Flags
+from mms_regions.arrays import SECOND, Flags
 from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst
 from mms_regions.catalogue import Event, Segment
 from mms_regions.corrected import corrected_samples
@@ -22,7 +22,6 @@ from mms_regions.published import published_samples
 from mms_regions.samples import FEATURES, Samples
 from mms_regions.settings import Settings
 
-_SECOND = 1_000_000_000
 _PLASMA_AND_FIELDS = (DIS, DES, FGM, EDP_BURST)
 
 
@@ -62,7 +61,7 @@ def prepare_segment(slot: Slot, data_dir: Path, settings: Settings) -> Prepared:
     segment, how = slot.segment, convention(settings)
     files = find_files(segment, how.products, data_dir, how.margin)
     begin, end = segment.event.trange
-    around = round(how.margin * _SECOND)
+    around = round(how.margin * SECOND)
     burst = read_burst(files, (begin - around, end + around), how.invalid)
     samples = how.samples(burst, segment.event)
     if len(samples) > slot.length:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from mms_regions.arrays import Bits, Floats, Times
+from mms_regions.arrays import Bits, Flags, Floats, Times
 from mms_regions.burst import Burst
 from mms_regions.catalogue import Event
 from mms_regions.features import scaled_features
@@ -25,7 +25,7 @@ from mms_regions.physics import (
     subtract_ion_background,
     temperature_tensor,
 )
-from mms_regions.samples import QUALITY_BITS, Samples, as_physics
+from mms_regions.samples import Samples, as_physics, quality_of
 
 FPI_SHIFT = 0.075  # s, for ions and electrons alike
 
@@ -74,7 +74,8 @@ def published_variables(burst: Burst, event: Event) -> dict[str, xr.DataArray]:
     Parts along and across B are NaN where the averaged B is zero. Raises ValueError as `published_samples` does.
     """
     s = _series(burst)
-    named = _measured(burst, s) | _derived(burst, s) | _normalised(burst, s, event)
+    at = _at_electrons(burst, s)
+    named = _measured(burst, s, at) | _derived(s, at) | _normalised(burst, s, event)
     return {f"mms{burst.probe}_{name}": data.rename(f"mms{burst.probe}_{name}") for name, data in named.items()}
 
 
@@ -151,19 +152,21 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
 
 def _quality(b: Floats, e: Floats, n_i: Floats, n_e: Floats, v_i: Floats, v_e: Floats) -> Bits:
     missing = {
-        "electrons_missing": np.isnan(n_e) | np.isnan(v_e).any(axis=1),
-        "ions_missing": np.isnan(n_i) | np.isnan(v_i).any(axis=1),
-        "magnetic_field_missing": np.isnan(b).any(axis=1),
-        "electric_field_missing": np.isnan(e).any(axis=1),
+        "electrons_missing": np.isnan(n_e) | _missing(v_e),
+        "ions_missing": np.isnan(n_i) | _missing(v_i),
+        "magnetic_field_missing": _missing(b),
+        "electric_field_missing": _missing(e),
     }
-    bits = [np.where(where, QUALITY_BITS[name], 0) for name, where in missing.items()]
-    quality: Bits = np.bitwise_or.reduce(bits).astype(np.uint16)
-    return quality
+    return quality_of(missing)
 
 
-def _measured(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
+def _missing(vectors: Floats) -> Flags:
+    rows: Flags = np.logical_or.reduce(np.isnan(vectors), axis=1)
+    return rows
+
+
+def _measured(burst: Burst, s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
     ions, electrons, magnetic = burst.ions, burst.electrons, burst.magnetic
-    at = _at_electrons(burst, s)
     found = {
         "Bmag": _array(s.b_time, magnetic.b_mag),
         "B": _array(s.b_time, magnetic.b_gse),
@@ -192,8 +195,8 @@ def _measured(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
     return found
 
 
-def _derived(burst: Burst, s: _Series) -> dict[str, xr.DataArray]:
-    found = fields_and_currents(**_at_electrons(burst, s))
+def _derived(s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
+    found = fields_and_currents(**at)
     names = {
         "current_fpi": "j",
         "current_fpi_ions": "ji",

@@ -35,17 +35,18 @@ from mms_regions.plan import (
     Failed,
     Kept,
     Plan,
-    Receipt,
     ShardPlan,
     Slot,
     make_plan,
     read_plan,
-    receipt_path,
+    records_of,
+    require_plan,
     run_folder,
+    written_shards,
 )
 from mms_regions.prepare import prepare_segment
 from mms_regions.settings import Settings
-from mms_regions.store import add_provenance, create_store, is_created, status_of, write_features, write_index
+from mms_regions.store import add_provenance, create_store, is_created, write_features, write_index
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
 _LIBRARIES = ("dask", "distributed", "numpy", "pycdfpp", "torch", "xarray", "zarr")
@@ -109,8 +110,8 @@ def relabel(store: Path, model: InstalledModel, settings: Settings, pool: PoolFa
     Raises UsageProblem where there is no store, or one whose features are not all there.
     """
     require_weights(model)
-    plan, _, _ = status_of(store)
-    if len(_written(plan, store)) < plan.n_shards:
+    plan = require_plan(store)
+    if len(written_shards(store, plan)) < plan.n_shards:
         raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
     labelling = start_labelling(store, plan, model, settings.device)
     unlabelled = deque(shard for shard in plan.shards if not labelling.done(shard))
@@ -174,19 +175,12 @@ def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
 
     Of the shards that are written anew, segments that are complete in the store are kept and not prepared again.
     """
-    written = _written(plan, labelling.store)
+    written = written_shards(labelling.store, plan)
     unwritten = {s.number: s for s in plan.shards if s.number not in written or written[s.number].has_failures}
-    _, records, _ = status_of(labelling.store)
-    kept = {key: Kept(record) for key, record in records.items() if record.status == "complete"}
+    kept = {key: Kept(record) for key, record in records_of(plan, written).items() if record.status == "complete"}
     slots = {s.index: s for shard in unwritten.values() for s in shard.slots if s.segment.key not in kept}
     unlabelled = deque(s for s in plan.shards if s.number not in unwritten and not labelling.done(s))
     return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled, prepared=dict(kept))
-
-
-def _written(plan: Plan, store: Path) -> dict[int, Receipt]:
-    """The receipts of the shards whose features are on disk, failed segments or not."""
-    found = ((shard, Receipt.read(receipt_path(store, "features", shard.number))) for shard in plan.shards)
-    return {s.number: receipt for s, receipt in found if receipt and receipt.matches(plan.uuid, s.decides)}
 
 
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
@@ -306,7 +300,7 @@ def _submit_labels(work: _Work, settings: Settings, labelling: Labelling, pool: 
 
 def _summary(store: Path, plan: Plan) -> Summary:
     """Bring the index up to date with the receipts, and say what it holds."""
-    _, records, _ = status_of(store)
+    records = records_of(plan, written_shards(store, plan))
     write_index(store, plan, records)
     return Summary(
         complete=tuple(key for key, record in records.items() if record.status == "complete"),

@@ -8,10 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mms_regions.arrays import Bits, Flags, Floats, Times
+from mms_regions.arrays import ENERGIES, Bits, Flags, Floats, Times
 
 FEATURES = ("Bx", "By", "Bz", "Ex", "Ey", "Ez", "ni", "ne", "vix", "viy", "viz", "vex", "vey", "vez")
-ENERGIES = 32
 VECTOR, TENSOR, SPECTRUM = ("xyz",), ("xyz", "xyz_"), ("energy",)
 DIMENSIONS = MappingProxyType({"xyz": 3, "xyz_": 3, "energy": ENERGIES})
 
@@ -105,6 +104,19 @@ QUALITY_BITS: Mapping[str, int] = MappingProxyType(
 )
 
 
+def quality_of(found: Mapping[str, Flags]) -> Bits:
+    """(n,): the bits of QUALITY_BITS that `found` names, set where it says."""
+    bits = [np.where(where, QUALITY_BITS[name], 0) for name, where in found.items()]
+    quality: Bits = np.bitwise_or.reduce(bits).astype(np.uint16)
+    return quality
+
+
+def bridged_in(quality: Bits) -> Flags:
+    """(n,): samples whose features were interpolated over a short gap; they carry the state but get no label."""
+    flags: Flags = (quality & QUALITY_BITS["bridged"]) != 0
+    return flags
+
+
 @dataclass(frozen=True)
 class Samples:
     """A prepared segment of n samples: one row per electron accumulation, in time order of its rows.
@@ -136,9 +148,8 @@ class Samples:
 
     @property
     def bridged(self) -> Flags:
-        """(n,): samples whose features were interpolated over a short gap; they carry the state but get no label."""
-        flags: Flags = (self.quality & QUALITY_BITS["bridged"]) != 0
-        return flags
+        """(n,): see `bridged_in`."""
+        return bridged_in(self.quality)
 
 
 def as_physics(arrays: Mapping[str, Floats]) -> dict[str, Floats]:

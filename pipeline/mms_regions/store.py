@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
-from mms_regions.card import ModelCard
+from mms_regions.card import Architecture, ModelCard
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.errors import DamagedStore, EnvironmentProblem, UsageProblem
 from mms_regions.files import sha256_of, sync_folder, write_whole
@@ -35,12 +35,14 @@ from mms_regions.plan import (
     Record,
     ShardPlan,
     Slot,
-    read_plan,
     receipt_path,
     receipts,
+    records_of,
+    require_plan,
     run_folder,
+    written_shards,
 )
-from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES, Samples
+from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES, Samples, bridged_in
 
 if TYPE_CHECKING:
     from mms_regions.label import Prediction  # imports torch, which reading a store does not need
@@ -49,7 +51,7 @@ TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
 NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
 STATUSES = ("missing", "complete", "failed")
 _CHUNK = 8192
-_N_REGIONS = 6
+_N_REGIONS = Architecture().classes
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
 _UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
 _FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
@@ -204,7 +206,7 @@ def _assembled(
     values = np.full((shard.end - shard.begin, *array.shape[1:]), array.fill_value, array.dtype)
     there = None
     for slot, made in placed:
-        begin, end = max(slot.first, shard.begin), min(slot.first + Record.of(made).n_samples, shard.end)
+        begin, end = max(slot.first, shard.begin), min(slot.first + made.n_samples, shard.end)
         if begin >= end:
             continue
         inside = slice(begin - shard.begin, end - shard.begin)
@@ -259,8 +261,7 @@ def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
     """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label."""
     group = _group(store, "r")
     features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
-    bridged = (_part(group, "quality", shard) & QUALITY_BITS["bridged"]) != 0
-    return features, bridged.reshape(-1, WINDOW)
+    return features, bridged_in(_part(group, "quality", shard)).reshape(-1, WINDOW)
 
 
 def write_labels(
@@ -428,26 +429,18 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
     return data
 
 
-def status_of(store: Path) -> tuple[Plan, dict[str, Record], set[int]]:
-    """The plan of a store, a record of each segment that was tried, and the shards that have labels, from receipts.
+def segment_status(store: Path) -> list[dict[str, str]]:
+    """For each segment of a store: its key, status (complete, prepared, failed or missing), why it failed.
 
     Raises UsageProblem where there is no store.
     """
-    plan = read_plan(store)
-    if plan is None:
-        raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
-    written = {receipt.shard: receipt for receipt in receipts(store, plan, "features")}
-    partly = {s.segment.key for shard in plan.shards if shard.number not in written for s in shard.slots}
-    found = [record for receipt in written.values() for record in receipt.records if record.key not in partly]
-    records = {record.key: record for record in sorted(found, key=lambda r: r.status)}  # failed in one shard is failed
+    return _statuses(store, require_plan(store))
+
+
+def _statuses(store: Path, plan: Plan) -> list[dict[str, str]]:
+    records = records_of(plan, written_shards(store, plan))
     model = model_of(store) if (store / "zarr.json").is_file() else None
     labelled = {receipt.shard for receipt in receipts(store, plan, "labels", model)} if model else set()
-    return plan, records, labelled
-
-
-def segment_status(store: Path) -> list[dict[str, str]]:
-    """For each segment of a store: its key, status (complete, prepared, failed or missing), why it failed."""
-    plan, records, labelled = status_of(store)
     unlabelled = {s.segment.key for shard in plan.shards if shard.number not in labelled for s in shard.slots}
     rows = []
     for key in (slot.segment.key for slot in plan.slots):
@@ -464,8 +457,8 @@ def complete_segments(store: Path, events: str | None = None, probes: str | None
 
     Raises UsageProblem for words that name nothing in the store, and where nothing of it is complete.
     """
-    plan, _, _ = status_of(store)
-    complete = {row["segment"] for row in segment_status(store) if row["status"] == "complete"}
+    plan = require_plan(store)
+    complete = {row["segment"] for row in _statuses(store, plan) if row["status"] == "complete"}
     unique = dict.fromkeys(slot.segment.event for slot in plan.slots)
     wanted = set(Catalogue(plan.catalogue, tuple(unique)).segments(events, probes))
     found = tuple(s.segment for s in plan.slots if s.segment in wanted and s.segment.key in complete)

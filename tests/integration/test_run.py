@@ -175,12 +175,22 @@ def file_of(data_dir: Path, pattern: str) -> Path:
     return path
 
 
+SPOILT = "mms2_*des-moms_20170711103358*"  # of A/mms2
+
+
+def spoil(data: Path) -> Callable[[], object]:
+    """Truncate a file that A/mms2 needs; gives what makes it whole again."""
+    path = file_of(data, SPOILT)
+    whole = path.read_bytes()
+    truncate(path, 0.6)
+    return lambda: path.write_bytes(whole)
+
+
 def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
     mms_regions_here: Command, run_words: Words, healthy: Path, own_data: Path, tmp_path: Path
 ) -> None:
-    store, sound = tmp_path / "x.zarr", file_of(own_data, "mms2_*des-moms_20170711103358*")
-    kept = shutil.copy(sound, tmp_path / "kept")
-    truncate(sound, 0.6)
+    store, sound = tmp_path / "x.zarr", file_of(own_data, SPOILT)
+    mend = spoil(own_data)
     words = run_words(store, "--data-dir", own_data, "--json")
     done = mms_regions_here(*words)
     assert done.returncode == 4
@@ -200,7 +210,7 @@ def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
         assert_same_numbers(open_segment(store, event, probe), open_segment(healthy, event, probe))
 
     before = shard_files(store)
-    shutil.copy(kept, sound)
+    mend()
     done = mms_regions_here(*words)
     assert (done.returncode, json.loads(done.stdout)["complete"]) == (0, ALL)
     assert shards_written(before, shard_files(store)) == {"0"}
@@ -210,10 +220,7 @@ def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
 def test_sound_segments_are_kept_without_their_files_while_a_failed_one_is_tried_again(
     mms_regions_here: Command, run_words: Words, healthy: Path, own_data: Path, tmp_path: Path
 ) -> None:
-    store, spoilt = tmp_path / "x.zarr", file_of(own_data, "mms2_*des-moms_20170711103358*")
-    whole = shutil.copy(spoilt, tmp_path / "whole")
-    truncate(spoilt, 0.6)
-    words = run_words(store, "--data-dir", own_data)
+    store, words, mend = tmp_path / "x.zarr", run_words(tmp_path / "x.zarr", "--data-dir", own_data), spoil(own_data)
     assert mms_regions_here(*words).returncode == 4
     shutil.rmtree(own_data / "mms1")
 
@@ -223,7 +230,7 @@ def test_sound_segments_are_kept_without_their_files_while_a_failed_one_is_tried
     assert "1 segments to prepare" in again.stderr
     assert shards_written(before, shard_files(store)) == set()
 
-    shutil.copy(whole, spoilt)
+    mend()
     assert mms_regions_here(*words).returncode == 0
     assert shards_written(before, shard_files(store)) == {"0"}
     assert_same_numbers(raw(store), raw(healthy))
@@ -232,12 +239,9 @@ def test_sound_segments_are_kept_without_their_files_while_a_failed_one_is_tried
 def test_a_shard_that_is_damaged_when_it_should_be_kept_is_prepared_anew(
     mms_regions_here: Command, run_words: Words, healthy: Path, own_data: Path, tmp_path: Path
 ) -> None:
-    store, spoilt = tmp_path / "x.zarr", file_of(own_data, "mms2_*des-moms_20170711103358*")
-    whole = shutil.copy(spoilt, tmp_path / "whole")
-    truncate(spoilt, 0.6)
-    words = run_words(store, "--data-dir", own_data)
+    store, words, mend = tmp_path / "x.zarr", run_words(tmp_path / "x.zarr", "--data-dir", own_data), spoil(own_data)
     assert mms_regions_here(*words).returncode == 4
-    shutil.copy(whole, spoilt)
+    mend()
     shard = store / "ve_gsm" / "c" / "0" / "0"
     shard.write_bytes(shard.read_bytes()[:-1])
 
