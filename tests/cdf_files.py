@@ -1,13 +1,14 @@
-"""Write MMS-like CDF files whose content is a closed-form scene, so that a test knows what a reader must find.
+"""MMS-like CDF files whose content is a closed-form scene, so that a test knows what a reader must find.
 
-Names, folders, types, fill values and valid ranges are those of the MMS level-2 files of the Science Data Center; the
-variables are those that mms_regions reads. Nothing is imported from the package, so a file is no echo of its code.
+The package's own `level2` writes the files, checked against those of the archive in its tests; what is in them, the
+rotation to GSM too, is worked out here, so that values are no echo of the package's code. Only the variables that
+mms_regions reads are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -16,21 +17,17 @@ from typing import Any
 import numpy as np
 import pycdfpp
 from numpy.typing import ArrayLike, NDArray
-from pycdfpp import CompressionType, DataType
+
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product
+from mms_regions.arrays import SECOND
+from mms_regions.level2 import Variable, sample_times, variables, write_level2
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 Function = Callable[[NDArray[np.float64]], ArrayLike]
 Edit = Callable[[Arrays], Arrays]
 
-SECOND = 1_000_000_000
 EPOCH_FILL = -(2**63)  # in "epoch", written as the fill value of a time
-FILL: dict[DataType, Any] = {
-    DataType.CDF_REAL4: np.float32(-1e31),
-    DataType.CDF_UINT4: np.uint32(2**32 - 1),
-    DataType.CDF_UINT2: np.uint16(2**16 - 1),
-    DataType.CDF_UINT1: np.uint8(2**8 - 1),
-}
 
 
 def constant(value: ArrayLike) -> Function:
@@ -75,7 +72,7 @@ class _Sampler:
         return values
 
 
-def _fpi(species: str, sampler: _Sampler, epoch: Array, period: int) -> Arrays:
+def _fpi(species: str, period: int, sampler: _Sampler, epoch: Array) -> Arrays:
     """Moments at the centre of accumulation; `epoch` is its start, as in the files."""
     centre = epoch + period // 2
     n = sampler.at(f"n_{species}", centre)
@@ -118,7 +115,7 @@ def _temperatures(pressure: Array, n: Array, b: Array) -> tuple[Array, Array]:
     return para, (np.trace(temperature, axis1=1, axis2=2) - para) / 2
 
 
-def _fgm(sampler: _Sampler, epoch: Array, period: int) -> Arrays:
+def _fgm(sampler: _Sampler, epoch: Array) -> Arrays:
     b_gse = sampler.at("b_gse", epoch, 3)
     state = np.arange(epoch[0] - 30 * SECOND, epoch[-1] + 31 * SECOND, 30 * SECOND)
     return {
@@ -151,99 +148,20 @@ def _gsm(time: Array, xyz_gse: Array) -> Array:
     )
 
 
-def _edp(sampler: _Sampler, epoch: Array, period: int) -> Arrays:
+def _edp(sampler: _Sampler, epoch: Array) -> Arrays:
     good = np.full(len(epoch), 3)
     return {"dce_gse": sampler.at("e_gse", epoch, 3), "quality": good, "bitmask": np.zeros(len(epoch))}
 
 
-@dataclass(frozen=True)
-class _Product:
-    """How one kind of file is called and sampled."""
-
-    words: tuple[str, ...]  # instrument, mode, l2, descriptor
-    variable: str  # pattern of its variables' names
-    epoch: str
-    version: str
-    period: tuple[int, int]  # ns, as a fraction
-    contents: Callable[[_Sampler, Array, int], Arrays]
-    padding: int = 0  # ns before and after
-
-    def times(self, start: int, duration: int) -> Array:
-        """ns UTC from `start` until just before `start + duration`."""
-        ns, parts = self.period
-        count = -(-(duration + 2 * self.padding) * parts // ns)
-        return start - self.padding + np.arange(count) * ns // parts
-
-    def name_of(self, key: str, probe: int) -> str:
-        """The name in the file of the variable `key`."""
-        if key.startswith("epoch_"):
-            return key.capitalize()
-        return (self.epoch if key == "epoch" else self.variable).format(probe=probe, key=key)
-
-    def path(self, probe: int, start: int, version: str) -> Path:
-        """Where the archive keeps the file, below the data folder."""
-        tag = str(np.datetime64(start // SECOND, "s")).translate(str.maketrans("", "", "-:T"))
-        burst = "brst" in self.words
-        days = [tag[:4], tag[4:6], *([tag[6:8]] if burst else [])]
-        name = "_".join((f"mms{probe}", *self.words, tag if burst else tag[:8], f"v{version}.cdf"))
-        return Path(f"mms{probe}", *self.words, *days, name)
-
-
-_FPI, _EDP = "mms{probe}_%s_{key}_brst", "mms{probe}_edp_{key}_%s_l2"
-_PRODUCTS = {
-    "dis": _Product(
-        ("fpi", "brst", "l2", "dis-moms"), _FPI % "dis", "Epoch", "3.4.0", (150_000_000, 1), partial(_fpi, "i")
-    ),
-    "des": _Product(
-        ("fpi", "brst", "l2", "des-moms"), _FPI % "des", "Epoch", "3.4.0", (30_000_000, 1), partial(_fpi, "e")
-    ),
-    "fgm": _Product(("fgm", "brst", "l2"), "mms{probe}_fgm_{key}_brst_l2", "Epoch", "5.96.0", (SECOND, 128), _fgm),
-    "edp_brst": _Product(("edp", "brst", "l2", "dce"), _EDP % "brst", _EDP % "brst", "3.0.0", (SECOND, 8192), _edp),
-    "edp_fast": _Product(
-        ("edp", "fast", "l2", "dce"), _EDP % "fast", _EDP % "fast", "3.0.0", (SECOND, 32), _edp, 60 * SECOND
-    ),
+_PRODUCTS: dict[str, tuple[Product, Callable[[_Sampler, Array], Arrays]]] = {
+    "dis": (DIS, partial(_fpi, "i", 150_000_000)),
+    "des": (DES, partial(_fpi, "e", 30_000_000)),
+    "fgm": (FGM, _fgm),
+    "edp_brst": (EDP_BURST, _edp),
+    "edp_fast": (EDP_FAST, _edp),
 }
 PRODUCTS = tuple(_PRODUCTS)
-
-
-@dataclass(frozen=True)
-class _Variable:
-    """Type and attributes of a variable other than a time."""
-
-    units: str
-    low: ArrayLike
-    high: ArrayLike
-    type: DataType = DataType.CDF_REAL4
-    kind: str = "data"
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-_GSE, _GSM = {"COORDINATE_SYSTEM": "GSE"}, {"COORDINATE_SYSTEM": "GSM"}
-_SPECTRUM = _Variable("keV/(cm^2 s sr keV)", 0, 1e12)
-_VARIABLES = {
-    "epoch_plus_var": _Variable("s", 0, 10, kind="support_data"),
-    "epoch_minus_var": _Variable("s", 0, 10, kind="support_data"),
-    "errorflags": _Variable("(0=Good)", 0, 2**32 - 2, DataType.CDF_UINT4),
-    "energy": _Variable("eV", 0, 1e5, kind="support_data"),
-    **{f"energyspectr_{way}": _SPECTRUM for way in ("omni", "par", "perp", "anti")},
-    "numberdensity": _Variable("cm^-3", 1e-5, 1e4),
-    "numberdensity_bg": _Variable("cm^-3", 0, 1e5),
-    "pres_bg": _Variable("nPa", 0, 1e5),
-    "bulkv_gse": _Variable("km/s", -1e5, 1e5, attributes=_GSE),
-    "prestensor_gse": _Variable("nPa", -1e5, 1e5, attributes=_GSE),
-    "heatq_gse": _Variable("mW/m^2", -1e5, 1e5, attributes=_GSE),
-    "temppara": _Variable("eV", -1e5, 1e5),
-    "tempperp": _Variable("eV", -1e5, 1e5),
-    "b_gse": _Variable("nT", [-2e4, -2e4, -2e4, 0], [2e4] * 4, attributes=_GSE),
-    "b_gsm": _Variable("nT", [-2e4, -2e4, -2e4, 0], [2e4] * 4, attributes=_GSM),
-    "flag": _Variable(" ", 0, 2**32 - 15, DataType.CDF_UINT4, "support_data"),
-    "r_gse": _Variable("km", -1e6, 1e6, attributes=_GSE),
-    "dce_gse": _Variable("mV/m", -700, 700, attributes=_GSE),
-    "quality": _Variable(" ", 0, 3, DataType.CDF_UINT1, "support_data"),
-    "bitmask": _Variable(" ", 0, 2**16 - 2, DataType.CDF_UINT2, "support_data"),
-}
-_TIMES = ("epoch", "epoch_state")
-_NO_RECORDS = ("epoch_plus_var", "epoch_minus_var")
+_PADDING = {"edp_fast": 60 * SECOND}  # before and after
 
 
 def write_files(
@@ -273,20 +191,21 @@ def write_files(
     sampler = _Sampler(scene, begin if origin is None else _ns(origin))
     paths = {}
     for key in products:
-        product = _PRODUCTS[key]
-        number = version if isinstance(version, str) else version.get(key, product.version)
-        epoch = product.times(begin + epoch_offset_ns.get(key, 0), duration)
-        arrays = {"epoch": epoch} | product.contents(sampler, epoch, product.period[0] // product.period[1])
-        arrays = edit.get(key, dict)({name: _typed(name, values) for name, values in arrays.items()})
-        paths[key] = data_dir / product.path(probe, begin, number)
-        _write(paths[key], product, probe, number, arrays)
+        product, contents = _PRODUCTS[key]
+        first, padding = begin + epoch_offset_ns.get(key, 0), _PADDING.get(key, 0)
+        epoch = sample_times(product, first - padding, first + duration + padding)
+        arrays = _typed({"epoch": epoch, **contents(sampler, epoch)}, variables(product))
+        number = version if isinstance(version, str) else version.get(key, "")
+        paths[key] = write_level2(data_dir, product, probe, begin, arrays, number)
+        if key in edit:
+            _replace_content(paths[key], variables(product), probe, edit[key](arrays))
     return paths
 
 
 def take_rows(arrays: Arrays, rows: ArrayLike) -> Arrays:
     """The arrays with only these rows (mask or index, any order) along "epoch": for gaps and times that go back."""
     index = np.asarray(rows)
-    fixed = (*_NO_RECORDS, "epoch_state", "r_gse")
+    fixed = ("epoch_plus_var", "epoch_minus_var", "epoch_state", "r_gse")
     return {name: values if name in fixed else values[index] for name, values in arrays.items()}
 
 
@@ -314,65 +233,22 @@ def _ns(text: str) -> int:
     return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))
 
 
-def _typed(key: str, values: Array) -> Array:
-    """The values in the type of the file, what is not finite as the fill value."""
-    if key in _TIMES:
-        return values.astype(np.int64)
-    fill = FILL[_VARIABLES[key].type]
-    return np.where(np.isfinite(values), values, fill).astype(fill.dtype)
-
-
-def _write(path: Path, product: _Product, probe: int, version: str, arrays: Arrays) -> None:
-    cdf = pycdfpp.CDF()
-    for name, value in _global_attributes(path, product, probe, version).items():
-        cdf.add_attribute(name, [value])
-    widths = {f"DELTA_{key[6:-4].upper()}_VAR": key.capitalize() for key in _NO_RECORDS if key in arrays}
-    for key, values in arrays.items():
-        if key in _TIMES:
-            _add_time(cdf, product.name_of(key, probe), values, widths)
-        else:
-            _add_variable(cdf, product, probe, key, values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pycdfpp.save(cdf, str(path))
-
-
-def _global_attributes(path: Path, product: _Product, probe: int, version: str) -> dict[str, str]:
+def _typed(arrays: Arrays, known: Mapping[str, Variable]) -> Arrays:
+    """The arrays in the types of the file, what is not finite as the fill value."""
+    fills = {key: known[key].fill for key in arrays}
     return {
-        "Project": "STP>Solar-Terrestrial Physics",
-        "Source_name": f"MMS{probe}>MMS Satellite Number {probe}",
-        "Discipline": "Space Physics>Magnetospheric Science",
-        "Data_type": "_".join(product.words[1:]),
-        "Descriptor": product.words[0],
-        "Data_version": version,
-        "Mission_group": "MMS",
-        "Logical_file_id": path.stem,
-        "Logical_source": "_".join((f"mms{probe}", *product.words)),
-        "TEXT": "SYNTHETIC DATA, NOT A MEASUREMENT",
+        key: np.where(np.isfinite(values), values, fills[key]).astype(fills[key].dtype)
+        for key, values in arrays.items()
     }
 
 
-def _add_time(cdf: pycdfpp.CDF, name: str, ns: Array, widths: Mapping[str, str]) -> None:
-    """A time variable; pycdfpp knows the leap seconds, and writes NaT (the int64 minimum) as the fill value."""
-    variable = cdf.add_variable(name, np.asarray(ns, np.int64).view("datetime64[ns]"), DataType.CDF_TIME_TT2000)
-    for attribute, time in {"FILLVAL": "NaT", "VALIDMIN": "1990-01-01", "VALIDMAX": "2029-12-31T23:59:58.999"}.items():
-        variable.add_attribute(attribute, np.array([time], "datetime64[ns]"), DataType.CDF_TIME_TT2000)
-    texts = {"FIELDNAM": name, "UNITS": "ns", "VAR_TYPE": "support_data", "TIME_BASE": "J2000"}
-    for attribute, text in {**texts, **widths}.items():
-        variable.add_attribute(attribute, text)
-
-
-def _add_variable(cdf: pycdfpp.CDF, product: _Product, probe: int, key: str, values: Array) -> None:
-    about, fill = _VARIABLES[key], FILL[_VARIABLES[key].type]
-    name, fixed = product.name_of(key, probe), key in _NO_RECORDS
-    packing = CompressionType.no_compression if fixed else CompressionType.gzip_compression
-    content = np.ascontiguousarray(values, fill.dtype)
-    variable = cdf.add_variable(name, content, about.type, is_nrv=fixed, compression=packing, compression_level=1)
-    for attribute, value in {"FILLVAL": fill, "VALIDMIN": about.low, "VALIDMAX": about.high}.items():
-        variable.add_attribute(attribute, np.atleast_1d(np.asarray(value, fill.dtype)), about.type)
-    texts = {"FIELDNAM": name, "UNITS": about.units, "VAR_TYPE": about.kind, **about.attributes}
-    if not fixed:
-        texts["DEPEND_0"] = product.name_of("epoch_state" if key == "r_gse" else "epoch", probe)
-    if key.startswith("energyspectr"):
-        texts["DEPEND_1"] = product.name_of("energy", probe)
-    for attribute, text in texts.items():
-        variable.add_attribute(attribute, text)
+def _replace_content(path: Path, known: Mapping[str, Variable], probe: int, arrays: Arrays) -> None:
+    """Put these arrays into a file, and no others: also values and shapes that the writer refuses to write."""
+    names = {known[key].name.format(probe=probe): values for key, values in arrays.items()}
+    cdf = pycdfpp.load(str(path)).filter(variables=list(names))
+    for name, values in names.items():
+        kind = cdf[name].type
+        is_time = kind == pycdfpp.DataType.CDF_TIME_TT2000
+        content = values.view("datetime64[ns]") if is_time else np.ascontiguousarray(values)
+        cdf[name].set_values(content, kind, force=True)
+    pycdfpp.save(cdf, str(path))
