@@ -34,11 +34,14 @@ def gse_to_gsm(time: Times, xyz: Floats) -> Floats:
     xyz: (n, 3), any unit. Returns (n, 3) float64.
     Raises ValueError for times outside 2010-2030 or shapes that do not match.
     """
-    if xyz.shape != (len(time), 3):
-        raise ValueError(f"gse_to_gsm wants vectors of shape ({len(time)}, 3), one per time, and got {xyz.shape}")
-    if not len(time):
-        return np.empty((0, 3))
-    return _turned(xyz, _angle(time))
+    _require_vectors("gse_to_gsm", time, xyz)
+    return _turned(xyz, _angle(time)) if len(time) else np.empty((0, 3))
+
+
+def gsm_to_gse(time: Times, xyz: Floats) -> Floats:
+    """Rotate vectors from GSM to GSE: the inverse of `gse_to_gsm`, with the same shapes, times and errors."""
+    _require_vectors("gsm_to_gse", time, xyz)
+    return _turned(xyz, -_angle(time)) if len(time) else np.empty((0, 3))
 
 
 def tensor_gse_to_gsm(time: Times, tensor: Floats) -> Floats:
@@ -50,6 +53,11 @@ def tensor_gse_to_gsm(time: Times, tensor: Floats) -> Floats:
     angle = _angle(time)
     rows = np.stack([_turned(tensor[:, :, j], angle) for j in range(3)], axis=2)
     return np.stack([_turned(rows[:, i, :], angle) for i in range(3)], axis=1)
+
+
+def _require_vectors(name: str, time: Times, xyz: Floats) -> None:
+    if xyz.shape != (len(time), 3):
+        raise ValueError(f"{name} wants vectors of shape ({len(time)}, 3), one per time, and got {xyz.shape}")
 
 
 def _turned(xyz: Floats, angle: Floats) -> Floats:

@@ -59,7 +59,7 @@ def label_windows(
     unlabelled = withheld | ~_complete(windows)
     probability = np.empty((*withheld.shape, N_REGIONS), dtype=np.float32)
     model = model.to(device)
-    with _steady_arithmetic(), torch.inference_mode():
+    with steady_arithmetic(), torch.inference_mode():
         for first in range(0, len(windows), block):
             some = slice(first, first + block)
             probability[some] = _probability(model, windows[some], device, block)
@@ -123,7 +123,7 @@ def _refuse_not_finite(probability: NDArray[np.float32], unlabelled: Flags) -> N
 
 
 @contextmanager
-def _steady_arithmetic() -> Iterator[None]:
+def steady_arithmetic() -> Iterator[None]:
     """One thread (OpenMP on small matrices collapses) and no TF32 (it costs 1e-3) inside; as it was, afterwards."""
     threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
