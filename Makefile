@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -e '.[test,dev]'
 	touch $@
 
-demo: $(STAMP)  ## label the reference cases, from CDF files to regions
-	bash demo/reference_case.sh $(BIN)/mms-regions
+demo: $(STAMP)  ## the whole line on synthetic events, with pictures and the truth
+	$(BIN)/mms-regions demo
 
 lint: $(STAMP)  ## ruff, its formatter, mypy
 	$(BIN)/ruff check .

@@ -10,10 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mms_regions.cli_demo import demo, synthesise, train
+from mms_regions.cli_models import catalogues, models
 from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
+from mms_regions.options import (
+    CatalogueArgument,
+    DeviceOption,
+    EventsOption,
+    JsonOption,
+    ModelOption,
+    ProbesOption,
+    ProfileOption,
+    StoreArgument,
+    StoreOption,
+    WorkersOption,
+    display,
+)
 
 if TYPE_CHECKING:
-    from mms_regions.observe import Display
     from mms_regions.run import Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -26,35 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="Models: which there are, getting their weights, checking them.", no_args_is_help=True)
-catalogues = typer.Typer(
-    help="Event lists: which are built in, what is in one, whether one is sound.", no_args_is_help=True
-)
 app.add_typer(models, name="model")
 app.add_typer(catalogues, name="catalogue")
-
-CatalogueArgument = Annotated[str, typer.Argument(metavar="[CATALOGUE]", help="A built-in name or a CSV file.")]
-
-
-def _named(store: Path) -> Path:
-    """A store has a name, because its run folder lies beside it under that name: `.` becomes what it stands for."""
-    whole = store if store.name not in ("", "..") else store.resolve()
-    if not whole.name:
-        raise UsageProblem(f"{store} cannot be a store, which has a name and a folder beside it; name another path")
-    return whole
-
-
-StoreArgument = Annotated[Path, typer.Argument(help="The zarr store of a run.", callback=_named)]
-StoreOption = Annotated[
-    Path, typer.Option("--store", help="The zarr store to make, or to go on with.", callback=_named)
-]
-EventsOption = Annotated[str | None, typer.Option("--events", help="Events, e.g. A,C-F. Default: all.")]
-ProbesOption = Annotated[str | None, typer.Option("--probes", help="Spacecraft, e.g. 1-4 or 1,3. Default: all.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="A model's name or folder. Default: waters2025.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes; 0: run in this one.")]
-ProfileOption = Annotated[Path | None, typer.Option("--profile", help="A TOML file of settings.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
 def main() -> None:
@@ -135,7 +122,7 @@ def run(
     chosen = read_catalogue(catalogue)
     segments = chosen.segments(events, probes)
     installed = find_model(settings.model, os.environ)
-    with _display(as_json) as observe:
+    with display(as_json) as observe:
         summary = run_segments(chosen, segments, store, settings, installed, local_pool, observe)
     _report(summary, store, as_json)
 
@@ -161,7 +148,7 @@ def label(
 
     settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
     installed = find_model(settings.model, os.environ)
-    with _display(as_json) as observe:
+    with display(as_json) as observe:
         summary = relabel(store, installed, settings, local_pool, observe)
     _report(summary, store, as_json)
 
@@ -205,99 +192,6 @@ def export(
         print(folder)
 
 
-@models.command("list")
-def model_list(as_json: JsonOption = False) -> None:
-    """List the models that are installed here, and whether their weights are there."""
-    from mms_regions.card import list_models
-
-    found = list_models(os.environ)
-    if as_json:
-        rows = [{"name": m.card.name, "title": m.card.title, "weights": m.weights is not None} for m in found]
-        print(json.dumps({"models": rows}))
-        return
-    for m in found:
-        print(f"{m.card.name:<20}{'weights there' if m.weights else 'no weights':<16}{m.card.title}")
-
-
-@models.command("show")
-def model_show(name: Annotated[str, typer.Argument(help="A model's name or folder.")] = "waters2025") -> None:
-    """Print a model's card: its regions, how far each is trusted, features, scaling, training data, licence."""
-    from mms_regions.card import find_model
-
-    print(find_model(name, os.environ).card.model_dump_json(indent=2))
-
-
-@models.command("check")
-def model_check(name: Annotated[str, typer.Argument(help="A model's name or folder.")] = "waters2025") -> None:
-    """Load a model and check its checksum, names, shapes and numbers."""
-    from mms_regions.card import find_model
-    from mms_regions.model import load_model
-
-    installed = find_model(name, os.environ)
-    load_model(installed)
-    print(f"{installed.card.name}: sound, sha256 {installed.card.weights_sha256}, in {installed.folder}")
-
-
-@models.command("import")
-def model_import(
-    path: Annotated[Path, typer.Argument(help="The authors' weights file, best_model.")],
-    name: Annotated[str, typer.Option("--name", help="The card of the model.")] = "waters2025",
-) -> None:
-    """Check a published weights file against its card and convert it to safetensors in your model folder."""
-    from mms_regions.model import import_published
-
-    installed = import_published(path, os.environ, name)
-    print(f"{installed.card.name}: weights are in {installed.folder}")
-    print(f"Licence: {installed.card.license}")
-
-
-@catalogues.command("list")
-def catalogue_list() -> None:
-    """List the built-in event lists."""
-    from mms_regions.catalogue import builtin_catalogues, read_catalogue
-
-    for name in builtin_catalogues():
-        print(f"{name:<20}{len(read_catalogue(name).events)} events")
-
-
-@catalogues.command("show")
-def catalogue_show(
-    catalogue: CatalogueArgument = "rogers2023", events: EventsOption = None, probes: ProbesOption = None
-) -> None:
-    """Print the events of a list as they were understood."""
-    from mms_regions.catalogue import read_catalogue
-
-    chosen = read_catalogue(catalogue)
-    wanted = {segment.event.name for segment in chosen.segments(events, probes)}
-    print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm-3':>12}  probes")
-    for event in chosen.events:
-        if event.name in wanted:
-            start, end = str(event.t_start), str(event.t_end)
-            spacecraft = ",".join(map(str, event.probes))
-            print(f"{event.name:<16}{start:<32}{end:<32}{event.B0:>10.4f}{event.n0:>12.5f}  {spacecraft}")
-
-
-@catalogues.command("check")
-def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
-    """Check an event list; all its bad rows are reported at once."""
-    from mms_regions.catalogue import read_catalogue
-
-    chosen = read_catalogue(catalogue)
-    print(f"{chosen.name}: {len(chosen.events)} events, {len(chosen.segments())} segments, sha256 {chosen.sha256[:12]}")
-
-
-def _display(as_json: bool) -> Display:
-    """Bars on a terminal, lines elsewhere; always on stderr, so that stdout is for results."""
-    from rich.console import Console
-
-    from mms_regions.observe import PlainLines, ProgressBar
-
-    console = Console(stderr=True)
-    if console.is_terminal and not as_json:
-        return ProgressBar(console)
-    return PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
-
-
 def _report(summary: Summary, store: Path, as_json: bool) -> None:
     """Say what a store holds now; failures make the exit code 4."""
     result: dict[str, Any] = {
@@ -312,6 +206,10 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
         print(f"{store}: {len(summary.complete)} segments complete, {len(summary.failed)} failed{hint}")
     if summary.failed:
         raise typer.Exit(4)
+
+
+for command in (demo, synthesise, train):
+    app.command(rich_help_panel="Without MMS data")(command)
 
 
 if __name__ == "__main__":

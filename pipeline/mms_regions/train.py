@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from mms_regions import __version__
 from mms_regions.arrays import WINDOW, Floats
-from mms_regions.card import InstalledModel, ModelCard, find_published_card
+from mms_regions.card import CARD_FILE, InstalledModel, ModelCard, find_published_card
+from mms_regions.catalogue import is_safe_name
 from mms_regions.crossing import FIRST_TRAINING_SEED, PERTURBATION, draw_crossing
 from mms_regions.errors import UsageProblem
 from mms_regions.features import scaled_features
@@ -149,11 +150,13 @@ def virtual_windows(seeds: range, seconds: float) -> Windows:
     )
 
 
-def train(recipe: Recipe, name: str, folder: Path, observe: Callable[[Epoch], None]) -> InstalledModel:
-    """Train a network, score it on unseen crossings and write it with its card to `folder`.
+def train(recipe: Recipe, folder: Path, observe: Callable[[Epoch], None]) -> InstalledModel:
+    """Train a network, score it on unseen crossings and write it with its card to `folder`, which gives its name.
 
-    Raises EnvironmentProblem where the model cannot be written.
+    Raises UsageProblem where the folder's name is none for a model, or it holds one, EnvironmentProblem where the model
+    cannot be written.
     """
+    name = _new_name(folder)
     started = time.monotonic()
     seen = virtual_windows(recipe.training_seeds, recipe.seconds)
     with steady_arithmetic():
@@ -162,6 +165,15 @@ def train(recipe: Recipe, name: str, folder: Path, observe: Callable[[Epoch], No
     unseen = virtual_windows(recipe.scoring_seeds, recipe.seconds)
     scores = _scores(network, linear, unseen, recipe) | {"cost": _cost(time.monotonic() - started)}
     return save_weights(network, _card(name, recipe, scores), folder)
+
+
+def _new_name(folder: Path) -> str:
+    name = folder.resolve().name
+    if not is_safe_name(name):
+        raise UsageProblem(f"{folder} cannot be a model: its name must be letters, digits, '.', '_' and '-'.")
+    if (folder / CARD_FILE).exists():
+        raise UsageProblem(f"{folder} holds a model already; name another folder, or delete it first.")
+    return name
 
 
 def fit_network(windows: Windows, recipe: Recipe, observe: Callable[[Epoch], None]) -> RegionRNN:

@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "pipeline" / "mms_regions"
 ROOMS = """
     arrays errors files catalogue settings frames archive burst physics samples features published corrected card
     model label plan store labelling cluster observe prepare run export pictures report scores
-    layer crossing level2 instruments synthetic train demo doctor cli __main__
+    layer crossing level2 instruments synthetic train demo doctor
+    options cli_models cli_demo cli __main__
 """.split()
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

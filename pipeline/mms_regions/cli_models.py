@@ -1,0 +1,98 @@
+"""The commands `model ...` and `catalogue ...`: what there is to label with, and what to label."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mms_regions.options import CatalogueArgument, EventsOption, JsonOption, ProbesOption
+
+models = typer.Typer(help="Models: which there are, getting their weights, checking them.", no_args_is_help=True)
+catalogues = typer.Typer(
+    help="Event lists: which are built in, what is in one, whether one is sound.", no_args_is_help=True
+)
+
+
+@models.command("list")
+def model_list(as_json: JsonOption = False) -> None:
+    """List the models that are installed here, and whether their weights are there."""
+    from mms_regions.card import list_models
+
+    found = list_models(os.environ)
+    if as_json:
+        rows = [{"name": m.card.name, "title": m.card.title, "weights": m.weights is not None} for m in found]
+        print(json.dumps({"models": rows}))
+        return
+    for m in found:
+        print(f"{m.card.name:<20}{'weights there' if m.weights else 'no weights':<16}{m.card.title}")
+
+
+@models.command("show")
+def model_show(name: Annotated[str, typer.Argument(help="A model's name or folder.")] = "waters2025") -> None:
+    """Print a model's card: its regions, how far each is trusted, features, scaling, training data, licence."""
+    from mms_regions.card import find_model
+
+    print(find_model(name, os.environ).card.model_dump_json(indent=2))
+
+
+@models.command("check")
+def model_check(name: Annotated[str, typer.Argument(help="A model's name or folder.")] = "waters2025") -> None:
+    """Load a model and check its checksum, names, shapes and numbers."""
+    from mms_regions.card import find_model
+    from mms_regions.model import load_model
+
+    installed = find_model(name, os.environ)
+    load_model(installed)
+    print(f"{installed.card.name}: sound, sha256 {installed.card.weights_sha256}, in {installed.folder}")
+
+
+@models.command("import")
+def model_import(
+    path: Annotated[Path, typer.Argument(help="The authors' weights file, best_model.")],
+    name: Annotated[str, typer.Option("--name", help="The card of the model.")] = "waters2025",
+) -> None:
+    """Check a published weights file against its card and convert it to safetensors in your model folder."""
+    from mms_regions.model import import_published
+
+    installed = import_published(path, os.environ, name)
+    print(f"{installed.card.name}: weights are in {installed.folder}")
+    print(f"Licence: {installed.card.license}")
+
+
+@catalogues.command("list")
+def catalogue_list() -> None:
+    """List the built-in event lists."""
+    from mms_regions.catalogue import builtin_catalogues, read_catalogue
+
+    for name in builtin_catalogues():
+        print(f"{name:<20}{len(read_catalogue(name).events)} events")
+
+
+@catalogues.command("show")
+def catalogue_show(
+    catalogue: CatalogueArgument = "rogers2023", events: EventsOption = None, probes: ProbesOption = None
+) -> None:
+    """Print the events of a list as they were understood."""
+    from mms_regions.catalogue import read_catalogue
+
+    chosen = read_catalogue(catalogue)
+    wanted = {segment.event.name for segment in chosen.segments(events, probes)}
+    print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm-3':>12}  probes")
+    for event in chosen.events:
+        if event.name in wanted:
+            start, end = str(event.t_start), str(event.t_end)
+            spacecraft = ",".join(map(str, event.probes))
+            print(f"{event.name:<16}{start:<32}{end:<32}{event.B0:>10.4f}{event.n0:>12.5f}  {spacecraft}")
+
+
+@catalogues.command("check")
+def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
+    """Check an event list; all its bad rows are reported at once."""
+    from mms_regions.catalogue import read_catalogue
+
+    chosen = read_catalogue(catalogue)
+    print(f"{chosen.name}: {len(chosen.events)} events, {len(chosen.segments())} segments, sha256 {chosen.sha256[:12]}")

@@ -1,0 +1,218 @@
+"""Pictures show each region in its colour at its time, say their units, and keep their words apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.dates import num2date
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from mms_regions.pictures import REGION_COLOURS, event_picture, runs, save_picture
+
+REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
+UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm-3", "ne": "cm-3"}
+START = np.datetime64("2017-05-28T03:58:30", "ns")
+STEP = np.timedelta64(30, "ms")
+ALL = np.repeat([0, 1, 2, -1, 3, 4, 5], 50)
+# What is seen of linear RGB without one kind of cones (Machado et al. 2009, doi 10.1109/TVCG.2009.113).
+SIGHTS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def labels(values: Iterable[int], start: np.datetime64 = START) -> xr.DataArray:
+    """Labels 30 ms apart."""
+    values = np.fromiter(values, np.int8)
+    time = start + np.arange(len(values)) * STEP
+    return xr.DataArray(values, coords={"time": time}, dims="time", attrs={"flag_meanings": REGIONS})
+
+
+def segment(label: xr.DataArray) -> xr.Dataset:
+    """What a store gives of a segment, as far as a picture needs it."""
+    phase = np.linspace(0, 20, label.size)
+    waves = {name: (("time", "xyz"), 900 * np.sin(phase[:, None] + [0, 1, 2])) for name in UNITS if "gsm" in name}
+    densities = {name: ("time", 0.1 + 0.05 * np.cos(phase)) for name in ("ni", "ne")}
+    data = xr.Dataset({**waves, **densities, "label": label})
+    for name, unit in UNITS.items():
+        data[name].attrs["units"] = unit
+    return data
+
+
+def picture(label: xr.DataArray, truth: dict[str, xr.DataArray] | None = None, spacecraft: int = 1) -> Figure:
+    """The same labels for each spacecraft, from mms1 on."""
+    return event_picture({f"mms{i + 1}": segment(label) for i in range(spacecraft)}, truth or {}, "Event A")
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """(height, width, 3) 0 to 1, the first row at the bottom, as a figure counts."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
+
+
+def strip_names(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def colours_at(figure: Figure, strip: int, times: Iterable[np.datetime64]) -> list[np.ndarray]:
+    """Around each time, the (m, 3) colours down the middle of a strip's height and a few pixels wide."""
+    image, axes = pixels(figure), figure.axes[-1]
+    middle = axes.get_yticks()[strip]
+    places = [axes.transData.transform((axes.convert_xunits(time), middle)).astype(int) for time in times]
+    return [image[y - 3 : y + 4, x - 8 : x + 9].reshape(-1, 3) for x, y in places]
+
+
+@pytest.mark.parametrize("strip", [0, 1], ids=["model", "truth"])
+def test_each_region_has_its_colour_and_no_label_is_hatched_white(strip: int) -> None:
+    figure = picture(labels(ALL), {"mms1": labels(ALL)})
+    middles = START + (25 + 50 * np.arange(7)) * STEP
+    for region, found in zip([0, 1, 2, -1, 3, 4, 5], colours_at(figure, strip, middles), strict=True):
+        if region == -1:
+            assert np.ptp(found, axis=1).max() < 0.02, "no hue"
+            assert found.max() > 0.98 and 0.4 < found.min() < 0.8, "grey lines on white"
+        else:
+            np.testing.assert_allclose(found, np.tile(to_rgb(REGION_COLOURS[region]), (len(found), 1)), atol=0.01)
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_readers_of_any_colour_vision_tell_the_colours_and_white_apart(sight: str) -> None:
+    rgb = np.array([to_rgb(colour) for colour in (*REGION_COLOURS, "white")])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(SIGHTS[sight]), 0, 1) ** (1 / 2.4)
+    assert len(seen) == 7 and min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 0.1
+
+
+def test_gaps_in_time_stay_empty_in_strips_and_lines() -> None:
+    label = labels([4] * 300).isel(time=np.r_[0:100, 200:300])
+    figure = picture(label)
+    before, gap, after = colours_at(figure, 0, START + np.array([50, 150, 250]) * STEP)
+    assert (gap == 1).all() and not (before == 1).all() and not (after == 1).all()
+    b_x = next(line for line in figure.axes[0].lines if line.get_label() == "x")
+    assert np.flatnonzero(np.isnan(b_x.get_ydata())).tolist() == [100]
+
+
+def test_many_short_runs_do_not_pale() -> None:
+    figure = picture(labels([0, 3] * 3500))
+    (found,) = colours_at(figure, 0, [START + 3000 * STEP])
+    low, high = np.sort([to_rgb(REGION_COLOURS[0]), to_rgb(REGION_COLOURS[3])], axis=0)
+    assert (found >= low - 0.01).all() and (found <= high + 0.01).all(), "only blends of the two colours"
+
+
+@given(st.lists(st.tuples(st.integers(-1, 5), st.sampled_from([30, 30, 30, 300])), min_size=1, max_size=40))
+def test_runs_hold_each_sample_once_and_end_half_a_sample_beyond(samples: list[tuple[int, int]]) -> None:
+    label = np.array([label for label, _ in samples])
+    time = START + np.cumsum([step for _, step in samples]).astype("timedelta64[ms]")
+    begin, end, found = runs(xr.DataArray(label, coords={"time": time}, dims="time"))
+    begins, ends = (np.array([np.datetime64(num2date(d).replace(tzinfo=None)) for d in days]) for days in (begin, end))
+    inside = (begins[:, None] <= time) & (time < ends[:, None])
+    assert (inside.sum(axis=0) == 1).all()
+    np.testing.assert_array_equal(found[inside.argmax(axis=0)], label)
+    microsecond = np.timedelta64(1, "us")
+    assert ((ends - begins) - inside.sum(axis=1) * STEP <= microsecond).all(), "no run reaches over a gap"
+
+
+def test_truth_stands_under_its_spacecraft_and_only_where_it_is_given() -> None:
+    label = labels(ALL)
+    assert strip_names(picture(label, spacecraft=2).axes[-1]) == ["mms1 model", "mms2 model"]
+    figure = picture(label, {"mms1": label, "mms3": label}, spacecraft=3)
+    assert strip_names(figure.axes[-1]) == ["mms1 model", "truth", "mms2 model", "mms3 model", "truth"]
+    assert (np.diff(figure.axes[-1].get_yticks()) < 0).all()
+
+
+def test_units_frame_spacecraft_and_regions_are_said() -> None:
+    figure = picture(labels(ALL))
+    units = [axes.get_ylabel().partition(" ")[2] for axes in figure.axes[:-1]]
+    assert units == ["(nT)", "(km/s)", "(km/s)", "(mV/m)", "(cm-3)"]
+    assert "mms1" in figure.axes[0].get_title("left") and "GSM" in figure.axes[0].get_title("left")
+    said = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert said == {*(name.replace("_", " ") for name in REGIONS.split()), "no label"}
+
+
+def test_all_panels_share_a_time_axis_in_utc_with_its_date() -> None:
+    figure = picture(labels([0] * 2000, START + np.timedelta64(20, "h")))
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    pixels(figure)
+    ticks = [text.get_text() for text in figure.axes[-1].get_xticklabels()]
+    assert "23:59:00" in ticks and len(set(ticks)) == len(ticks)
+    assert figure.axes[-1].get_xlabel() == "UTC, 2017-05-28"
+    over_midnight = picture(labels([0] * 100, np.datetime64("2017-05-28T23:59:59", "ns")))
+    assert over_midnight.axes[-1].get_xlabel() == "UTC, 2017-05-28 to 2017-05-29"
+
+
+@pytest.mark.parametrize("spacecraft", [1, 4])
+@pytest.mark.parametrize("samples", [60, 1500], ids=["2 s", "45 s"])
+def test_no_two_words_overlap_and_all_are_in_the_picture(spacecraft: int, samples: int) -> None:
+    label = labels(np.resize(ALL, samples))
+    figure = picture(label, {f"mms{i}": label for i in (1, 2, 3, 4)}, spacecraft)
+    pixels(figure)
+    words = words_drawn(figure)
+    assert {"Event A", "mms1 model", "inflow north"} <= {text.get_text() for text in words}
+    boxes = [text.get_window_extent() for text in words]
+    pairs = combinations(zip(words, boxes, strict=True), 2)
+    assert not [(a.get_text(), b.get_text()) for (a, box_a), (b, box_b) in pairs if box_a.overlaps(box_b)]
+    inside = [figure.bbox.containsx(x) and figure.bbox.containsy(y) for box in boxes for x, y in box.corners()]
+    assert all(inside)
+
+
+def words_drawn(figure: Figure) -> list[Text]:
+    """All that can be read; labels of ticks beyond the ends of an axis exist too, and are not drawn."""
+    beyond = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = axis.get_view_interval()
+        beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    words = [text for text in figure.findobj(Text) if isinstance(text, Text) and text not in beyond]
+    return [text for text in words if text.get_visible() and text.get_text().strip()]
+
+
+def test_a_saved_picture_is_a_png_and_the_same_each_time(tmp_path: Path) -> None:
+    figure = picture(labels(ALL))
+    for name in ("one", "two"):
+        save_picture(figure, tmp_path / "new" / f"{name}.png", dpi=50)
+    data = (tmp_path / "new" / "one.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert data == (tmp_path / "new" / "two.png").read_bytes()
+
+
+def test_a_picture_that_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    with pytest.raises(OSError, match="file"):
+        save_picture(Figure(figsize=(1, 1)), tmp_path / "file" / "a.png")
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OSError, match=r"a\.png"):
+        save_picture(Figure(figsize=(1, 1)), tmp_path / "a.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "file"]
+
+
+def test_what_is_no_segment_or_no_region_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one segment"):
+        event_picture({}, {}, "Event A")
+    with pytest.raises(ValueError, match="mms1 model: there are no samples"):
+        picture(labels([]))
+    with pytest.raises(ValueError, match="truth: there are no samples"):
+        picture(labels(ALL), {"mms1": labels([])})
+    with pytest.raises(ValueError, match=r"mms1 model: labels \[6\]"):
+        picture(labels([0, 6]))
+    with pytest.raises(ValueError, match="six regions"):
+        picture(labels(ALL).assign_attrs(flag_meanings="here there"))
+
+
+def test_importing_pictures_brings_in_no_torch_zarr_dask_or_pyplot() -> None:
+    program = "import sys, mms_regions.pictures; print(*sys.modules)"
+    folder = Path(__file__).parents[2] / "pipeline"
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    assert not {"torch", "dask", "zarr", "pyspedas", "matplotlib.pyplot"} & set(done.stdout.split())
