@@ -203,19 +203,18 @@ def fit_linear(windows: Windows, seed: int, samples: int = 200_000) -> LinearReg
     features, region = windows.features.flatten(0, 1), windows.region.flatten()
     some = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:samples]
     features, region = features[some].double(), region[some]
-    model = nn.Linear(N_FEATURES, N_REGIONS, dtype=torch.float64)
-    nn.init.zeros_(model.weight)
-    nn.init.zeros_(model.bias)
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+    weights = torch.zeros(N_REGIONS, N_FEATURES, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(N_REGIONS, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         optimizer.zero_grad()
-        value = nn.functional.cross_entropy(model(features), region)
+        value = nn.functional.cross_entropy(features @ weights.T + bias, region)
         value.backward()  # type: ignore[no-untyped-call]
         return value.item()
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return LinearRegions(model.weight.detach().numpy(), model.bias.detach().numpy())
+    return LinearRegions(weights.detach().numpy(), bias.detach().numpy())
 
 
 def _new_network(windows: Windows, seed: int) -> RegionRNN:
