@@ -31,6 +31,7 @@ from mms_regions.settings import Settings
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+import synthetic_events  # noqa: E402  (of this folder)
 from cdf_files import write_files  # noqa: E402
 
 START = "2017-07-11T22:33:30"
@@ -48,8 +49,9 @@ class Figure:
 def main() -> None:
     torch.set_num_threads(1)
     figures = [*rotation(), *start_up(), *labelling(), *preparation()]
-    (HERE / "RESULTS.md").write_text(as_markdown(figures))
-    print(as_markdown(figures))
+    text = as_markdown(figures) + "\n" + synthetic_events.results()
+    (HERE / "RESULTS.md").write_text(text)
+    print(text)
 
 
 def seconds(function: Callable[[], object], runs: int = 5) -> float:

@@ -80,16 +80,29 @@ def demonstrate(
     workers: None for the default. made: is told each segment whose files are there; observe: listens to the run.
     Raises SegmentProblem where a segment failed, and what `synthesise` and `run` raise.
     """
-    catalogue = read_catalogue(CATALOGUE)
-    segments = catalogue.segments(EVENTS)
-    synthesise(segments, folder.data, seed, observe=made)
-    flags = {"data_dir": folder.data, "offline": True, "workers": workers, "model": model.card.name}
-    summary = run(catalogue, segments, folder.store, resolve_settings(flags, {}), model, local_pool, observe)
-    if summary.failed:
-        raise SegmentProblem(f"{folder.store}: some segments failed: {'; '.join(summary.failed.values())}")
+    segments = read_catalogue(CATALOGUE).segments(EVENTS)
+    label_synthetic(folder, segments, seed, workers, model, made, observe)
     export_csv(folder.store, segments, folder.tables)
     draw_events(folder, segments)
     return compare(folder.store, folder.data, model)
+
+
+def label_synthetic(
+    folder: Folder,
+    segments: Sequence[Segment],
+    seed: int,
+    workers: int | None,
+    model: InstalledModel,
+    made: Callable[[Segment], None],
+    observe: Observer,
+) -> None:
+    """Make the files of these segments of the catalogue, and a store of them; arguments as for `demonstrate`."""
+    synthesise(segments, folder.data, seed, observe=made)
+    flags = {"data_dir": folder.data, "offline": True, "workers": workers, "model": model.card.name}
+    settings = resolve_settings(flags, {})
+    summary = run(read_catalogue(CATALOGUE), segments, folder.store, settings, model, local_pool, observe)
+    if summary.failed:
+        raise SegmentProblem(f"{folder.store}: some segments failed: {'; '.join(summary.failed.values())}")
 
 
 def compare(store: Path, data_dir: Path, model: InstalledModel) -> list[Compared]:

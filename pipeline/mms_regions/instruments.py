@@ -26,6 +26,7 @@ BURST = (DIS, DES, FGM, EDP_BURST)
 
 _CENTRE_GSM = np.array([-140_000.0, 20_000.0, 30_000.0])  # km, in the tail
 _STATE = 30 * SECOND  # between positions
+_MILLISECOND = SECOND // 1000
 _NPA = 1.602176634e-4  # of 1 eV cm^-3
 _EV = 1.602176634e-19  # J
 _MASS = {DIS.key: ION_MASS, DES.key: 9.109e-31}  # kg
@@ -217,7 +218,14 @@ def _electric(view: View, product: Product) -> Arrays:
     noise = view.crossing.noise.e * view.rng(product.key).normal(size=(len(epoch), 3))
     return {
         "epoch": epoch,
-        "dce_gse": view.plasma(epoch).e + noise,
+        "dce_gse": _smooth_e(view, epoch) + noise,
         "quality": np.full(len(epoch), 3),
         "bitmask": np.zeros(len(epoch)),
     }
+
+
+def _smooth_e(view: View, time: Times) -> Floats:
+    """(n, 3) mV/m, GSE: the field interpolated from every millisecond, for waves are slower than 0.1 s."""
+    known = np.arange(time[0], time[-1] + 2 * _MILLISECOND, _MILLISECOND)
+    e_gse = view.plasma(known).e
+    return np.stack([np.interp(time - time[0], known - time[0], e_gse[:, axis]) for axis in range(3)], axis=1)
