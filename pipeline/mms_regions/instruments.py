@@ -33,7 +33,7 @@ _MASS = {DIS.key: ION_MASS, DES.key: 9.109e-31}  # kg
 _ENERGY = np.geomspace(10.0, 30_000.0, ENERGIES)  # eV
 _ALONG = {"omni": 1.0, "par": 1.1, "perp": 0.95, "anti": 1.1}  # temperature by direction, as a share
 _FLAGGED = {DIS.key: ("errorflags", 1), DES.key: ("errorflags", 1), FGM.key: ("flag", 1), EDP_BURST.key: ("quality", 0)}
-_LONGEST = 1.5  # s, of a gap or a flagged stretch
+_STRETCH = 0.2, 1.5  # s, how long a gap or a flagged stretch is; ions come every 0.15 s
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,8 +42,8 @@ Arrays = dict[str, NDArray[Any]]
 class Troubles:
     """What real files have and clean ones lack. Raises UsageProblem for impossible numbers.
 
-    gaps: stretches of up to 1.5 s without samples of one instrument, in each segment; flags: such stretches of bad
-    quality; background: as much penetrating radiation as ions; pieces: files that each burst is cut into.
+    gaps: stretches of 0.2 to 1.5 s without samples of one instrument, in each segment; flags: such stretches of bad
+    quality; they may overlap. background: as much penetrating radiation as ions. pieces: files of each burst.
     """
 
     gaps: int = 0
@@ -96,7 +96,7 @@ def measured(view: View, product: Product) -> Arrays:
 
 
 def troubled(view: View, contents: Mapping[Product, Arrays]) -> dict[Product, Arrays]:
-    """The variables with the gaps and flags that the view asks for; they lie within the event."""
+    """The variables with the gaps and flags that the view asks for; they begin within the event."""
     troubled = {product: dict(arrays) for product, arrays in contents.items()}
     rng = view.rng("troubles")
     for _ in range(view.troubles.flags):
@@ -118,11 +118,11 @@ def rows(product: Product, arrays: Arrays, wanted: NDArray[np.bool_]) -> Arrays:
 def _stretch(
     view: View, contents: Mapping[Product, Arrays], rng: np.random.Generator
 ) -> tuple[Product, NDArray[np.bool_]]:
-    """An instrument, and which of its samples lie in a short stretch of the event."""
+    """An instrument, and which of its samples lie in a short stretch that begins within the event."""
     product = list(contents)[rng.integers(len(contents))]
     begin, end = view.segment.event.trange
     first = rng.integers(begin, end)
-    last = first + rng.uniform(0.05, _LONGEST) * SECOND
+    last = first + rng.uniform(*_STRETCH) * SECOND
     epoch = contents[product]["epoch"]
     return product, (epoch >= first) & (epoch < last)
 
@@ -218,7 +218,7 @@ def _electric(view: View, product: Product) -> Arrays:
     noise = view.crossing.noise.e * view.rng(product.key).normal(size=(len(epoch), 3))
     return {
         "epoch": epoch,
-        "dce_gse": _smooth_e(view, epoch) + noise,
+        "dce_gse": (view.plasma(epoch).e if product is EDP_FAST else _smooth_e(view, epoch)) + noise,
         "quality": np.full(len(epoch), 3),
         "bitmask": np.zeros(len(epoch)),
     }

@@ -3,9 +3,9 @@
 B, n and v_i are given: a current sheet that splits at an X-line into two separatrices, the quadrupole of the Hall field
 between them, density cavities along them, ion jets inside. The rest follows from them: currents from Ampere's law,
 electron velocity from the currents, E_x and E_z from frozen-in electrons, and E_y is the same everywhere, as in any
-steady layer. So electrons stream to the X-line along the separatrices and E points to the sheet there, as spacecraft
-see it (Eastwood et al. 2010, doi 10.1029/2009JA014962). Forces are not balanced: it is a model to train and to show
-things with, not a solution.
+steady layer. So electrons stream to the X-line along the separatrices, seen from the ions, and E mostly points to the
+sheet there, as spacecraft see it (Eastwood et al. 2010, doi 10.1029/2009JA014962). Forces are not balanced: it is a
+model to train and to show things with, not a solution.
 
 All is dimensionless: B in B0, n in n0, v in the Alfven speed v_A of these two, E in B0 v_A, J in n0 e v_A, T in
 m_i v_A^2, lengths in ion inertial lengths d_i. Axes: x along the reconnecting field (earthward in the tail), y along
