@@ -70,6 +70,7 @@ class ModelCard(_Record):
     citation: Text
     source_url: str | None = None
     source_doi: str | None = None
+    source_file_url: str | None = None  # of the file that the model is imported from, at a fixed version
     source_sha256: Sha256 | None = None  # of the file that the model is imported from
     source_bytes: int | None = Field(default=None, gt=0)
     weights_sha256: Sha256 | None = None  # of the safetensors file beside the card; None where there is none

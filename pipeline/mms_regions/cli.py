@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mms_regions.cli_demo import demo, synthesise, train
+from mms_regions.cli_fetch import fetch, serve_archive
 from mms_regions.cli_models import catalogues, models
 from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
 from mms_regions.options import (
+    ArchiveUrlOption,
     CatalogueArgument,
+    ConventionOption,
+    DataDirOption,
     DeviceOption,
     EventsOption,
     JsonOption,
+    ManifestOption,
     ModelOption,
     ProbesOption,
     ProfileOption,
+    SourceOption,
     StoreArgument,
     StoreOption,
     WorkersOption,
@@ -88,11 +94,12 @@ def run(
     store: StoreOption,
     events: EventsOption = None,
     probes: ProbesOption = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="CDF files in the SDC's layout. Default: $MMS_DATA_DIR.")
-    ] = None,
+    data_dir: DataDirOption = None,
     offline: Annotated[bool | None, typer.Option("--offline", help="Use only files that are there.")] = None,
-    convention: Annotated[str | None, typer.Option("--convention", help="corrected (default) or published.")] = None,
+    source: SourceOption = None,
+    archive_url: ArchiveUrlOption = None,
+    manifest: ManifestOption = None,
+    convention: ConventionOption = None,
     model: ModelOption = None,
     profile: ProfileOption = None,
     workers: WorkersOption = None,
@@ -101,6 +108,7 @@ def run(
 ) -> None:
     """Make a store from CDF files: features, physics, labels and probabilities of each sample.
 
+    Files that are not in the data folder are fetched first, unless --offline.
     Running the same command again makes what is missing and nothing else.
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
     """
@@ -113,6 +121,9 @@ def run(
     flags = {
         "data_dir": data_dir,
         "offline": offline,
+        "source": source,
+        "archive_url": archive_url,
+        "manifest": manifest,
         "convention": convention,
         "model": model,
         "workers": workers,
@@ -208,6 +219,8 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
         raise typer.Exit(4)
 
 
+app.command(rich_help_panel="Runs")(fetch)
+app.command("serve-archive", rich_help_panel="Without MMS data")(serve_archive)
 for command in (demo, synthesise, train):
     app.command(rich_help_panel="Without MMS data")(command)
 

@@ -63,6 +63,19 @@ def model_import(
     print(f"Licence: {installed.card.license}")
 
 
+@models.command("fetch")
+def model_fetch(
+    name: Annotated[str, typer.Argument(help="The card of the model.")] = "waters2025",
+    url: Annotated[str, typer.Option("--url", help="Another address of the same file.")] = "",
+) -> None:
+    """Get a published weights file from its authors, check it against its card and convert it as `import` does."""
+    from mms_regions.model import fetch_published
+
+    installed = fetch_published(os.environ, name, url)
+    print(f"{installed.card.name}: weights are in {installed.folder}")
+    print(f"Licence: {installed.card.license}")
+
+
 @catalogues.command("list")
 def catalogue_list() -> None:
     """List the built-in event lists."""

@@ -7,9 +7,14 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, get_args
+
+from mms_regions.traffic import FetchEvent, Tell, Throttle
+
+_TOPIC = "mms-regions"
 
 
 class Future(Protocol):
@@ -27,8 +32,17 @@ class Pool(Protocol):
     def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Future:
         """Start a task; futures among the arguments, or in lists of them, are replaced by their results there."""
 
+    def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Start a task that mostly waits for something outside: it does not keep one that computes from running."""
+
     def next_done(self) -> Future:
         """Wait for the next submitted task to end, well or not."""
+
+    def throttle(self, name: str, at_once: int) -> Throttle:
+        """What tasks enter to do a thing that at most `at_once` of them may do at the same time, wherever they run."""
+
+    def teller(self, observe: Tell) -> Tell:
+        """What tasks call to tell of transfers; `observe` hears it here, maybe in another thread."""
 
 
 class Finished:
@@ -62,8 +76,17 @@ class InProcess:
         self._done.append(done)
         return done
 
+    def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Finished:
+        return self.submit(function, *arguments)
+
     def next_done(self) -> Finished:
         return self._done.popleft()
+
+    def throttle(self, name: str, at_once: int) -> Throttle:
+        return nullcontext  # one after another is never too many
+
+    def teller(self, observe: Tell) -> Tell:
+        return observe
 
 
 def _resolved(argument: Any) -> Any:
@@ -87,9 +110,53 @@ class OnDask:
         self._waiting.add(future)
         return future
 
+    def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self.submit(_beside_others, function, *arguments)
+
     def next_done(self) -> Future:
         future: Future = next(self._waiting)
         return future
+
+    def throttle(self, name: str, at_once: int) -> Throttle:
+        from distributed import Semaphore
+
+        return _Lease(Semaphore(max_leases=at_once, name=name))
+
+    def teller(self, observe: Tell) -> Tell:
+        known = {kind.__name__: kind for kind in get_args(FetchEvent)}
+
+        def hear(message: tuple[float, Mapping[str, Any]]) -> None:
+            _, told = message
+            observe(known[told["kind"]](**told["what"]))
+
+        self._client.subscribe_topic(_TOPIC, hear)
+        return _tell_client
+
+
+def _beside_others(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function on a worker without holding a place among its tasks."""
+    from distributed import secede
+
+    secede()
+    return function(*arguments)
+
+
+def _tell_client(event: FetchEvent) -> None:
+    """Send an event from a worker to the client that made it work."""
+    from distributed import get_worker
+
+    get_worker().log_event(_TOPIC, {"kind": type(event).__name__, "what": asdict(event)})
+
+
+@dataclass(frozen=True)
+class _Lease:
+    """One of the leases of a semaphore of the cluster, each time it is called."""
+
+    semaphore: Any
+
+    def __call__(self) -> AbstractContextManager[Any]:
+        lease: AbstractContextManager[Any] = self.semaphore
+        return lease
 
 
 @contextmanager

@@ -68,12 +68,38 @@ def import_published(path: str | Path, environ: Mapping[str, str], card_name: st
 
     path = Path(path)
     card = find_published_card(card_name, environ)
-    state = _unpickle_tensors(_read_published(path, card), path)
+    return _install(_read_published(path, card), str(path), card, model_folders(environ)[0])
+
+
+def fetch_published(environ: Mapping[str, str], card_name: str = "waters2025", url: str = "") -> InstalledModel:
+    """Get the file that the authors publish, by its address on the model's card or `url`, and import it.
+
+    Raises as `import_published` does, and EnvironmentProblem where the server does not give the file.
+    """
+    from mms_regions.card import find_published_card, model_folders
+    from mms_regions.web import Client, Limits, NetworkProblem
+
+    card = find_published_card(card_name, environ)
+    address = url or card.source_file_url
+    if not address:
+        raise InputProblem(f"The card of {card.name} has no address of its file. {card.how_to_get_weights}")
+    client, most = Client(Limits()), cast(int, card.source_bytes)
+    try:
+        data = client.persist(card.name, address, lambda: client.body(address, most))
+    except NetworkProblem as problem:
+        raise EnvironmentProblem(f"{problem}. {card.how_to_get_weights}") from problem
+    _refuse_other_file(data, address, card)
+    return _install(data, address, card, model_folders(environ)[0])
+
+
+def _install(data: bytes, origin: str, card: ModelCard, models: Path) -> InstalledModel:
+    """Weights from a file that is known to be the published one."""
+    state = _unpickle_tensors(data, origin)
     try:
         check_state(state)
     except InputProblem as problem:
-        raise InputProblem(f"{path} cannot be used: {problem}") from problem
-    return save_weights(cast(Mapping[str, Tensor], state), card, model_folders(environ)[0] / card.name)
+        raise InputProblem(f"{origin} cannot be used: {problem}") from problem
+    return save_weights(cast(Mapping[str, Tensor], state), card, models / card.name)
 
 
 def check_state(state: object) -> None:
@@ -147,26 +173,32 @@ def _read(path: Path, what: str, advice: str) -> bytes:
 def _read_published(path: Path, card: ModelCard) -> bytes:
     """The bytes of the file, once they are known to be those that the card means."""
     if path.is_file() and path.stat().st_size != card.source_bytes:
-        raise _not_published(path, card, f"it has {path.stat().st_size} bytes instead of {card.source_bytes}")
+        raise _not_published(str(path), card, f"it has {path.stat().st_size} bytes instead of {card.source_bytes}")
     data = _read(path, f"The published file of model {card.name}", "Name the file that was downloaded.")
-    if hashlib.sha256(data).hexdigest() != card.source_sha256:
-        raise _not_published(path, card, f"its sha256 is not {card.source_sha256}")
+    _refuse_other_file(data, str(path), card)
     return data
 
 
-def _not_published(path: Path, card: ModelCard, wrong: str) -> InputProblem:
+def _refuse_other_file(data: bytes, origin: str, card: ModelCard) -> None:
+    """Raise InputProblem for bytes that are not those of the card: nothing else is ever unpickled."""
+    if hashlib.sha256(data).hexdigest() != card.source_sha256:
+        raise _not_published(origin, card, f"its sha256 is not {card.source_sha256}")
+
+
+def _not_published(origin: str, card: ModelCard, wrong: str) -> InputProblem:
     return InputProblem(
-        f"{path} is not the published file of model {card.name}: {wrong}. It was not loaded. {card.how_to_get_weights}"
+        f"{origin} is not the published file of model {card.name}: {wrong}. It was not loaded. "
+        f"{card.how_to_get_weights}"
     )
 
 
-def _unpickle_tensors(data: bytes, path: Path) -> object:
+def _unpickle_tensors(data: bytes, origin: str) -> object:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers raise; for a person it is one thing
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputProblem(
-            f"{path} cannot be read as tensors and nothing else, so it was refused ({reason:.200})."
+            f"{origin} cannot be read as tensors and nothing else, so it was refused ({reason:.200})."
         ) from error
 
 

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.filesize import decimal
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
+
+from mms_regions.traffic import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,22 @@ class ShardLabelled:
     shard: int
 
 
-Event = RunStarted | SegmentDone | ShardWritten | ShardLabelled
+@dataclass(frozen=True)
+class FetchStarted:
+    """How many segments are to be fetched, where that is all there is to do."""
+
+    segments: int
+
+
+@dataclass(frozen=True)
+class SegmentFetched:
+    """The files of a segment are in the cache, or cannot be had for a reason."""
+
+    key: str
+    reason: str = ""
+
+
+Event = RunStarted | FetchStarted | SegmentFetched | SegmentDone | ShardWritten | ShardLabelled | FetchEvent
 Observer = Callable[[Event], None]
 
 
@@ -61,36 +89,90 @@ def _told(key: str, reason: str) -> str:
     return f"{key}: {reason.removeprefix(f'{key}: ')}"
 
 
+@dataclass(frozen=True)
+class Transfers:
+    """How far the transfers are: files and bytes, and what is waited for."""
+
+    files: int = 0
+    done: int = 0
+    arrived: int = 0
+    announced: int = 0
+    waiting: str = ""
+
+    def after(self, event: FetchEvent) -> Transfers:
+        """The same after an event more."""
+        match event:
+            case TransferStarted(_, size, offset):
+                return replace(self, files=self.files + 1, announced=self.announced + (size or 0) - offset, waiting="")
+            case BytesArrived(_, count):
+                return replace(self, arrived=self.arrived + count, waiting="")
+            case TransferDone():
+                return replace(self, done=self.done + 1)
+            case Waiting(_, seconds, why):
+                return replace(self, waiting=f"{why} ({seconds:.0f} s left)")
+        return self
+
+    def in_words(self) -> str:
+        """Such as `3 of 5 files`, and what is waited for."""
+        return f"{self.done} of {self.files} files" + (f", {self.waiting}" if self.waiting else "")
+
+
 class ProgressBar:
-    """Two bars on a terminal: segments prepared, shards labelled; failures above them as they come."""
+    """Bars on a terminal: segments and shards that are done, bytes that arrive; failures above them as they come."""
 
     def __init__(self, console: Console):
-        self._progress = Progress(
+        self._steps = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
         )
-        self._prepare: TaskID = self._progress.add_task("prepared", total=None)
-        self._label: TaskID = self._progress.add_task("labelled", total=None)
+        self._bytes = Progress(
+            TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn(), console=console
+        )
+        self._live = Live(Group(self._steps, self._bytes), console=console)
+        self._tasks: dict[str, TaskID] = {}
+        self._transfers = Transfers()
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted(segments, shards):
-                self._progress.update(self._prepare, total=segments, description="segments prepared")
-                self._progress.update(self._label, total=shards, description="shards labelled")
+                self._tasks["prepared"] = self._steps.add_task("segments prepared", total=segments)
+                self._tasks["labelled"] = self._steps.add_task("shards labelled", total=shards)
+            case FetchStarted(segments):
+                self._tasks["fetched"] = self._steps.add_task("segments fetched", total=segments)
+            case SegmentFetched(key, reason):
+                self._advance("fetched", key, reason)
             case SegmentDone(key, reason):
-                self._progress.advance(self._prepare)
-                if reason:
-                    self._progress.console.print(Text.assemble(("failed", "red"), f" {_told(key, reason)}"))
+                self._advance("prepared", key, reason)
             case ShardLabelled():
-                self._progress.advance(self._label)
+                self._steps.advance(self._tasks["labelled"])
+            case ShardWritten():
+                pass
+            case _:
+                self._show_transfers(event)
+
+    def _advance(self, step: str, key: str, reason: str) -> None:
+        self._steps.advance(self._tasks[step])
+        if reason:
+            self._live.console.print(Text.assemble(("failed", "red"), f" {_told(key, reason)}"))
+
+    def _show_transfers(self, event: FetchEvent) -> None:
+        self._transfers = self._transfers.after(event)
+        now = self._transfers
+        if "bytes" not in self._tasks:
+            self._tasks["bytes"] = self._bytes.add_task("files", total=None)
+        self._bytes.update(
+            self._tasks["bytes"], completed=now.arrived, total=now.announced or None, description=now.in_words()
+        )
+        if isinstance(event, Quarantined):
+            self._live.console.print(Text.assemble(("put aside", "yellow"), f" {event.name}: {event.why}"))
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
 
 class PlainLines:
@@ -99,20 +181,37 @@ class PlainLines:
     def __init__(self, write: Callable[[str], None]):
         self._write = write
         self._segments = self._done = 0
+        self._waits: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted(segments, shards):
                 self._segments = segments
                 self._write(f"{segments} segments to prepare, {shards} shards to label")
+            case FetchStarted(segments):
+                self._segments = segments
+                self._write(f"{segments} segments to fetch")
+            case SegmentFetched(key, reason):
+                self._write_segment("fetched", key, reason)
             case SegmentDone(key, reason):
-                self._done += 1
-                outcome = f"failed {_told(key, reason)}" if reason else f"prepared {key}"
-                self._write(f"[{self._done}/{self._segments}] {outcome}")
+                self._write_segment("prepared", key, reason)
             case ShardWritten(shard):
                 self._write(f"shard {shard} written")
             case ShardLabelled(shard):
                 self._write(f"shard {shard} labelled")
+            case TransferDone(name, size):
+                self._write(f"{name}: {decimal(size)} arrived")
+            case Quarantined(name, why):
+                self._write(f"{name}: put aside, {why}")
+            case Waiting(name, seconds, why) if (name, why) not in self._waits:  # told again every second
+                self._waits.add((name, why))
+                self._write(f"{name}: waiting {seconds:.0f} s, {why}")
+
+    def _write_segment(self, outcome: str, key: str, reason: str) -> None:
+        self._done += 1
+        self._write(
+            f"[{self._done}/{self._segments}] " + (f"failed {_told(key, reason)}" if reason else f"{outcome} {key}")
+        )
 
     def __enter__(self) -> Self:
         return self

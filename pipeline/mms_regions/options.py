@@ -30,6 +30,15 @@ StoreOption = Annotated[
 ]
 EventsOption = Annotated[str | None, typer.Option("--events", help="Events, e.g. A,C-F. Default: all.")]
 ProbesOption = Annotated[str | None, typer.Option("--probes", help="Spacecraft, e.g. 1-4 or 1,3. Default: all.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="CDF files in the SDC's layout. Default: $MMS_DATA_DIR.")
+]
+ConventionOption = Annotated[str | None, typer.Option("--convention", help="corrected (default) or published.")]
+SourceOption = Annotated[str | None, typer.Option("--source", help="sdc (default) or spdf.")]
+ArchiveUrlOption = Annotated[
+    str | None, typer.Option("--archive-url", help="A mirror: what stands before /file_info/science or /mms1/.")
+]
+ManifestOption = Annotated[Path | None, typer.Option("--manifest", help="A manifest.json; exactly its files are used.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="A model's name or folder. Default: waters2025.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes; 0: run in this one.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, find_files
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product
 from mms_regions.arrays import SECOND, Flags
 from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst
 from mms_regions.catalogue import Event, Segment
 from mms_regions.corrected import corrected_samples
 from mms_regions.errors import SegmentProblem
-from mms_regions.files import sha256_of
+from mms_regions.fetch import files_of
+from mms_regions.manifest import Pinned
 from mms_regions.plan import InputFile, Prepared, Slot
 from mms_regions.published import published_samples
 from mms_regions.samples import FEATURES, Samples
@@ -53,13 +54,13 @@ def fill_or_infinite(values: NDArray[Any], attributes: Mapping[str, Any]) -> Fla
     return invalid
 
 
-def prepare_segment(slot: Slot, data_dir: Path, settings: Settings) -> Prepared:
-    """Make a segment from the files under `data_dir`.
+def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings: Settings) -> Prepared:
+    """Make a segment from these files, which lie under `data_dir` and were verified.
 
     Raises SegmentProblem where it cannot be made; the loop keeps the reason and goes on with the others.
     """
     segment, how = slot.segment, convention(settings)
-    files = find_files(segment, how.products, data_dir, how.margin)
+    files = files_of(pins, how.products, data_dir)
     begin, end = segment.event.trange
     around = round(how.margin * SECOND)
     burst = read_burst(files, (begin - around, end + around), how.invalid)
@@ -70,7 +71,9 @@ def prepare_segment(slot: Slot, data_dir: Path, settings: Settings) -> Prepared:
             f"{segment.event.seconds:g} s can hold at 30 ms; times repeat or overlap in its files"
         )
     _refuse_nothing_complete(segment, samples)
-    inputs = tuple(InputFile(f.name, f.version_text, f.path.stat().st_size, sha256_of(f.path)) for f in burst.files)
+    known = {pin.name: pin for pin in pins}
+    used = (known[file.name] for file in burst.files)
+    inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256) for pin in used)
     x, y, z = (float(value) for value in burst.position_gse)
     return Prepared(segment.key, samples, inputs, (x, y, z))
 

@@ -1,7 +1,8 @@
 """From a catalogue to a labelled store: one loop over tasks as they complete, bounded, that goes on where it stopped.
 
-prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that shards fill one after
-another; what is prepared stays on its worker until its shard is complete; labels start with the first shard.
+obtain(files of a segment) -> prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that
+shards fill one after another; what is prepared stays on its worker until its shard is complete; labels start with the
+first shard.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.cluster import Future, Pool
 from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, UsageProblem
+from mms_regions.inputs import Ledger, obtain_files, require_data_dir
 from mms_regions.labelling import (
     Labelling,
     check_labelling,
@@ -30,6 +32,7 @@ from mms_regions.labelling import (
     require_weights,
     start_labelling,
 )
+from mms_regions.manifest import Manifest, read_manifest, write_manifest
 from mms_regions.observe import Observer, RunStarted, SegmentDone, ShardLabelled, ShardWritten
 from mms_regions.plan import (
     Failed,
@@ -70,6 +73,7 @@ class _Work:
     segments: deque[Slot]
     unwritten: dict[int, ShardPlan]
     unlabelled: deque[ShardPlan]
+    obtaining: dict[Future, Slot] = field(default_factory=dict)
     preparing: dict[Future, Slot] = field(default_factory=dict)
     prepared: dict[str, Future | Failed | Kept] = field(default_factory=dict)
     writing: dict[Future, ShardPlan] = field(default_factory=dict)
@@ -77,7 +81,7 @@ class _Work:
 
     @property
     def under_way(self) -> bool:
-        return bool(self.preparing or self.writing or self.labelling)
+        return bool(self.obtaining or self.preparing or self.writing or self.labelling)
 
 
 def run(
@@ -95,10 +99,7 @@ def run(
     settings or cannot be written.
     """
     require_weights(model)
-    if settings.data_dir is None:
-        raise UsageProblem(
-            "Where are the CDF files? Give --data-dir, or set MMS_DATA_DIR to the folder that holds mms1/ to mms4/"
-        )
+    require_data_dir(settings)
     plan = _plan(catalogue, segments, store, settings)
     labelling = start_labelling(store, plan, model, settings.device)
     return _complete(_outstanding(plan, labelling), settings, labelling, pool, observe)
@@ -184,31 +185,29 @@ def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
 
 
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
-    if work.segments:
-        _require_data(settings)
     with pool(settings.workers) as workers:
         workers.submit(check_labelling, labelling)
         workers.next_done().result()
         observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
-        _loop(work, settings, labelling, workers, observe)
+        ledger = Ledger(settings, workers, observe)
+        try:
+            _loop(work, settings, labelling, workers, observe, ledger)
+        finally:
+            ledger.write()
+            _write_manifest(labelling.store, ledger)
 
 
-def _require_data(settings: Settings) -> None:
-    if settings.data_dir is not None and not settings.data_dir.is_dir():
-        raise UsageProblem(
-            f"There is no folder {settings.data_dir} ({settings.origin.get('data_dir', 'default')}): give the one that "
-            "holds mms1/ to mms4/, in --data-dir or MMS_DATA_DIR"
-        )
-
-
-def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, observe: Observer) -> None:
+def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, observe: Observer, ledger: Ledger) -> None:
     while True:
-        _submit_segments(work, settings, pool)
+        _submit_segments(work, settings, pool, ledger)
         _submit_labels(work, settings, labelling, pool)
         if not work.under_way:
             return
         done = pool.next_done()
-        if done in work.preparing:
+        if done in work.obtaining:
+            _note_obtained(work, done, settings, pool, ledger, observe)
+            _submit_writes(work, labelling.store, pool)
+        elif done in work.preparing:
             _note_prepared(work, done, observe)
             _submit_writes(work, labelling.store, pool)
         elif done in work.writing:
@@ -218,6 +217,14 @@ def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, obs
             _result(done, labelling.store)
             for shard in shards:
                 observe(ShardLabelled(shard.number))
+
+
+def _write_manifest(store: Path, ledger: Ledger) -> None:
+    """Keep beside the store which files exactly it was made from."""
+    path = run_folder(store) / "manifest.json"
+    if ledger.files:
+        before = read_manifest(path) if path.exists() else Manifest()
+        write_manifest(path, before.merged(ledger.files.values()))
 
 
 def _result(done: Future, store: Path) -> None:
@@ -236,19 +243,46 @@ def _worker_died(error: BaseException) -> bool:
     return type(error).__name__ == "KilledWorker"  # distributed is imported only where a cluster is
 
 
-def _submit_segments(work: _Work, settings: Settings, pool: Pool) -> None:
-    while work.segments and len(work.preparing) < pool.workers * settings.segments_in_flight:
+def _submit_segments(work: _Work, settings: Settings, pool: Pool, ledger: Ledger) -> None:
+    in_flight = pool.workers * settings.segments_in_flight
+    while work.segments and len(work.obtaining) + len(work.preparing) < in_flight:
         slot = work.segments.popleft()
-        work.preparing[pool.submit(prepare_segment, slot, settings.data_dir, settings)] = slot
+        inputs = ledger.inputs.near(slot.segment)
+        work.obtaining[pool.submit_waiting(obtain_files, slot.segment, inputs)] = slot
+
+
+def _note_obtained(
+    work: _Work, done: Future, settings: Settings, pool: Pool, ledger: Ledger, observe: Observer
+) -> None:
+    """Go on to prepare a segment whose files are there; without them it has failed."""
+    slot = work.obtaining.pop(done)
+    error = done.exception()
+    if isinstance(error, EnvironmentProblem):
+        raise error
+    if error is not None:
+        _note_outcome(work, slot, error, observe)
+        return
+    pins = done.result()
+    ledger.note(pins)
+    work.preparing[pool.submit(prepare_segment, slot, pins, ledger.inputs.data_dir, settings)] = slot
 
 
 def _note_prepared(work: _Work, done: Future, observe: Observer) -> None:
-    """Keep a prepared segment where it lies; one that could not be made is kept as a reason."""
+    """Keep a prepared segment where it lies."""
     slot = work.preparing.pop(done)
+    _note_outcome(work, slot, done.exception() or done, observe)
+
+
+def _note_outcome(work: _Work, slot: Slot, outcome: Future | BaseException, observe: Observer) -> None:
+    """Keep what became of a segment; one that could not be made is kept as a reason."""
     key = slot.segment.key
-    error = done.exception()
-    work.prepared[key] = done if error is None else Failed(key, _reason(key, error))
-    observe(SegmentDone(key, "" if error is None else _reason(key, error)))
+    if isinstance(outcome, BaseException):
+        reason = _reason(key, outcome)
+        work.prepared[key] = Failed(key, reason)
+        observe(SegmentDone(key, reason))
+    else:
+        work.prepared[key] = outcome
+        observe(SegmentDone(key))
 
 
 def _reason(key: str, error: BaseException) -> str:
@@ -282,7 +316,8 @@ def _note_written(work: _Work, done: Future, labelling: Labelling, observe: Obse
         work.unwritten[shard.number] = shard
         for slot in shard.slots:
             work.prepared.pop(slot.segment.key, None)
-        work.segments.extend(slot for slot in shard.slots if slot not in work.preparing.values())
+        under_way = [*work.obtaining.values(), *work.preparing.values()]
+        work.segments.extend(slot for slot in shard.slots if slot not in under_way)
         return
     observe(ShardWritten(shard.number))
     if labelling.done(shard):

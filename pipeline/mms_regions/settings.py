@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -44,6 +45,13 @@ def _folder(value: object) -> object:
         raise ValueError("is in a home folder that does not exist") from None
 
 
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError("is not the address of a web server")
+    return value.rstrip("/")
+
+
 def _whole_chunks(samples: int) -> int:
     if samples % _WINDOW or samples % min(_INNER_CHUNK, samples):
         raise ValueError("does not hold whole windows and whole chunks")
@@ -67,6 +75,12 @@ class Settings(BaseModel):
     offline: bool = Field(False, description="true or false")
     convention: Literal["corrected", "published"] = Field("corrected", description="corrected or published")
     model: str = Field("waters2025", min_length=1, description="the name of a model or the path of one")
+    source: Literal["sdc", "spdf"] = Field("sdc", description="sdc or spdf")
+    archive_url: Annotated[str, AfterValidator(_address)] = Field(
+        "", description="the address of a web server, http:// or https://"
+    )
+    manifest: Annotated[Path | None, BeforeValidator(_folder)] = Field(None, description="the path of a manifest.json")
+    transfers: Whole = Field(4, ge=1, le=64, description="a whole number of requests at once, from 1 to 64")
     workers: Whole = Field(
         default_factory=lambda: min(4, usable_cpus()), ge=0, description="a whole number, 0 (no processes) or more"
     )

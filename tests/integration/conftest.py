@@ -107,7 +107,8 @@ def environment(model_dir: Path) -> dict[str, str]:
     ours = ("MMS_", "SPEDAS_")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = os.pathsep.join(filter(None, [str(ROOT / "pipeline"), plain.get("PYTHONPATH")]))
-    return {**plain, "PYTHONPATH": path, "MMS_REGIONS_MODEL_DIR": str(model_dir)}
+    nowhere = "http://127.0.0.1:9"  # no test may ask a server of the real world, by mistake or not
+    return {**plain, "PYTHONPATH": path, "MMS_REGIONS_MODEL_DIR": str(model_dir), "MMS_REGIONS_ARCHIVE_URL": nowhere}
 
 
 Command = Callable[..., "CompletedProcess[str]"]

@@ -61,7 +61,12 @@ def call(site: Path, *words: object, **environ: str) -> Said:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("MMS_", "SPEDAS_"))]:
             patch.delenv(name)
-        for name, value in {"MMS_REGIONS_MODEL_DIR": str(site / "models"), "COLUMNS": "300", **environ}.items():
+        ours = {
+            "MMS_REGIONS_MODEL_DIR": str(site / "models"),
+            "MMS_REGIONS_ARCHIVE_URL": "http://127.0.0.1:9",  # nobody is there
+            "COLUMNS": "300",
+        }
+        for name, value in {**ours, **environ}.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["mms-regions", *map(str, words)])
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

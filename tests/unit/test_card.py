@@ -145,7 +145,7 @@ def test_the_users_folder_goes_first_where_it_has_weights(environ: dict[str, str
 def test_models_are_listed_once_each(environ: dict[str, str], tmp_path: Path) -> None:
     place(tmp_path / "models" / "mine")
     save_weights(RegionRNN(), shipped_card(), tmp_path / "models" / "waters2025")
-    assert [model.card.name for model in list_models(environ)] == ["mine", "waters2025"]
+    assert [model.card.name for model in list_models(environ)] == ["analytic-layer", "mine", "waters2025"]
 
 
 def test_the_users_folder_is_the_platforms_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "pipeline" / "mms_regions"
 
 # Each room imports only from those above it.
 ROOMS = """
-    arrays errors files catalogue settings frames archive burst physics samples features published corrected card
-    model label plan store labelling cluster observe prepare run export pictures report scores
-    layer crossing level2 instruments synthetic train demo doctor
-    options cli_models cli_demo cli __main__
+    arrays errors files catalogue settings frames archive traffic web servers staging transfer manifest fetch
+    burst physics samples features published corrected card model label plan store labelling cluster observe prepare
+    inputs prestage run export pictures report scores layer crossing level2 instruments synthetic
+    faults shelf loopback train demo doctor options cli_models cli_fetch cli_demo cli __main__
 """.split()
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

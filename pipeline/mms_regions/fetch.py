@@ -1,0 +1,251 @@
+"""The files of one segment, as a task: planned, fetched, or checked where nothing may be fetched.
+
+A task is a function of plain data; the callables `throttle` and `observe` are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mms_regions.archive import DIS, CdfFile, Product, file_named, find_files
+from mms_regions.arrays import SECOND
+from mms_regions.catalogue import Segment
+from mms_regions.errors import SegmentProblem
+from mms_regions.manifest import Manifest, Pinned, SourceName
+from mms_regions.servers import Source, Wish, choose
+from mms_regions.traffic import Tell, Throttle, tell_nobody
+from mms_regions.transfer import Obtained, StaleListing, Wanted, check_cached, obtain
+from mms_regions.web import Client
+
+_WITH_BACKGROUND = (3, 3, 0)  # of ion moments, the first version with the penetrating radiation
+_MMS4_WITHOUT_FIELD = int(np.datetime64("2023-07-04", "ns").astype(np.int64))
+
+State = Literal["there", "missing", "bad"]
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file of a plan: its size in bytes where known, and whether it is in the cache."""
+
+    name: str
+    size: int | None
+    state: State
+
+
+@dataclass(frozen=True)
+class FetchPlan:
+    """What a segment needs, and in words what can be told early, such as a product that the archive does not have."""
+
+    key: str
+    files: tuple[PlannedFile, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def to_transfer(self) -> tuple[PlannedFile, ...]:
+        return tuple(file for file in self.files if file.state != "there")
+
+    @property
+    def bytes_to_transfer(self) -> int:
+        """As far as sizes are known."""
+        return sum(file.size or 0 for file in self.to_transfer)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What was wished for, and the files that are wanted for it."""
+
+    wish: Wish
+    wanted: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What choosing and fetching the files of one segment share."""
+
+    segment: Segment
+    margin: float
+    data_dir: Path
+    source: Source
+    pinned: Manifest | None
+    known: Manifest
+    client: Client
+
+    def choice(self, product: Product) -> _Choice:
+        """One listing, or none where the files are pinned."""
+        wish = wish_for(self.segment, product, self.margin)
+        if self.pinned is not None:
+            return _exactly(wish, self.pinned, self.data_dir, self.source.url)
+        chosen = choose(self.source.listing(self.client, wish), wish)
+        places = [(remote, file_named(remote.name, self.data_dir)) for remote in chosen]
+        return _Choice(wish, tuple(_as_known(file, self.known, r.url, r.size) for r, file in places if file))
+
+
+def wish_for(segment: Segment, product: Product, margin: float) -> Wish:
+    """What to ask for; margin: seconds around the interval that are wanted too."""
+    begin, end = segment.event.trange
+    around = round(margin * SECOND)
+    return Wish(product, segment.probe, begin - around, end + around)
+
+
+def plan_segment(
+    segment: Segment,
+    products: Sequence[Product],
+    margin: float,
+    data_dir: Path,
+    source: Source,
+    pinned: Manifest | None,
+    known: Manifest,
+    throttle: Throttle = nullcontext,
+    observe: Tell = tell_nobody,
+) -> FetchPlan:
+    """Which files `fetch_segment` would bring, without bringing any: the server is asked for listings only.
+
+    Raises NetworkProblem where it does not answer, SegmentProblem where it is not to be trusted.
+    """
+    task = _Task(segment, margin, data_dir, source, pinned, known, Client(source.limits, throttle, observe))
+    choices = [task.choice(product) for product in products]
+    files = [_planned(wanted) for choice in choices for wanted in choice.wanted]
+    remarks = [remark for choice in choices for remark in _remarks(segment, choice)]
+    return FetchPlan(segment.key, tuple(files), tuple(remarks))
+
+
+def fetch_segment(
+    segment: Segment,
+    products: Sequence[Product],
+    margin: float,
+    data_dir: Path,
+    source: Source,
+    pinned: Manifest | None,
+    known: Manifest,
+    throttle: Throttle = nullcontext,
+    observe: Tell = tell_nobody,
+) -> tuple[Pinned, ...]:
+    """Bring what a segment needs into the cache; every file of it, verified, also those that were there.
+
+    pinned: exactly these files are taken, and no listing is asked for. known: the manifest of the cache. throttle:
+    entered around each request. Doing it again transfers nothing. Raises SegmentProblem where a product is not there,
+    NetworkProblem where something cannot be had now, and EnvironmentProblem where the disk is in the way.
+    """
+    task = _Task(segment, margin, data_dir, source, pinned, known, Client(source.limits, throttle, observe))
+    choices = [task.choice(product) for product in products]
+    _refuse_missing(segment, choices, "the manifest has" if pinned is not None else f"{source.base} names")
+    return tuple(pin for choice in choices for pin in _fetch(task, choice, {}, source.limits.attempts))
+
+
+def check_offline(
+    segment: Segment,
+    products: Sequence[Product],
+    margin: float,
+    data_dir: Path,
+    pinned: Manifest | None,
+    known: Manifest,
+) -> tuple[Pinned, ...]:
+    """What the cache has of a segment, verified; no connection is made.
+
+    Raises SegmentProblem that names everything that is missing or bad.
+    """
+    if pinned is not None:
+        choices = [_exactly(wish_for(segment, p, margin), pinned, data_dir, lambda file: "") for p in products]
+        _refuse_missing(segment, choices, "the manifest has")
+        wanted = [one for choice in choices for one in choice.wanted]
+    else:
+        found = find_files(segment, products, data_dir, margin)
+        wanted = [_as_known(file, known) for files in found.values() for file in files]
+    return _pins_or_all_flaws(segment, wanted, known)
+
+
+def files_of(pins: Iterable[Pinned], products: Iterable[Product], data_dir: Path) -> dict[str, tuple[CdfFile, ...]]:
+    """The files of a segment by product key, as a reader takes them; the order within a product is kept."""
+    files = [pin.file(data_dir) for pin in pins]
+    return {product.key: tuple(file for file in files if file.words == product.words) for product in products}
+
+
+def _fetch(task: _Task, choice: _Choice, done: dict[str, Pinned], relistings: int) -> list[Pinned]:
+    """The files of one product; listed anew where the server no longer has what it listed, until it says the same."""
+    try:
+        for wanted in choice.wanted:
+            if wanted.file.name not in done:
+                obtained = obtain(wanted, task.data_dir, task.client)
+                done[wanted.file.name] = _pin(wanted, obtained, task.source.server, task.known)
+    except StaleListing:
+        anew = task.choice(choice.wish.product)
+        if anew == choice or not anew.wanted or not relistings:
+            raise
+        return _fetch(task, anew, done, relistings - 1)
+    return [done[wanted.file.name] for wanted in choice.wanted]
+
+
+def _exactly(wish: Wish, pinned: Manifest, data_dir: Path, url: Callable[[CdfFile], str]) -> _Choice:
+    """The files that a manifest has for a wish, which must be as it says."""
+    files = [(pin, pin.file(data_dir)) for pin in pinned.chosen(wish)]
+    return _Choice(wish, tuple(Wanted(file, url(file), pin.size, sha256=pin.sha256) for pin, file in files))
+
+
+def _refuse_missing(segment: Segment, choices: Iterable[_Choice], nobody: str) -> None:
+    missing = [choice.wish.product.words for choice in choices if not choice.wanted]
+    if missing:
+        raise SegmentProblem(
+            f"{segment.key}: {nobody} no file of {', '.join(missing)} for {segment.event.interval}; leave this "
+            "spacecraft out, or look whether another --source or --manifest has them"
+        )
+
+
+def _planned(wanted: Wanted) -> PlannedFile:
+    name = wanted.file.name
+    try:
+        return PlannedFile(name, check_cached(wanted).size, "there")
+    except SegmentProblem:
+        return PlannedFile(name, wanted.size, "bad" if wanted.file.path.exists() else "missing")
+
+
+def _remarks(segment: Segment, choice: _Choice) -> Iterator[str]:
+    """What is known to be missing before anything is fetched."""
+    product = choice.wish.product
+    if not choice.wanted:
+        yield f"no file of {product.words} for {segment.event.interval}"
+    if product.instrument == "edp" and segment.probe == 4 and choice.wish.begin >= _MMS4_WITHOUT_FIELD:
+        yield "mms4 has no electric field in GSE (dce_gse) after 2023-07-03"
+    if product is DIS:
+        old = [wanted.file.name for wanted in choice.wanted if wanted.file.version < _WITH_BACKGROUND]
+        yield from (f"{name} has no ion background, which begins with version 3.3" for name in old)
+
+
+def _as_known(file: CdfFile, known: Manifest, url: str = "", size: int | None = None) -> Wanted:
+    before = known.get(file.name)
+    return Wanted(file, url, size, known_sha256=before.sha256 if before else "")
+
+
+def _pins_or_all_flaws(segment: Segment, wanted: Iterable[Wanted], known: Manifest) -> tuple[Pinned, ...]:
+    pins, flaws = [], []
+    for one in wanted:
+        try:
+            pins.append(_pin(one, check_cached(one), "cache", known))
+        except SegmentProblem as problem:
+            flaws.append(str(problem))
+    if flaws:
+        raise SegmentProblem(f"{segment.key}: {'; '.join(flaws)}")
+    return tuple(pins)
+
+
+def _pin(wanted: Wanted, obtained: Obtained, source: SourceName, known: Manifest) -> Pinned:
+    """What a manifest records: of a file that was there, what it already knew."""
+    file, before = wanted.file, known.get(wanted.file.name)
+    if before and not obtained.is_new and before.sha256 == obtained.sha256:
+        return before
+    fetched = datetime.now(UTC) if obtained.is_new else datetime.fromtimestamp(file.path.stat().st_mtime, UTC)
+    return Pinned(
+        name=file.name,
+        version=file.version_text,
+        size=obtained.size,
+        sha256=obtained.sha256,
+        source=source if obtained.is_new else "cache",
+        url=wanted.url if obtained.is_new else "",
+        fetched=fetched.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )

@@ -1,0 +1,59 @@
+"""What a fetch tells those who watch it, and what keeps many of them polite together. The events can be pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TransferStarted:
+    """A file begins to arrive; `size` in bytes where known, `offset` of them from an earlier try."""
+
+    name: str
+    size: int | None
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class BytesArrived:
+    """Some more bytes of a file."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TransferDone:
+    """A file is whole, verified and under its name."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing moves for `seconds` more, and why; told again every second of a long wait."""
+
+    name: str
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A bad file of the cache was put aside."""
+
+    name: str
+    why: str
+
+
+FetchEvent = TransferStarted | BytesArrived | TransferDone | Waiting | Quarantined
+Tell = Callable[[FetchEvent], None]
+Throttle = Callable[[], AbstractContextManager[Any]]
+
+
+def tell_nobody(event: FetchEvent) -> None:
+    """An observer that does not listen."""
