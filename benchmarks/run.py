@@ -31,7 +31,8 @@ from mms_regions.settings import Settings
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-import synthetic_events  # noqa: E402  (of this folder)
+import fetching  # noqa: E402  (of this folder)
+import synthetic_events  # noqa: E402
 from cdf_files import write_files  # noqa: E402
 
 START = "2017-07-11T22:33:30"
@@ -49,7 +50,7 @@ class Figure:
 def main() -> None:
     torch.set_num_threads(1)
     figures = [*rotation(), *start_up(), *labelling(), *preparation()]
-    text = as_markdown(figures) + "\n" + synthetic_events.results()
+    text = as_markdown(figures) + "\n" + fetching.results() + "\n" + synthetic_events.results()
     (HERE / "RESULTS.md").write_text(text)
     print(text)
 

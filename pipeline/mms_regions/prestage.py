@@ -65,9 +65,9 @@ def plan_prestage(
 
 def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe: Observer) -> dict[str, str]:
     """Fetch, and give the reasons of the segments that failed."""
-    failed = {}
+    failed, inputs = {}, ledger.inputs
     observe(FetchStarted(len(segments)))
-    for segment, done in _each(segments, obtain_files, ledger.inputs, pool):
+    for segment, done in _each(segments, obtain_files, inputs, pool):
         reason = _reason(done)
         if reason:
             failed[segment.key] = reason
