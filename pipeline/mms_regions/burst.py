@@ -15,9 +15,10 @@ import numpy as np
 import pycdfpp
 from numpy.typing import NDArray
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, refuse_damaged
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
 from mms_regions.arrays import ENERGIES, Flags, Floats, Times
 from mms_regions.errors import SegmentProblem
+from mms_regions.integrity import refuse_damaged
 
 _FILL_TIME = np.iinfo(np.int64).min
 SPECTRA = {"dis": ("omni",), "des": ("omni", "par", "perp", "anti")}

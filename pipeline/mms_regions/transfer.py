@@ -12,9 +12,10 @@ from pathlib import Path
 
 import requests
 
-from mms_regions.archive import CdfFile, refuse_flipped, time_span
+from mms_regions.archive import CdfFile
 from mms_regions.errors import EnvironmentProblem, SegmentProblem
 from mms_regions.files import sha256_of
+from mms_regions.integrity import refuse_flipped, time_span
 from mms_regions.staging import Staging, locked_staging, quarantine
 from mms_regions.traffic import BytesArrived, Quarantined, TransferDone, TransferStarted
 from mms_regions.web import CHUNK, Client, NetworkProblem, RequestFailed, refuse_status, shortly
