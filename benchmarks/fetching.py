@@ -36,8 +36,8 @@ def results() -> str:
     segments = EVENTS * 4
     return f"""## Fetching from a server that waits {1000 * DELAY:.0f} ms before each answer
 
-{segments} segments, {segments * len(PRODUCTS)} files, as many listings, from the first to the last of them: one at a time
-(`--workers 0`) {one:.1f} s, `--workers 4` {four:.1f} s, ratio {one / four:.2f}.
+{segments} segments, {segments * len(PRODUCTS)} files, as many listings, from the first to the last of them:
+one at a time (`--workers 0`) {one:.1f} s, `--workers 4` {four:.1f} s, ratio {one / four:.2f}.
 """
 
 
