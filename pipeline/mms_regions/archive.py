@@ -128,6 +128,17 @@ def find_files(
     return found
 
 
+def has_files(segment: Segment, products: Iterable[Product], data_dir: Path, margin: float = 0.0) -> bool:
+    """Whether a folder has any file that may be of a segment."""
+    begin, end = segment.event.trange
+    around = round(margin * SECOND)
+    return any(
+        True
+        for product in products
+        for _ in _candidates(product, segment.probe, begin - around, end + around, data_dir)
+    )
+
+
 def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Path) -> Iterator[CdfFile]:
     """Highest version of each file that begins between `begin` and `end`, and of the last few before."""
     newest: dict[int, CdfFile] = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
-from mms_regions.archive import Product
+from mms_regions.archive import Product, has_files
 from mms_regions.catalogue import Segment
 from mms_regions.cluster import Pool
 from mms_regions.errors import SegmentProblem, UsageProblem
@@ -17,7 +18,7 @@ from mms_regions.manifest import Manifest, Pinned, known_files, read_manifest, r
 from mms_regions.prepare import convention
 from mms_regions.servers import Source
 from mms_regions.settings import Settings
-from mms_regions.traffic import Tell, Throttle
+from mms_regions.traffic import Tell, Throttle, tell_nobody
 from mms_regions.web import NetworkProblem
 
 _PATIENCE = 5.0  # s
@@ -39,8 +40,12 @@ class Inputs:
     why_offline: str
     pinned: Manifest | None
     known: Manifest
-    throttle: Throttle
-    tell: Tell
+    throttle: Throttle = nullcontext
+    tell: Tell = tell_nobody
+
+    def over(self, pool: Pool, at_once: int, observe: Tell) -> Inputs:
+        """The same for tasks of a pool: `at_once` requests of all of them, and `observe` hears of transfers."""
+        return replace(self, throttle=pool.throttle("transfers", at_once), tell=pool.teller(observe))
 
     def near(self, segment: Segment) -> Inputs:
         """The same with no more of the manifests than this segment needs: it travels to a worker."""
@@ -48,7 +53,7 @@ class Inputs:
         return replace(self, pinned=pinned, known=self.known.near(segment))
 
 
-def open_inputs(settings: Settings, pool: Pool, observe: Tell) -> Inputs:
+def open_inputs(settings: Settings) -> Inputs:
     """The inputs that settings ask for. A server that cannot be reached leaves what is in the folder.
 
     Raises UsageProblem where no data folder is named, or nothing can be fetched and there is none; InputProblem for a
@@ -67,8 +72,18 @@ def open_inputs(settings: Settings, pool: Pool, observe: Tell) -> Inputs:
         why_offline=why,
         pinned=read_manifest(settings.manifest) if settings.manifest else None,
         known=known_files(data_dir),
-        throttle=pool.throttle("transfers", settings.transfers),
-        tell=pool.teller(observe),
+    )
+
+
+def refuse_no_files(segments: Sequence[Segment], inputs: Inputs) -> None:
+    """Raise SegmentProblem where nothing is fetched and not one file is there: no need to find that out one by one."""
+    where = inputs.products, inputs.data_dir, inputs.margin
+    if inputs.source is not None or any(has_files(segment, *where) for segment in segments):
+        return
+    raise SegmentProblem(
+        f"None of the {len(segments)} segments has a file under {inputs.data_dir}, and nothing is fetched: "
+        f"{inputs.why_offline or 'offline, as asked for'}. Fetch them where there is a way out (`mms-regions fetch`), "
+        "or point --data-dir to the folder that holds mms1/ to mms4/"
     )
 
 
@@ -137,8 +152,8 @@ def plan_files(segment: Segment, inputs: Inputs) -> FetchPlan:
 class Ledger:
     """The inputs of a run, opened when they are first needed, and the files that were obtained from them."""
 
-    def __init__(self, settings: Settings, pool: Pool, observe: Tell):
-        self._open = partial(open_inputs, settings, pool, observe)
+    def __init__(self, opened: Callable[[], Inputs]):
+        self._open = opened
         self._unwritten: list[Pinned] = []
         self._segments = 0
         self.files: dict[str, Pinned] = {}

@@ -12,7 +12,7 @@ from mms_regions.catalogue import Segment
 from mms_regions.cluster import Future, Pool
 from mms_regions.errors import SegmentProblem, UsageProblem
 from mms_regions.fetch import FetchPlan
-from mms_regions.inputs import Inputs, Ledger, obtain_files, plan_files
+from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, plan_files, refuse_no_files
 from mms_regions.observe import FetchStarted, Observer, SegmentFetched
 from mms_regions.settings import Settings
 
@@ -36,9 +36,9 @@ def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory,
 
     Raises UsageProblem where settings forbid it, EnvironmentProblem where the disk is in the way.
     """
-    _refuse_offline(settings)
+    inputs = _open(segments, settings)
     with pool(settings.workers) as workers:
-        ledger = Ledger(settings, workers, observe)
+        ledger = Ledger(lambda: inputs.over(workers, settings.transfers, observe))
         try:
             failed = _fetch_all(segments, ledger, workers, observe)
         finally:
@@ -51,12 +51,11 @@ def plan_prestage(
     segments: Sequence[Segment], settings: Settings, pool: PoolFactory, observe: Observer
 ) -> dict[str, FetchPlan | str]:
     """What `prestage` would transfer, by segment, or why that cannot be told; only listings are asked for."""
-    _refuse_offline(settings)
+    inputs = _open(segments, settings)
     with pool(settings.workers) as workers:
-        inputs = Ledger(settings, workers, observe).inputs
         observe(FetchStarted(len(segments)))
         found: dict[str, FetchPlan | str] = {}
-        for segment, done in _each(segments, plan_files, inputs, workers):
+        for segment, done in _each(segments, plan_files, inputs.over(workers, settings.transfers, observe), workers):
             reason = _reason(done)
             found[segment.key] = reason or done.result()
             observe(SegmentFetched(segment.key, reason))
@@ -65,9 +64,9 @@ def plan_prestage(
 
 def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe: Observer) -> dict[str, str]:
     """Fetch, and give the reasons of the segments that failed."""
-    failed, inputs = {}, ledger.inputs
+    failed = {}
     observe(FetchStarted(len(segments)))
-    for segment, done in _each(segments, obtain_files, inputs, pool):
+    for segment, done in _each(segments, obtain_files, ledger.inputs, pool):
         reason = _reason(done)
         if reason:
             failed[segment.key] = reason
@@ -100,9 +99,13 @@ def _reason(done: Future) -> str:
     raise error
 
 
-def _refuse_offline(settings: Settings) -> None:
+def _open(segments: Sequence[Segment], settings: Settings) -> Inputs:
+    """Inputs that can be fetched from, or where all is there already."""
     if settings.offline:
         raise UsageProblem(
             f"Nothing can be fetched offline ({settings.origin.get('offline', 'as set')}); leave that out, or use "
             "`mms-regions run --offline` with the files that are there"
         )
+    inputs = open_inputs(settings)
+    refuse_no_files(segments, inputs)
+    return inputs

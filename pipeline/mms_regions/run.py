@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.cluster import Future, Pool
 from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, UsageProblem
-from mms_regions.inputs import Ledger, obtain_files, require_data_dir
+from mms_regions.inputs import Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
 from mms_regions.labelling import (
     Labelling,
     check_labelling,
@@ -185,11 +186,14 @@ def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
 
 
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
+    inputs = cache(partial(open_inputs, settings))
+    if work.segments:
+        refuse_no_files([slot.segment for slot in work.segments], inputs())
     with pool(settings.workers) as workers:
         workers.submit(check_labelling, labelling)
         workers.next_done().result()
         observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
-        ledger = Ledger(settings, workers, observe)
+        ledger = Ledger(lambda: inputs().over(workers, settings.transfers, observe))
         try:
             _loop(work, settings, labelling, workers, observe, ledger)
         finally:
