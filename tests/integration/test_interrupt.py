@@ -31,7 +31,14 @@ def test_ctrl_c_ends_a_run_with_one_sentence_and_the_next_one_goes_on(
 ) -> None:
     words = ["run", many, "--data-dir", data_dir, "--profile", profile, "--store"]
     command = [sys.executable, "-m", "mms_regions", *map(str, words), str(tmp_path / "cut.zarr"), "--workers", "2"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    ) as run:
         assert run.stderr is not None
         seen = [line for line, _ in zip(run.stderr, range(4), strict=False)]  # three segments are prepared
         os.killpg(run.pid, signal.SIGINT)
