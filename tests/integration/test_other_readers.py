@@ -1,4 +1,4 @@
-"""Synthetic files hold for cdflib and for pyspedas what they hold for our reader: the same values at the same times."""
+"""Fetched files hold for cdflib and for pyspedas what they hold for our reader: the same values at the same times."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, find_files
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, CdfFile, find_files
 from mms_regions.arrays import SECOND, Floats, Times
 from mms_regions.burst import Burst, ElectricField, Moments, read_burst
 from mms_regions.catalogue import Event, Segment
+from mms_regions.fetch import fetch_segment
 from mms_regions.instruments import Troubles
+from mms_regions.loopback import LoopbackArchive
+from mms_regions.manifest import Manifest, record
+from mms_regions.servers import Source
 from mms_regions.synthetic import synthesise
 
 EVENT = Event(name="A", t_start="2017-07-11T10:34:00", t_end="2017-07-11T10:34:06", B0=12.0, n0=0.2)
@@ -79,10 +83,16 @@ class Read:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthetic files of one spacecraft, with all troubles."""
+    """A cache as a fetch leaves it: synthetic files of one spacecraft, with all troubles, that a server has given."""
     folder = tmp_path_factory.mktemp("synthetic")
-    synthesise([SEGMENT], folder, SEED, TROUBLES)
-    return folder
+    synthesise([SEGMENT], folder / "served", SEED, TROUBLES)
+    with LoopbackArchive(folder / "served") as archive:
+        source = Source("sdc", archive.sdc_url)
+        fetched = fetch_segment(SEGMENT, PRODUCTS, MARGIN, folder / "cache", source, None, Manifest())
+    record(folder / "cache", fetched)
+    assert {pin.source for pin in fetched} == {"sdc"}
+    assert len(fetched) == len(list((folder / "served").rglob("*.cdf")))
+    return folder / "cache"
 
 
 @pytest.fixture(scope="module")

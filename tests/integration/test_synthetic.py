@@ -22,6 +22,8 @@ from mms_regions.errors import InputProblem, UsageProblem
 from mms_regions.files import sha256_of
 from mms_regions.frames import gse_to_gsm
 from mms_regions.instruments import Troubles
+from mms_regions.loopback import LoopbackArchive
+from mms_regions.manifest import known_files
 from mms_regions.physics import subtract_ion_background
 from mms_regions.prepare import convention
 from mms_regions.samples import FEATURES, Samples
@@ -71,6 +73,9 @@ class Made:
     def hashes(self) -> dict[str, str]:
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): sha256_of(path) for path in files}
+
+    def cdf_hashes(self, skip: str = "nothing") -> dict[str, str]:
+        return {path: sha256 for path, sha256 in self.hashes().items() if path.endswith(".cdf") and skip not in path}
 
 
 @pytest.fixture(scope="module")
@@ -358,19 +363,33 @@ def test_features_are_the_dimensionless_crossing(clean: Made) -> None:
     assert (column["ne"] / (true.n / NOON.n0)).mean() == pytest.approx(1.0, abs=0.05)
 
 
-def test_the_whole_catalogue_runs_in_one_go_on_two_workers(mms_regions: Command, tmp_path: Path) -> None:
-    """23 events x 4 spacecraft, 6 s of each: one command, and 92 segments are complete."""
+@pytest.mark.timeout(300)
+def test_the_whole_catalogue_is_fetched_in_one_go_and_then_labelled_offline(
+    mms_regions: Command, mms_regions_here: Command, tmp_path: Path
+) -> None:
+    """23 events x 4 spacecraft, 6 s of each: fetched by four workers, run by two: 92 segments are complete."""
     whole = read_catalogue("rogers2023")
     short = Catalogue("short", tuple(event_of_6_s(row) for row in whole.events))
     written = tmp_path / "short.csv"
     rows = [f"{row.name},{row.t_start},{row.t_end},{row.B0},{row.n0}" for row in short.events]
     written.write_text("\n".join(["event,t_start,t_end,B0,n0", *rows]) + "\n")
-    synthesise(short.segments(), tmp_path / "data", SEED)
-    store = tmp_path / "all.zarr"
-    files = ["--data-dir", tmp_path / "data", "--offline"]
-    done = mms_regions("run", written, "--store", store, *files, "--workers", 2, "--model", "first", "--device", "cpu")
+    served, cache, store = Made(tmp_path / "served"), Made(tmp_path / "cache"), tmp_path / "all.zarr"
+    synthesise(short.segments(), served.folder, SEED)
+    with LoopbackArchive(served.folder, delay=0.01) as archive:
+        server = ["--archive-url", archive.sdc_url, "--workers", 4, "--json"]
+        fetched = mms_regions("fetch", written, "--data-dir", cache.folder, *server)
+        assert 2 <= archive.most_at_once <= 4
+        names = [request.name for request in archive.requests if request.name]
+    assert fetched.returncode == 0, fetched.stderr
+    files = served.cdf_hashes(skip="/fast/")
+    assert cache.cdf_hashes() == files and len(names) == len(files) == 92 * 4
+    assert {pin.name: pin.sha256 for pin in known_files(cache.folder).files} == {
+        Path(path).name: sha256 for path, sha256 in files.items()
+    }
+    words = ["--data-dir", cache.folder, "--offline", "--workers", 2, "--model", "first", "--device", "cpu"]
+    done = mms_regions("run", written, "--store", store, *words)
     assert done.returncode == 0, done.stderr
-    counts = json.loads(mms_regions("status", store, "--json").stdout)["counts"]
+    counts = json.loads(mms_regions_here("status", store, "--json").stdout)["counts"]
     assert counts == {"complete": 92, "prepared": 0, "failed": 0, "missing": 0}
 
 
