@@ -12,11 +12,11 @@ from cdf_files import write_files
 
 from mms_regions.catalogue import Catalogue, Event
 from mms_regions.cluster import local_pool
-from mms_regions.observe import FetchStarted
 from mms_regions.prestage import prestage
 from mms_regions.settings import Settings
+from mms_regions.traffic import TransferStarted
 
-DELAY, EVENTS, SECONDS = 0.05, 24, 3.0  # s before each answer; events x four spacecraft, s each
+DELAY, EVENTS, SECONDS = 0.05, 29, 1.0  # s before each answer; events x four spacecraft, s each
 PRODUCTS = ("dis", "des", "fgm", "edp_brst")
 
 
@@ -47,18 +47,18 @@ def _serve(folder: Path) -> Catalogue:
     for minute in range(EVENTS):
         start = f"2017-07-11T10:{2 * minute:02d}:05"
         for probe in (1, 2, 3, 4):
-            write_files(folder, probe, f"2017-07-11T10:{2 * minute:02d}:03", SECONDS + 4, products=PRODUCTS)
+            write_files(folder, probe, f"2017-07-11T10:{2 * minute:02d}:04", SECONDS + 2.2, products=PRODUCTS)
         end = f"2017-07-11T10:{2 * minute:02d}:{5 + SECONDS:02.0f}"
         events.append(Event(name=f"E{minute}", t_start=start, t_end=end, B0=10.0, n0=0.2))
     return Catalogue("benchmark", tuple(events))
 
 
 def _seconds(catalogue: Catalogue, cache: Path, address: str, workers: int) -> float:
-    """From the first request to the last file, without the start of workers."""
+    """From when the first file begins to arrive to the last one, without the start of workers."""
     began: list[float] = []
 
     def observe(event: object) -> None:
-        if isinstance(event, FetchStarted):
+        if isinstance(event, TransferStarted) and not began:
             began.append(time.perf_counter())
 
     settings = Settings(data_dir=cache, archive_url=address, workers=workers)

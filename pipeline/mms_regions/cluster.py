@@ -137,6 +137,8 @@ def _beside_others(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function on a worker without holding a place among its tasks."""
     from distributed import secede
 
+    # Where a run is interrupted, the scheduler that leases are given back to is gone: nobody needs to hear of it.
+    logging.getLogger("distributed.semaphore").setLevel(logging.CRITICAL + 1)
     secede()
     return function(*arguments)
 
@@ -192,7 +194,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             local_directory=scratch,
-            silence_logs=logging.CRITICAL,  # a task that fails is an outcome, which the loop tells
+            silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop tells
         )
         client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
         opened = open_until_end.pop_all()

@@ -24,7 +24,7 @@ from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.cluster import Future, Pool
 from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, UsageProblem
-from mms_regions.inputs import Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
+from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
 from mms_regions.labelling import (
     Labelling,
     check_labelling,
@@ -74,6 +74,7 @@ class _Work:
     segments: deque[Slot]
     unwritten: dict[int, ShardPlan]
     unlabelled: deque[ShardPlan]
+    inputs: Callable[[], Inputs]  # opened when first needed, for that may ask a server
     obtaining: dict[Future, Slot] = field(default_factory=dict)
     preparing: dict[Future, Slot] = field(default_factory=dict)
     prepared: dict[str, Future | Failed | Kept] = field(default_factory=dict)
@@ -101,9 +102,12 @@ def run(
     """
     require_weights(model)
     require_data_dir(settings)
+    inputs = cache(partial(open_inputs, settings))
+    if read_plan(store) is None:
+        refuse_no_files(segments, inputs())  # before there is a store
     plan = _plan(catalogue, segments, store, settings)
     labelling = start_labelling(store, plan, model, settings.device)
-    return _complete(_outstanding(plan, labelling), settings, labelling, pool, observe)
+    return _complete(_outstanding(plan, labelling, inputs), settings, labelling, pool, observe)
 
 
 def relabel(store: Path, model: InstalledModel, settings: Settings, pool: PoolFactory, observe: Observer) -> Summary:
@@ -117,7 +121,8 @@ def relabel(store: Path, model: InstalledModel, settings: Settings, pool: PoolFa
         raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
     labelling = start_labelling(store, plan, model, settings.device)
     unlabelled = deque(shard for shard in plan.shards if not labelling.done(shard))
-    return _complete(_Work(plan, deque(), {}, unlabelled), settings, labelling, pool, observe)
+    work = _Work(plan, deque(), {}, unlabelled, inputs=partial(open_inputs, settings))
+    return _complete(work, settings, labelling, pool, observe)
 
 
 def _complete(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> Summary:
@@ -172,7 +177,7 @@ def _create(store: Path, plan: Plan) -> None:
         raise EnvironmentProblem(f"{store} cannot be written: {problem.strerror or problem}") from problem
 
 
-def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
+def _outstanding(plan: Plan, labelling: Labelling, inputs: Callable[[], Inputs]) -> _Work:
     """What receipts do not show as done: shards without features or with failed segments, shards without labels.
 
     Of the shards that are written anew, segments that are complete in the store are kept and not prepared again.
@@ -182,18 +187,17 @@ def _outstanding(plan: Plan, labelling: Labelling) -> _Work:
     kept = {key: Kept(record) for key, record in records_of(plan, written).items() if record.status == "complete"}
     slots = {s.index: s for shard in unwritten.values() for s in shard.slots if s.segment.key not in kept}
     unlabelled = deque(s for s in plan.shards if s.number not in unwritten and not labelling.done(s))
-    return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled, prepared=dict(kept))
+    return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled, inputs, prepared=dict(kept))
 
 
 def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
-    inputs = cache(partial(open_inputs, settings))
     if work.segments:
-        refuse_no_files([slot.segment for slot in work.segments], inputs())
+        refuse_no_files([slot.segment for slot in work.segments], work.inputs())
     with pool(settings.workers) as workers:
         workers.submit(check_labelling, labelling)
         workers.next_done().result()
         observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
-        ledger = Ledger(lambda: inputs().over(workers, settings.transfers, observe))
+        ledger = Ledger(lambda: work.inputs().over(workers, settings.transfers, observe))
         try:
             _loop(work, settings, labelling, workers, observe, ledger)
         finally:

@@ -574,5 +574,4 @@ def test_a_run_of_which_nothing_can_be_made_says_so(site: Path, tmp_path: Path) 
     store = tmp_path / "none.zarr"
     said = call(site, *sound_run(site), "--data-dir", tmp_path / "data", "--store", store)
     assert_refused(said, 4, "None of the 1 segments has a file under", str(tmp_path / "data"), "--data-dir")
-    assert "missing" in call(site, "status", store).out
-    assert_refused(call(site, "export", store, "--out", tmp_path / "out"), 2, "none of the segments", "status")
+    assert not store.exists() and not store.with_name("none.zarr.run").exists()

@@ -298,6 +298,7 @@ def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
             rest = fetch.stderr.read()
         assert seen and fetch.returncode == 75, rest
         assert rest.endswith("mms-regions: interrupted; run the same command again to go on\n")
+        assert "Traceback" not in rest
         whole, served = contents(cache), contents(data_dir)
         assert 0 < len(whole) < len(served) and whole.items() <= served.items()
     with LoopbackArchive(data_dir) as archive:
