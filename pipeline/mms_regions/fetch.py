@@ -5,6 +5,7 @@ A task is a function of plain data; the callables `throttle` and `observe` are t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -239,13 +240,23 @@ def _pin(wanted: Wanted, obtained: Obtained, source: SourceName, known: Manifest
     file, before = wanted.file, known.get(wanted.file.name)
     if before and not obtained.is_new and before.sha256 == obtained.sha256:
         return before
-    fetched = datetime.now(UTC) if obtained.is_new else datetime.fromtimestamp(file.path.stat().st_mtime, UTC)
+    if obtained.is_new:
+        return pin_new(file, obtained.size, obtained.sha256, source, wanted.url)
+    return _pinned(file, obtained.size, obtained.sha256, "cache", "", file.path.stat().st_mtime)
+
+
+def pin_new(file: CdfFile, size: int, sha256: str, source: SourceName, url: str) -> Pinned:
+    """What a manifest records of a file that has just come."""
+    return _pinned(file, size, sha256, source, url, time.time())
+
+
+def _pinned(file: CdfFile, size: int, sha256: str, source: SourceName, url: str, fetched: float) -> Pinned:
     return Pinned(
         name=file.name,
         version=file.version_text,
-        size=obtained.size,
-        sha256=obtained.sha256,
-        source=source if obtained.is_new else "cache",
-        url=wanted.url if obtained.is_new else "",
-        fetched=fetched.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        size=size,
+        sha256=sha256,
+        source=source,
+        url=url,
+        fetched=datetime.fromtimestamp(fetched, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )

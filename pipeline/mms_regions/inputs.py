@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from mms_regions.archive import Product, has_files
+from mms_regions.archive import Product, file_named, has_files
 from mms_regions.catalogue import Segment
 from mms_regions.cluster import Pool
 from mms_regions.errors import SegmentProblem, UsageProblem
-from mms_regions.fetch import FetchPlan, check_offline, fetch_segment, plan_segment
+from mms_regions.fetch import FetchPlan, check_offline, fetch_segment, pin_new, plan_segment
 from mms_regions.manifest import Manifest, Pinned, known_files, read_manifest, record
 from mms_regions.prepare import convention
 from mms_regions.servers import Source
 from mms_regions.settings import Settings
-from mms_regions.traffic import Tell, Throttle, tell_nobody
+from mms_regions.traffic import FetchEvent, Tell, Throttle, TransferDone, tell_nobody
 from mms_regions.web import NetworkProblem
 
 _PATIENCE = 5.0  # s
@@ -152,15 +152,24 @@ def plan_files(segment: Segment, inputs: Inputs) -> FetchPlan:
 class Ledger:
     """The inputs of a run, opened when they are first needed, and the files that were obtained from them."""
 
-    def __init__(self, opened: Callable[[], Inputs]):
-        self._open = opened
+    def __init__(self, opened: Callable[[], Inputs], pool: Pool, at_once: int, observe: Tell):
+        self._open, self._pool, self._at_once, self._observe = opened, pool, at_once, observe
         self._unwritten: list[Pinned] = []
         self._segments = 0
         self.files: dict[str, Pinned] = {}
 
     @cached_property
     def inputs(self) -> Inputs:
-        return self._open()
+        return self._open().over(self._pool, self._at_once, self._hear)
+
+    def _hear(self, event: FetchEvent) -> None:
+        """Keep where a file came from at once: its segment may fail, or be interrupted, for want of another file."""
+        if isinstance(event, TransferDone) and self.inputs.source is not None:
+            file = file_named(event.name, self.inputs.data_dir)
+            if file is not None:
+                server = self.inputs.source.server
+                self._unwritten.append(pin_new(file, event.size, event.sha256, server, event.url))
+        self._observe(event)
 
     def note(self, pins: Iterable[Pinned]) -> None:
         """Keep the files of a segment; the cache's manifest learns of them now and then, for all of it is written."""
@@ -174,6 +183,6 @@ class Ledger:
 
     def write(self) -> None:
         """Bring what is new into the cache's manifest. A cache that nothing is fetched into is left as it is."""
-        if self._unwritten and self.inputs.source is not None:
-            record(self.inputs.data_dir, self._unwritten)
-        self._unwritten = []
+        unwritten, self._unwritten = self._unwritten, []  # transfers are told of in another thread
+        if unwritten and self.inputs.source is not None:
+            record(self.inputs.data_dir, unwritten)

@@ -38,7 +38,7 @@ def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory,
     """
     inputs = _open(segments, settings)
     with pool(settings.workers) as workers:
-        ledger = Ledger(lambda: inputs.over(workers, settings.transfers, observe))
+        ledger = Ledger(lambda: inputs, workers, settings.transfers, observe)
         try:
             failed = _fetch_all(segments, ledger, workers, observe)
         finally:

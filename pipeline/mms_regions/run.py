@@ -197,7 +197,7 @@ def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolF
         workers.submit(check_labelling, labelling)
         workers.next_done().result()
         observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
-        ledger = Ledger(lambda: work.inputs().over(workers, settings.transfers, observe))
+        ledger = Ledger(work.inputs, workers, settings.transfers, observe)
         try:
             _loop(work, settings, labelling, workers, observe, ledger)
         finally:

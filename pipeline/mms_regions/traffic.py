@@ -27,10 +27,12 @@ class BytesArrived:
 
 @dataclass(frozen=True)
 class TransferDone:
-    """A file is whole, verified and under its name."""
+    """A file is whole, verified and under its name; `url` is where it came from."""
 
     name: str
     size: int
+    sha256: str
+    url: str
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _obtain_alone(wanted: Wanted, data_dir: Path, staging: Staging, client: Clie
 
     obtained = client.persist(path.name, wanted.url, once)
     staging.publish(path)
-    client.observe(TransferDone(path.name, obtained.size))
+    client.observe(TransferDone(path.name, obtained.size, obtained.sha256, wanted.url))
     return obtained
 
 

@@ -301,6 +301,8 @@ def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
         assert "Traceback" not in rest
         whole, served = contents(cache), contents(data_dir)
         assert 0 < len(whole) < len(served) and whole.items() <= served.items()
+        kept = known_files(cache)
+        assert kept.files and {pin.source for pin in kept.files} == {"sdc"}, "where files came from is known at once"
     with LoopbackArchive(data_dir) as archive:
         again = mms_regions_here(*words("fetch", archive.sdc_url))
         assert again.returncode == 0, again.stderr

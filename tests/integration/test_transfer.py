@@ -76,7 +76,9 @@ def test_a_file_comes_once_is_told_of_and_found_again(served: Path, tmp_path: Pa
         again = obtain(one, tmp_path, Client(QUICK))
         assert len(downloads(archive)) == 1
     assert (first.is_new, again.is_new) == (True, False) and first.sha256 == again.sha256 == sha256_of(one.file.path)
-    assert told[0] == TransferStarted(one.file.name, one.size) and told[-1] == TransferDone(one.file.name, first.size)
+    assert told[0] == TransferStarted(one.file.name, one.size) and told[-1] == TransferDone(
+        one.file.name, first.size, first.sha256, one.url
+    )
     assert sum(event.count for event in told if isinstance(event, BytesArrived)) == first.size
     assert_whole(tmp_path, served)
 

@@ -29,7 +29,7 @@ FETCH: tuple[Event, ...] = (
     Waiting("b.cdf", 2.0, ASKED),
     Waiting("b.cdf", 1.0, ASKED),
     BytesArrived("a.cdf", 1_000_000),
-    TransferDone("a.cdf", 3_000_000),
+    TransferDone("a.cdf", 3_000_000, "0" * 64, "http://archive/a.cdf"),
     SegmentFetched("A/mms1"),
     Waiting("b.cdf", 0.5, "the server answers 503"),
     SegmentFetched("A/mms2", "A/mms2: no file of [fgm_brst_l2]; leave it out"),
@@ -108,7 +108,7 @@ def test_what_arrived_is_what_was_announced_once_all_is_done(sizes: list[tuple[i
         events: tuple[FetchEvent, ...] = (
             TransferStarted(name, size, offset),
             BytesArrived(name, size - offset),
-            TransferDone(name, size),
+            TransferDone(name, size, "0" * 64, ""),
         )
         for event in events:
             now = now.after(event)
