@@ -14,6 +14,8 @@ from mms_regions.store import open_tree
 
 Command = Callable[..., "CompletedProcess[str]"]
 
+pytestmark = pytest.mark.timeout(300)  # the demonstration itself takes half a minute, more where others work too
+
 
 @pytest.fixture(scope="module")
 def demo(mms_regions: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
