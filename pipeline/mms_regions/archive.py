@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mms_regions.arrays import SECOND
+from mms_regions.arrays import DAY, SECOND
 from mms_regions.catalogue import Segment
 from mms_regions.errors import SegmentProblem
-
-_DAY = 86_400 * SECOND
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ DIS = Product("dis", "fpi", "brst", "dis-moms", SECOND * 3600)
 DES = Product("des", "fpi", "brst", "des-moms", SECOND * 3600)
 FGM = Product("fgm", "fgm", "brst", "", SECOND * 3600)
 EDP_BURST = Product("edp_brst", "edp", "brst", "dce", SECOND * 3600)
-EDP_FAST = Product("edp_fast", "edp", "fast", "dce", _DAY + SECOND * 3600)
+EDP_FAST = Product("edp_fast", "edp", "fast", "dce", DAY + SECOND * 3600)
 PRODUCTS = (DIS, DES, FGM, EDP_BURST, EDP_FAST)
 
 # Files follow each other, so the last one that begins before an interval may reach it; two more allow for overlaps.
@@ -160,8 +158,8 @@ def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Pa
 
 def _folders(product: Product, probe: int, begin: int, end: int) -> list[Path]:
     """The folders of all days from `begin` to `end`, each once, in order."""
-    days = range(begin // _DAY, end // _DAY + 1)
-    return list(dict.fromkeys(product.folder(probe, day * _DAY) for day in days))
+    days = range(begin // DAY, end // DAY + 1)
+    return list(dict.fromkeys(product.folder(probe, day * DAY) for day in days))
 
 
 def _listing(folder: Path) -> list[Path]:

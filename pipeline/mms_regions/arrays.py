@@ -15,4 +15,5 @@ Bits = NDArray[np.uint16]
 WINDOW = 32  # samples that the network sees in one go, each window from a zero state
 NO_LABEL = -1  # of a sample that is in no region because an input is missing
 SECOND = 1_000_000_000  # ns
+DAY = 86_400 * SECOND
 ENERGIES = 32  # channels of an FPI energy spectrum

@@ -45,6 +45,9 @@ class Pool(Protocol):
         """What tasks call to tell of transfers; `observe` hears it here, maybe in another thread."""
 
 
+PoolFactory = Callable[[int], AbstractContextManager[Pool]]
+
+
 class Finished:
     """A future of the in-process pool: the task has run."""
 

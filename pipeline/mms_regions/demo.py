@@ -83,8 +83,9 @@ def demonstrate(
     segments = read_catalogue(CATALOGUE).segments(EVENTS)
     label_synthetic(folder, segments, seed, workers, model, made, observe)
     export_csv(folder.store, segments, folder.tables)
-    draw_events(folder, segments)
-    return compare(folder.store, folder.data, model)
+    compared = compare(folder.store, folder.data, model)
+    draw_events(folder, compared)
+    return compared
 
 
 def label_synthetic(
@@ -128,19 +129,17 @@ def total(compared: Sequence[Compared]) -> tuple[Agreement, Agreement]:
     return agreement(label, truth), agreement(linear, truth)
 
 
-def draw_events(folder: Folder, segments: Sequence[Segment]) -> None:
+def draw_events(folder: Folder, compared: Sequence[Compared]) -> None:
     """One picture per event: fields and moments of the first spacecraft, regions and truth of all."""
-    for event in dict.fromkeys(segment.event for segment in segments):
-        views = [segment for segment in segments if segment.event == event]
-        data = {view.spacecraft: open_segment(folder.store, event.name, view.probe) for view in views}
-        truth = {view.spacecraft: _truth_of(folder.data, view, data[view.spacecraft]) for view in views}
+    for event in dict.fromkeys(one.segment.event for one in compared):
+        data, truth = {}, {}
+        for one in compared:
+            if one.segment.event == event:
+                seen = open_segment(folder.store, event.name, one.segment.probe)
+                data[one.segment.spacecraft] = seen
+                truth[one.segment.spacecraft] = seen["label"].copy(data=one.truth)
         title = f"Event {event.name}: a synthetic crossing, labelled by {MODEL} (not validated on MMS data)"
         save_picture(event_picture(data, truth, title), folder.pictures / f"{event.name}.png")
-
-
-def _truth_of(data_dir: Path, segment: Segment, data: xr.Dataset) -> xr.DataArray:
-    truth = read_truth(data_dir, segment, data["time"].values.astype(np.int64))
-    return xr.DataArray(truth, coords={"time": data["time"]}, dims="time")
 
 
 def _linear_labels(linear: LinearRegions, data: xr.Dataset) -> NDArray[np.int8]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mms_regions.arrays import SECOND, Floats, Times
+from mms_regions.arrays import DAY, SECOND, Floats, Times
 
 # First-degree IGRF-14 terms in nT (g10, g11, h11) and, for the last epoch, their change per year.
 _IGRF_YEARS = np.array([2010.0, 2015.0, 2020.0, 2025.0, 2030.0])
@@ -23,7 +23,6 @@ _IGRF_TERMS = np.array(
         [-29350.00 + 5 * 12.60, -1410.30 + 5 * 10.00, 4545.50 - 5 * 21.50],
     ]
 )
-_DAY = 86_400 * SECOND
 _NOON_1899_12_31 = np.datetime64("1899-12-31T12:00:00", "ns").astype(np.int64)
 
 
@@ -103,8 +102,8 @@ def _dipole_angle(time: Times, dipole_geographic: Floats) -> Floats:
 
 def _sun(time: Times) -> tuple[Floats, Floats, Floats, Floats]:
     """Greenwich sidereal time, and right ascension, declination of the Sun, obliquity of the ecliptic; all in rad."""
-    days = (time - _NOON_1899_12_31) / _DAY
-    fraction = (time % _DAY) / _DAY
+    days = (time - _NOON_1899_12_31) / DAY
+    fraction = (time % DAY) / DAY
     centuries = days / 36525.0
     sidereal = np.radians((279.690983 + 0.9856473354 * days + 360.0 * fraction + 180.0) % 360.0)
     mean_longitude = (279.696678 + 0.9856473354 * days) % 360.0

@@ -15,10 +15,8 @@ import numpy as np
 import pycdfpp
 
 from mms_regions.archive import CdfFile, product_of
-from mms_regions.arrays import SECOND, Times
+from mms_regions.arrays import DAY, Times
 from mms_regions.errors import SegmentProblem
-
-_DAY = 86_400 * SECOND
 
 # CDF internal format: a record begins with its size (8 bytes), its type (4) and, in a list, where the next one is (8).
 _MAGIC = (0xCDF30001, 0x0000FFFF)  # version 3, not packed as a whole
@@ -39,7 +37,7 @@ def time_span(file: CdfFile, path: Path | None = None) -> tuple[int, int]:
     except (OSError, ValueError, RuntimeError, MemoryError, IndexError, KeyError) as problem:
         raise SegmentProblem(f"{path.name}: its times cannot be read ({problem}); fetch it again") from problem
     product = product_of(file)
-    longest = product.longest if product else 2 * _DAY
+    longest = product.longest if product else 2 * DAY
     if not time.size or np.abs(time[[0, -1]] - file.start).max() > longest:
         span = f"from {time[0]} to {time[-1]}" if time.size else "none"
         raise SegmentProblem(f"{path.name}: its times ({span}, ns UTC) are not what its name says; fetch it again")

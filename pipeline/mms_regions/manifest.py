@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mms_regions.archive import CdfFile, file_named
-from mms_regions.arrays import SECOND
+from mms_regions.arrays import DAY
 from mms_regions.catalogue import Segment
 from mms_regions.errors import EnvironmentProblem, InputProblem
 from mms_regions.files import write_whole
@@ -23,7 +23,7 @@ from mms_regions.staging import workspace
 SourceName = Literal["sdc", "spdf", "cache"]
 
 _MOST_PROBLEMS = 5
-_NEAR = 2 * 86_400 * SECOND
+_NEAR = 2 * DAY
 
 
 def _name_of_a_file(name: str) -> str:

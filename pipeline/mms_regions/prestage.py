@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from mms_regions.catalogue import Segment
-from mms_regions.cluster import Future, Pool
+from mms_regions.cluster import Future, Pool, PoolFactory
 from mms_regions.errors import SegmentProblem, UsageProblem
 from mms_regions.fetch import FetchPlan
 from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, plan_files, refuse_no_files
@@ -17,8 +16,6 @@ from mms_regions.observe import FetchStarted, Observer, SegmentFetched
 from mms_regions.settings import Settings
 
 _IN_FLIGHT = 4  # segments per worker; how many requests are made at once is another matter
-
-PoolFactory = Callable[[int], AbstractContextManager[Pool]]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -22,7 +21,7 @@ from mms_regions import __version__
 from mms_regions.arrays import WINDOW
 from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
-from mms_regions.cluster import Future, Pool
+from mms_regions.cluster import Future, Pool, PoolFactory
 from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, UsageProblem
 from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
 from mms_regions.labelling import (
@@ -54,8 +53,6 @@ from mms_regions.store import add_provenance, create_store, is_created, write_fe
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
 _LIBRARIES = ("dask", "distributed", "numpy", "pycdfpp", "torch", "xarray", "zarr")
-
-PoolFactory = Callable[[int], AbstractContextManager[Pool]]
 
 
 @dataclass(frozen=True)

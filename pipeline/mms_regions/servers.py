@@ -18,13 +18,12 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import numpy as np
 
 from mms_regions.archive import CdfFile, Product, parse_name, product_of
-from mms_regions.arrays import SECOND
+from mms_regions.arrays import DAY
 from mms_regions.errors import SegmentProblem
 from mms_regions.web import Client, Limits, RequestFailed, shortly
 
 ServerName = Literal["sdc", "spdf"]
 
-_DAY = 86_400 * SECOND
 _LONGEST_NAME = 200
 
 
@@ -122,7 +121,7 @@ def choose(named: Iterable[N], wish: Wish) -> tuple[N, ...]:
     Files follow each other, so these are the ones that start in (begin, end] and the last that starts before; that
     one may end before `begin`, which no name tells. Names of anything else are ignored.
     """
-    reach = _DAY if wish.product.mode == "fast" else wish.product.longest
+    reach = DAY if wish.product.mode == "fast" else wish.product.longest
     newest: dict[int, tuple[tuple[int, int, int], N]] = {}
     for item in named:
         file = parse_name(Path(item.name))
@@ -141,8 +140,8 @@ def _list_sdc(client: Client, base: str, wish: Wish) -> tuple[Remote, ...]:
     """The newest versions of all files that start from the day before to the day after."""
     product = wish.product
     query = dict(
-        start_date=_date(wish.begin - _DAY),
-        end_date=_date(wish.end + _DAY),
+        start_date=_date(wish.begin - DAY),
+        end_date=_date(wish.end + DAY),
         sc_id=f"mms{wish.probe}",
         instrument_id=product.instrument,
         data_rate_mode=product.mode,
@@ -169,8 +168,8 @@ def _sdc_url(base: str, name: str) -> str:
 
 def _list_spdf(client: Client, base: str, wish: Wish) -> tuple[Remote, ...]:
     """All files of the month or two in which files may start; the mirror has a folder for each."""
-    days = range((wish.begin - min(wish.product.longest, _DAY)) // _DAY, wish.end // _DAY + 1)
-    folders = dict.fromkeys(_spdf_folder(wish.product, wish.probe, day * _DAY) for day in days)
+    days = range((wish.begin - min(wish.product.longest, DAY)) // DAY, wish.end // DAY + 1)
+    folders = dict.fromkeys(_spdf_folder(wish.product, wish.probe, day * DAY) for day in days)
     found: list[Remote] = []
     for folder in folders:
         url = f"{base}/{folder}/"

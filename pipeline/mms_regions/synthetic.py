@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mms_regions import __version__
 from mms_regions.archive import DES, EDP_FAST, Product
-from mms_regions.arrays import NO_LABEL, SECOND, Times
+from mms_regions.arrays import DAY, NO_LABEL, SECOND, Times
 from mms_regions.catalogue import Segment
 from mms_regions.crossing import FIRST_TRAINING_SEED, draw_crossing
 from mms_regions.errors import InputProblem, UsageProblem
@@ -33,7 +33,6 @@ DESCRIPTION = "synthetic.json"
 CLEAN = Troubles()
 
 _BEFORE, _AFTER = 8 * SECOND, 4 * SECOND  # of an event, in its files
-_DAY = 86_400 * SECOND
 _TRUTH = ("time", "region", "x_di", "z_di", "distance_di")
 
 
@@ -159,9 +158,9 @@ def _write(data_dir: Path, product: Product, probe: int, start: int, arrays: Arr
 
 def _by_day(arrays: Arrays) -> Iterator[tuple[int, Arrays]]:
     """The samples of each day (its midnight, ns UTC): a fast-mode file covers one."""
-    days = arrays["epoch"] // _DAY
+    days = arrays["epoch"] // DAY
     for day in np.unique(days):
-        yield int(day) * _DAY, rows(EDP_FAST, arrays, days == day)
+        yield int(day) * DAY, rows(EDP_FAST, arrays, days == day)
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:
