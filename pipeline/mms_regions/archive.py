@@ -67,7 +67,7 @@ class CdfFile:
     path: Path
     probe: int
     words: str  # product, as in Product.words
-    start: int  # ns UTC, whole seconds
+    start: int  # ns UTC
     version: tuple[int, int, int]
 
     @property
@@ -172,7 +172,8 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _time_tag(text: str) -> int:
-    """ns UTC of a name's time tag, YYYYMMDD or YYYYMMDDhhmmss."""
+    """ns UTC of a name's time tag, YYYYMMDD or YYYYMMDDhhmmss; of a leap second the ns before it, of its day."""
     digits = text.ljust(14, "0")
-    iso = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{digits[12:14]}"
+    second = "59.999999999" if digits[8:] == "235960" else digits[12:]
+    iso = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{second}"
     return int(np.datetime64(iso, "ns").astype(np.int64))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted
+Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted; in a Burst even time, see clock.py
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 Bits = NDArray[np.uint16]

@@ -1,13 +1,14 @@
 """The only room that knows CDF: the files of a segment become a `Burst`, clipped to a time range.
 
 What is in the files is described in the MMS CMAD and in the FPI, FGM and EDP data product guides: FPI's `Epoch` is the
-start of an accumulation that lasts `Epoch_plus_var`; velocities, pressures and fields are in GSE here.
+start of an accumulation that lasts `Epoch_plus_var`; velocities, pressures and fields are in GSE here. Times are even
+time (`clock.Clock`): UTC, but with a leap second in the time range they run on evenly through it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
 from mms_regions.arrays import ENERGIES, Flags, Floats, Times
+from mms_regions.clock import Clock
 from mms_regions.errors import SegmentProblem
 from mms_regions.integrity import refuse_damaged
 
@@ -93,6 +95,7 @@ class Burst:
     electric: ElectricField
     electric_fast: ElectricField | None
     position_gse: Floats  # (3,) km, mean over the time range
+    clock: Clock = field(default_factory=Clock)  # of the times of all variables
 
     @property
     def files(self) -> tuple[CdfFile, ...]:
@@ -129,7 +132,9 @@ def read_burst(
     another spacecraft, lacks a variable, has one of another shape or runs backwards in time, and for a product without
     a sample in the range.
     """
-    fast = files.get(EDP_FAST.key)
+    fast, clock = files.get(EDP_FAST.key), Clock.within(*trange)
+    begin, end = clock.even(np.array(trange))
+    trange = int(begin), int(end)
     magnetic, position = _read_magnetic(files[FGM.key], trange, invalid)
     return Burst(
         probe=files[FGM.key][0].probe,
@@ -139,6 +144,7 @@ def read_burst(
         electric=_read_electric("brst", files[EDP_BURST.key], trange, invalid),
         electric_fast=_read_electric("fast", fast, trange, invalid) if fast else None,
         position_gse=position,
+        clock=clock,
     )
 
 
@@ -149,17 +155,22 @@ class _Reader:
         self.file = file
         self._cdf = _open(file)
         self._invalid = invalid
+        self._zero = _tt2000(trange[0]) - trange[0]
         time = self.times(epoch)
-        _refuse_backwards(time, epoch, file)
+        self._refuse_backwards(time, epoch)
         self.rows = slice(*np.searchsorted(time, [trange[0], trange[1] + 1]))
         self.time = time[self.rows]
         self._records = len(time)
 
     def times(self, name: str) -> Times:
-        """A TT2000 variable as ns UTC; one that holds fill values is refused."""
-        if (self._values(name).view(np.int64) == _FILL_TIME).any():
+        """A TT2000 variable as even time of the time range; another one, or one that holds fill values, is refused."""
+        values = self._values(name)
+        if self._cdf[name].type != pycdfpp.DataType.CDF_TIME_TT2000:
+            raise SegmentProblem(f"{self.file.name}: {name} holds no times of the type TT2000; fetch the file again")
+        tt2000: Times = values.view(np.int64)
+        if (tt2000 == _FILL_TIME).any():
             raise SegmentProblem(f"{self.file.name}: {name} holds fill values; fetch the file again")
-        return np.asarray(pycdfpp.to_datetime64(self._cdf[name])).astype("datetime64[ns]").astype(np.int64)
+        return tt2000 - self._zero
 
     def accumulation(self) -> int:
         """ns: how long an accumulation lasts. The file has REAL4 seconds, which are good to whole microseconds."""
@@ -190,6 +201,13 @@ class _Reader:
                 "fetch the file again"
             )
         return values
+
+    def _refuse_backwards(self, time: Times, epoch: str) -> None:
+        back = np.flatnonzero(np.diff(time) < 0)
+        if back.size:
+            row = back[0] + 1
+            at = pycdfpp.to_datetime64(self._cdf[epoch])[row]
+            raise SegmentProblem(f"{self.file.name}: {epoch} runs backwards at row {row} ({at}); fetch the file again")
 
     def _values(self, name: str) -> NDArray[Any]:
         if name not in self._cdf:
@@ -223,11 +241,9 @@ def _open(file: CdfFile) -> Any:
     return cdf
 
 
-def _refuse_backwards(time: Times, epoch: str, file: CdfFile) -> None:
-    back = np.flatnonzero(np.diff(time) < 0)
-    if back.size:
-        at = np.datetime64(int(time[back[0] + 1]), "ns")
-        raise SegmentProblem(f"{file.name}: {epoch} runs backwards at row {back[0] + 1} ({at}); fetch the file again")
+def _tt2000(utc: int) -> int:
+    """ns UTC as TT2000, which counts leap seconds."""
+    return int(np.asarray(pycdfpp.to_tt2000(np.array([utc], "datetime64[ns]"))).view(np.int64)[0])
 
 
 def _readers(
@@ -311,7 +327,7 @@ def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int],
 def _joined(parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: tuple[int, int]) -> dict[str, Any]:
     """The parts of several files as one set of fields, in the order of the files."""
     if not parts:
-        begin, end = (np.datetime64(t, "ns") for t in trange)
+        begin, end = Clock.within(*trange).utc(np.array(trange)).astype("datetime64[ns]")
         names = ", ".join(file.name for file in files[-3:])
         raise SegmentProblem(
             f"mms{files[0].probe}: no sample of {files[0].words} between {begin} and {end} (looked in {names}); "

@@ -31,6 +31,7 @@ from pydantic import (
     field_validator,
 )
 
+from mms_regions.clock import Clock
 from mms_regions.errors import InputProblem, UsageProblem
 
 DEFAULT_CATALOGUE = "rogers2023"
@@ -171,9 +172,9 @@ class Event(BaseModel):
 
     @property
     def seconds(self) -> float:
-        """The length of the interval in s."""
-        start, end = self.trange
-        return (end - start) / 1e9
+        """The length of the interval in s, a leap second in it counted."""
+        start, end = Clock.within(*self.trange).even(np.array(self.trange))
+        return float(end - start) / 1e9
 
 
 @dataclass(frozen=True)

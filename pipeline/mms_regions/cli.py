@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from mms_regions.cli_demo import demo, synthesise, train
 from mms_regions.cli_fetch import fetch, serve_archive
 from mms_regions.cli_models import catalogues, models
+from mms_regions.cli_status import status, verify
 from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
 from mms_regions.options import (
     ArchiveUrlOption,
@@ -26,6 +28,7 @@ from mms_regions.options import (
     ModelOption,
     ProbesOption,
     ProfileOption,
+    RedoOption,
     SourceOption,
     StoreArgument,
     StoreOption,
@@ -34,7 +37,7 @@ from mms_regions.options import (
 )
 
 if TYPE_CHECKING:
-    from mms_regions.run import Summary
+    from mms_regions.run import PlannedRun, Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -104,19 +107,24 @@ def run(
     profile: ProfileOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = None,
+    redo: RedoOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and how large it is.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a store from CDF files: features, physics, labels and probabilities of each sample.
 
     Files that are not in the data folder are fetched first, unless --offline.
-    Running the same command again makes what is missing and nothing else.
+    Running the same command again makes what is missing and nothing else; other events are added.
+    Ctrl-C, SIGTERM and SIGUSR1 end it when what is being written is whole; twice, and it ends now.
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
     """
     from mms_regions.card import find_model
     from mms_regions.catalogue import read_catalogue
     from mms_regions.cluster import local_pool
+    from mms_regions.run import plan_run
     from mms_regions.run import run as run_segments
     from mms_regions.settings import resolve_settings
+    from mms_regions.stopping import heard_signals
 
     flags = {
         "data_dir": data_dir,
@@ -132,9 +140,13 @@ def run(
     settings = resolve_settings(flags, os.environ, profile)
     chosen = read_catalogue(catalogue)
     segments = chosen.segments(events, probes)
+    if dry_run:
+        _say_planned(plan_run(chosen, segments, store, settings, redo or ""), store, as_json)
+        return
     installed = find_model(settings.model, os.environ)
-    with display(as_json) as observe:
-        summary = run_segments(chosen, segments, store, settings, installed, local_pool, observe)
+    with display(as_json) as observe, heard_signals() as stop:
+        words = (chosen, segments, store, settings, installed, local_pool, observe, stop, redo or "")
+        summary = run_segments(*words)
     _report(summary, store, as_json)
 
 
@@ -156,29 +168,13 @@ def label(
     from mms_regions.cluster import local_pool
     from mms_regions.run import relabel
     from mms_regions.settings import resolve_settings
+    from mms_regions.stopping import heard_signals
 
     settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
     installed = find_model(settings.model, os.environ)
-    with display(as_json) as observe:
-        summary = relabel(store, installed, settings, local_pool, observe)
+    with display(as_json) as observe, heard_signals() as stop:
+        summary = relabel(store, installed, settings, local_pool, observe, stop)
     _report(summary, store, as_json)
-
-
-@app.command(rich_help_panel="Runs")
-def status(store: StoreArgument, *, as_json: JsonOption = False) -> None:
-    """Say of each segment of a store whether it is complete, prepared, failed (and why) or missing."""
-    from mms_regions.store import segment_status
-
-    rows = segment_status(store)
-    counts = {
-        word: sum(row["status"] == word for row in rows) for word in ("complete", "prepared", "failed", "missing")
-    }
-    if as_json:
-        print(json.dumps({"store": str(store), "counts": counts, "segments": rows}))
-        return
-    for row in rows:
-        print(f"{row['segment']:<24}{row['status']:<10}{row['reason']}".rstrip())
-    print(", ".join(f"{n} {word}" for word, n in counts.items() if n))
 
 
 @app.command(rich_help_panel="Results")
@@ -195,12 +191,29 @@ def export(
     Example: mms-regions export a.zarr --format csv --out data
     """
     from mms_regions.export import export_csv
-    from mms_regions.store import complete_segments
+    from mms_regions.status import complete_segments
 
     if form != "csv":
         raise UsageProblem(f"There is no export format {form!r}: choose csv")
     for folder in export_csv(store, complete_segments(store, events, probes), out):
         print(folder)
+
+
+def _say_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
+    """Say what a run would make; what it lacks room for makes the exit code 5."""
+    from rich.filesize import decimal
+
+    if as_json:
+        print(json.dumps({"store": str(store), **asdict(planned)}))
+    else:
+        print(f"{store}: {planned.segments} segments, {planned.to_prepare} of them to prepare")
+        print(f"{planned.to_write} shards to write, {planned.to_label} to label with {planned.model}")
+        print(f"about {decimal(planned.needed.bytes)} in {planned.needed.files} files at most; ", end="")
+        files = "" if planned.free.files is None else f" and {planned.free.files} files"
+        print(f"{decimal(planned.free.bytes)}{files} are free there")
+        print(f"{planned.without_files} of the segments to prepare have no file in the data folder")
+    if planned.shortages:
+        raise EnvironmentProblem(f"{store}: {'; '.join(planned.shortages)}; make room, or choose another --store")
 
 
 def _report(summary: Summary, store: Path, as_json: bool) -> None:
@@ -220,6 +233,8 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
 
 
 app.command(rich_help_panel="Runs")(fetch)
+app.command(rich_help_panel="Runs")(status)
+app.command(rich_help_panel="Runs")(verify)
 app.command("serve-archive", rich_help_panel="Without MMS data")(serve_archive)
 for command in (demo, synthesise, train):
     app.command(rich_help_panel="Without MMS data")(command)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import signal
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, get_args
 
-from mms_regions.traffic import FetchEvent, Tell, Throttle
+from mms_regions.traffic import TaskEvent, Tell, Throttle
 
-_TOPIC = "mms-regions"
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Future(Protocol):
@@ -37,6 +40,9 @@ class Pool(Protocol):
 
     def next_done(self) -> Future:
         """Wait for the next submitted task to end, well or not."""
+
+    def next_within(self, seconds: float) -> Future | None:
+        """The same, but None where none ends so soon."""
 
     def throttle(self, name: str, at_once: int) -> Throttle:
         """What tasks enter to do a thing that at most `at_once` of them may do at the same time, wherever they run."""
@@ -85,6 +91,9 @@ class InProcess:
     def next_done(self) -> Finished:
         return self._done.popleft()
 
+    def next_within(self, seconds: float) -> Finished | None:
+        return self._done.popleft() if self._done else None
+
     def throttle(self, name: str, at_once: int) -> Throttle:
         return nullcontext  # one after another is never too many
 
@@ -102,23 +111,26 @@ class OnDask:
     """Tasks run on the workers of a Dask client."""
 
     def __init__(self, client: Any, workers: int):
-        from distributed import as_completed
-
         self.workers = workers
         self._client = client
-        self._waiting = as_completed()
+        self._done: SimpleQueue[Future] = SimpleQueue()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Future:
-        future: Future = self._client.submit(function, *arguments, priority=priority, pure=False)
-        self._waiting.add(future)
-        return future
+        future = self._client.submit(function, *arguments, priority=priority, pure=False)
+        future.add_done_callback(self._done.put)
+        task: Future = future
+        return task
 
     def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.submit(_beside_others, function, *arguments)
 
     def next_done(self) -> Future:
-        future: Future = next(self._waiting)
-        return future
+        return self._done.get()
+
+    def next_within(self, seconds: float) -> Future | None:
+        with suppress(Empty):
+            return self._done.get(timeout=seconds)
+        return None
 
     def throttle(self, name: str, at_once: int) -> Throttle:
         from distributed import Semaphore
@@ -126,14 +138,15 @@ class OnDask:
         return _Lease(Semaphore(max_leases=at_once, name=name))
 
     def teller(self, observe: Tell) -> Tell:
-        known = {kind.__name__: kind for kind in get_args(FetchEvent)}
+        known = {kind.__name__: kind for kind in get_args(TaskEvent)}
+        topic = f"mms-regions-{secrets.token_hex(4)}"
 
         def hear(message: tuple[float, Mapping[str, Any]]) -> None:
             _, told = message
             observe(known[told["kind"]](**told["what"]))
 
-        self._client.subscribe_topic(_TOPIC, hear)
-        return _tell_client
+        self._client.subscribe_topic(topic, hear)
+        return _ToClient(topic)
 
 
 def _beside_others(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -146,11 +159,16 @@ def _beside_others(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def _tell_client(event: FetchEvent) -> None:
-    """Send an event from a worker to the client that made it work."""
-    from distributed import get_worker
+@dataclass(frozen=True)
+class _ToClient:
+    """Sends an event from a worker to the client that made it work."""
 
-    get_worker().log_event(_TOPIC, {"kind": type(event).__name__, "what": asdict(event)})
+    topic: str
+
+    def __call__(self, event: TaskEvent) -> None:
+        from distributed import get_worker
+
+        get_worker().log_event(self.topic, {"kind": type(event).__name__, "what": asdict(event)})
 
 
 @dataclass(frozen=True)
@@ -165,16 +183,20 @@ class _Lease:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which a terminal sends to all: this one alone acts on it, afterwards."""
+def _for_main_alone() -> Iterator[None]:
+    """Threads and processes started inside never get the signals that stop a run; this one gets them afterwards.
+
+    A terminal or a batch system sends them to all processes at once, and what is being written is to be finished.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # of multiprocessing, which would unblock them when it starts later
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -185,7 +207,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
         return
     from distributed import Client, LocalCluster
 
-    with ExitStack() as open_until_end, _deaf_to_ctrl_c():
+    with ExitStack() as open_until_end, _for_main_alone():
         scratch = open_until_end.enter_context(
             tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
         )

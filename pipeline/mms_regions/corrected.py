@@ -16,6 +16,7 @@ from mms_regions.archive import CdfFile
 from mms_regions.arrays import SECOND, Bits, Flags, Floats, Times
 from mms_regions.burst import Burst, ElectricField, MagneticField, Moments
 from mms_regions.catalogue import Event
+from mms_regions.clock import Clock
 from mms_regions.errors import SegmentProblem
 from mms_regions.features import scaled_features
 from mms_regions.frames import gse_to_gsm, tensor_gse_to_gsm
@@ -82,7 +83,8 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
     """
     ions, electrons = _species("dis", burst.ions), _species("des", burst.electrons)
     magnetic, electric = _magnetic(burst.magnetic), _electric(burst.electric)
-    time, source = _rows(electrons, event)
+    time, source = _rows(electrons, event, burst.clock)
+    utc = burst.clock.utc(time)
     longest = round(bridge * SECOND)
     half = electrons.accumulation // 2
     inputs = {
@@ -92,16 +94,17 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
         "electric_field": _averaged(time, half, electric, longest),
     }
     _refuse_nothing_measured(inputs, event, burst)
-    b, e = (gse_to_gsm(time, inputs[name].values) for name in ("magnetic_field", "electric_field"))
-    n_i, v_i = inputs["ions"].values[:, 0], gse_to_gsm(time, inputs["ions"].values[:, 1:])
-    n_e, v_e = inputs["electrons"].values[:, 0], gse_to_gsm(time, inputs["electrons"].values[:, 1:])
+    b, e = (gse_to_gsm(utc, inputs[name].values) for name in ("magnetic_field", "electric_field"))
+    n_i, v_i = inputs["ions"].values[:, 0], gse_to_gsm(utc, inputs["ions"].values[:, 1:])
+    n_e, v_e = inputs["electrons"].values[:, 0], gse_to_gsm(utc, inputs["electrons"].values[:, 1:])
     derived = fields_and_currents(b, e, n_e, v_i, v_e)
     derived |= {"b": b, "e": e, "ni": n_i, "ne": n_e, "vi": v_i, "ve": v_e}
     derived |= _ion_temperatures(time, ions, magnetic, longest)
-    derived |= _electron_extras(time, burst.electrons, electrons.order[source], source < 0)
+    derived |= _electron_extras(utc, burst.electrons, electrons.order[source], source < 0)
     features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.B0, event.n0)
     quality = _quality(time, half, inputs, source, (ions, electrons), (magnetic, electric))
-    return Samples(time, features, quality, as_physics(derived))
+    quality |= quality_of({"leap_second": burst.clock.in_leap_second(time)})
+    return Samples(utc, features, quality, as_physics(derived))
 
 
 def _species(short: str, moments: Moments) -> _Species:
@@ -154,9 +157,9 @@ def in_time_order(time: Times, source: NDArray[np.int16], files: Sequence[CdfFil
     return order[last], counts > 1
 
 
-def _rows(electrons: _Species, event: Event) -> tuple[Times, NDArray[np.intp]]:
-    """Times of the rows, and for each the electron sample that it is, or -1 for a row of missing time."""
-    begin, end = event.trange
+def _rows(electrons: _Species, event: Event, clock: Clock) -> tuple[Times, NDArray[np.intp]]:
+    """Even times of the rows, and for each the electron sample that it is, or -1 for a row of missing time."""
+    begin, end = clock.even(np.array(event.trange))
     inside = np.flatnonzero((electrons.time >= begin) & (electrons.time <= end))
     if not inside.size:
         raise SegmentProblem(f"{event.name}: no electron sample in {event.interval}; see whether a file is missing")
@@ -255,7 +258,7 @@ def _ion_temperatures(at: Times, ions: _Species, magnetic: _Field, longest: int)
     return {"ti_par": both[:, 0], "ti_perp": both[:, 1]}
 
 
-def _electron_extras(at: Times, electrons: Moments, row: NDArray[np.intp], missing: Flags) -> dict[str, Floats]:
+def _electron_extras(utc: Times, electrons: Moments, row: NDArray[np.intp], missing: Flags) -> dict[str, Floats]:
     """What is only carried along: rows of the electron files as they are, NaN for rows of missing time."""
 
     def at_rows(values: Floats) -> Floats:
@@ -266,8 +269,8 @@ def _electron_extras(at: Times, electrons: Moments, row: NDArray[np.intp], missi
     return {
         "te_par": at_rows(electrons.t_par),
         "te_perp": at_rows(electrons.t_perp),
-        "pe": tensor_gse_to_gsm(at, at_rows(electrons.p_gse)),
-        "qe": gse_to_gsm(at, at_rows(electrons.q_gse)),
+        "pe": tensor_gse_to_gsm(utc, at_rows(electrons.p_gse)),
+        "qe": gse_to_gsm(utc, at_rows(electrons.q_gse)),
         "electron_energy": at_rows(electrons.energy),
         **{f"electron_spectrum_{name}": at_rows(values) for name, values in electrons.spectra.items()},
     }

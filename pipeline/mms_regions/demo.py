@@ -18,10 +18,11 @@ from mms_regions.errors import InputProblem, SegmentProblem
 from mms_regions.export import export_csv
 from mms_regions.observe import Observer
 from mms_regions.pictures import event_picture, save_picture
+from mms_regions.reading import open_segment
 from mms_regions.run import run
 from mms_regions.scores import Agreement, agreement
 from mms_regions.settings import resolve_settings
-from mms_regions.store import complete_segments, open_segment
+from mms_regions.status import complete_segments
 from mms_regions.synthetic import read_truth, synthesise
 from mms_regions.train import LinearRegions
 

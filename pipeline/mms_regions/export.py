@@ -14,8 +14,8 @@ import xarray as xr
 from mms_regions.arrays import NO_LABEL
 from mms_regions.catalogue import Segment
 from mms_regions.files import write_whole
+from mms_regions.reading import open_segment
 from mms_regions.samples import FEATURES
-from mms_regions.store import open_segment
 
 
 def export_csv(store: Path, segments: Iterable[Segment], out: Path) -> list[Path]:

@@ -1,14 +1,14 @@
 """The files of one segment, as a task: planned, fetched, or checked where nothing may be fetched.
 
-A task is a function of plain data; the callables `throttle` and `observe` are the caller's.
+A task is a function of plain data; the callables `throttle` and `tell` are the caller's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from mms_regions.archive import DIS, CdfFile, Product, file_named, find_files
 from mms_regions.arrays import SECOND
 from mms_regions.catalogue import Segment
 from mms_regions.errors import SegmentProblem
-from mms_regions.manifest import Manifest, Pinned, SourceName
+from mms_regions.manifest import Manifest, Pinned, SourceName, record
 from mms_regions.servers import Source, Wish, choose
 from mms_regions.traffic import Tell, Throttle, tell_nobody
 from mms_regions.transfer import Obtained, StaleListing, Wanted, check_cached, obtain
@@ -59,6 +59,34 @@ class FetchPlan:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """On what terms files are obtained: the same for all segments.
+
+    margin: s around each interval that are wanted too. pinned: exactly these files are taken, and no listing is asked
+    for. known: the manifest of the cache. throttle: entered around each request. tell: hears of transfers and waits.
+    """
+
+    products: tuple[Product, ...]
+    margin: float
+    data_dir: Path
+    pinned: Manifest | None = None
+    known: Manifest = field(default_factory=Manifest)
+    throttle: Throttle = nullcontext
+    tell: Tell = tell_nobody
+
+    def near(self, segment: Segment) -> Terms:
+        """The same with no more of the manifests than this segment needs: it travels to a worker."""
+        pinned = None if self.pinned is None else self.pinned.near(segment)
+        return replace(self, pinned=pinned, known=self.known.near(segment))
+
+    def wishes(self, segment: Segment) -> list[Wish]:
+        """What to ask a server for."""
+        begin, end = segment.event.trange
+        around = round(self.margin * SECOND)
+        return [Wish(product, segment.probe, begin - around, end + around) for product in self.products]
+
+
+@dataclass(frozen=True)
 class _Choice:
     """What was wished for, and the files that are wanted for it."""
 
@@ -70,96 +98,67 @@ class _Choice:
 class _Task:
     """What choosing and fetching the files of one segment share."""
 
-    segment: Segment
-    margin: float
-    data_dir: Path
     source: Source
-    pinned: Manifest | None
-    known: Manifest
+    terms: Terms
     client: Client
 
-    def choice(self, product: Product) -> _Choice:
+    def choice(self, wish: Wish) -> _Choice:
         """One listing, or none where the files are pinned."""
-        wish = wish_for(self.segment, product, self.margin)
-        if self.pinned is not None:
-            return _exactly(wish, self.pinned, self.data_dir, self.source.url)
+        if self.terms.pinned is not None:
+            return _exactly(wish, self.terms.pinned, self.terms.data_dir, self.source.url)
         chosen = choose(self.source.listing(self.client, wish), wish)
-        places = [(remote, file_named(remote.name, self.data_dir)) for remote in chosen]
-        return _Choice(wish, tuple(_as_known(file, self.known, r.url, r.size) for r, file in places if file))
+        places = [(remote, file_named(remote.name, self.terms.data_dir)) for remote in chosen]
+        return _Choice(wish, tuple(_as_known(file, self.terms.known, r.url, r.size) for r, file in places if file))
+
+    def obtain(self, wanted: Wanted) -> Pinned:
+        """A file, and what the manifest records of it; a new one is in the journal before it is in the cache."""
+        new: list[Pinned] = []
+
+        def keep(obtained: Obtained) -> None:
+            new.append(_pinned(wanted.file, obtained, self.source.server, wanted.url, time.time()))
+            record(self.terms.data_dir, new)
+
+        obtained = obtain(wanted, self.terms.data_dir, self.client, keep)
+        return new[0] if new else _pin_found(wanted.file, obtained, self.terms.known)
 
 
-def wish_for(segment: Segment, product: Product, margin: float) -> Wish:
-    """What to ask for; margin: seconds around the interval that are wanted too."""
-    begin, end = segment.event.trange
-    around = round(margin * SECOND)
-    return Wish(product, segment.probe, begin - around, end + around)
-
-
-def plan_segment(
-    segment: Segment,
-    products: Sequence[Product],
-    margin: float,
-    data_dir: Path,
-    source: Source,
-    pinned: Manifest | None,
-    known: Manifest,
-    throttle: Throttle = nullcontext,
-    observe: Tell = tell_nobody,
-) -> FetchPlan:
+def plan_segment(segment: Segment, source: Source, terms: Terms) -> FetchPlan:
     """Which files `fetch_segment` would bring, without bringing any: the server is asked for listings only.
 
     Raises NetworkProblem where it does not answer, SegmentProblem where it is not to be trusted.
     """
-    task = _Task(segment, margin, data_dir, source, pinned, known, Client(source.limits, throttle, observe))
-    choices = [task.choice(product) for product in products]
+    task = _Task(source, terms, Client(source.limits, terms.throttle, terms.tell))
+    choices = [task.choice(wish) for wish in terms.wishes(segment)]
     files = [_planned(wanted) for choice in choices for wanted in choice.wanted]
     remarks = [remark for choice in choices for remark in _remarks(segment, choice)]
     return FetchPlan(segment.key, tuple(files), tuple(remarks))
 
 
-def fetch_segment(
-    segment: Segment,
-    products: Sequence[Product],
-    margin: float,
-    data_dir: Path,
-    source: Source,
-    pinned: Manifest | None,
-    known: Manifest,
-    throttle: Throttle = nullcontext,
-    observe: Tell = tell_nobody,
-) -> tuple[Pinned, ...]:
+def fetch_segment(segment: Segment, source: Source, terms: Terms) -> tuple[Pinned, ...]:
     """Bring what a segment needs into the cache; every file of it, verified, also those that were there.
 
-    pinned: exactly these files are taken, and no listing is asked for. known: the manifest of the cache. throttle:
-    entered around each request. Doing it again transfers nothing. Raises SegmentProblem where a product is not there,
-    NetworkProblem where something cannot be had now, and EnvironmentProblem where the disk is in the way.
+    Doing it again transfers nothing. Raises SegmentProblem where a product is not there, NetworkProblem where something
+    cannot be had now, and EnvironmentProblem where the disk is in the way.
     """
-    task = _Task(segment, margin, data_dir, source, pinned, known, Client(source.limits, throttle, observe))
-    choices = [task.choice(product) for product in products]
-    _refuse_missing(segment, choices, "the manifest has" if pinned is not None else f"{source.base} names")
+    task = _Task(source, terms, Client(source.limits, terms.throttle, terms.tell))
+    choices = [task.choice(wish) for wish in terms.wishes(segment)]
+    _refuse_missing(segment, choices, "the manifest has" if terms.pinned is not None else f"{source.base} names")
     return tuple(pin for choice in choices for pin in _fetch(task, choice, {}, source.limits.attempts))
 
 
-def check_offline(
-    segment: Segment,
-    products: Sequence[Product],
-    margin: float,
-    data_dir: Path,
-    pinned: Manifest | None,
-    known: Manifest,
-) -> tuple[Pinned, ...]:
+def check_offline(segment: Segment, terms: Terms) -> tuple[Pinned, ...]:
     """What the cache has of a segment, verified; no connection is made.
 
     Raises SegmentProblem that names everything that is missing or bad.
     """
-    if pinned is not None:
-        choices = [_exactly(wish_for(segment, p, margin), pinned, data_dir, lambda file: "") for p in products]
+    if terms.pinned is not None:
+        choices = [_exactly(wish, terms.pinned, terms.data_dir, lambda file: "") for wish in terms.wishes(segment)]
         _refuse_missing(segment, choices, "the manifest has")
         wanted = [one for choice in choices for one in choice.wanted]
     else:
-        found = find_files(segment, products, data_dir, margin)
-        wanted = [_as_known(file, known) for files in found.values() for file in files]
-    return _pins_or_all_flaws(segment, wanted, known)
+        found = find_files(segment, terms.products, terms.data_dir, terms.margin)
+        wanted = [_as_known(file, terms.known) for files in found.values() for file in files]
+    return _pins_or_all_flaws(segment, wanted, terms.known)
 
 
 def files_of(pins: Iterable[Pinned], products: Iterable[Product], data_dir: Path) -> dict[str, tuple[CdfFile, ...]]:
@@ -173,10 +172,9 @@ def _fetch(task: _Task, choice: _Choice, done: dict[str, Pinned], relistings: in
     try:
         for wanted in choice.wanted:
             if wanted.file.name not in done:
-                obtained = obtain(wanted, task.data_dir, task.client)
-                done[wanted.file.name] = _pin(wanted, obtained, task.source.server, task.known)
+                done[wanted.file.name] = task.obtain(wanted)
     except StaleListing:
-        anew = task.choice(choice.wish.product)
+        anew = task.choice(choice.wish)
         if anew == choice or not anew.wanted or not relistings:
             raise
         return _fetch(task, anew, done, relistings - 1)
@@ -227,7 +225,7 @@ def _pins_or_all_flaws(segment: Segment, wanted: Iterable[Wanted], known: Manife
     pins, flaws = [], []
     for one in wanted:
         try:
-            pins.append(_pin(one, check_cached(one), "cache", known))
+            pins.append(_pin_found(one.file, check_cached(one), known))
         except SegmentProblem as problem:
             flaws.append(str(problem))
     if flaws:
@@ -235,27 +233,20 @@ def _pins_or_all_flaws(segment: Segment, wanted: Iterable[Wanted], known: Manife
     return tuple(pins)
 
 
-def _pin(wanted: Wanted, obtained: Obtained, source: SourceName, known: Manifest) -> Pinned:
-    """What a manifest records: of a file that was there, what it already knew."""
-    file, before = wanted.file, known.get(wanted.file.name)
-    if before and not obtained.is_new and before.sha256 == obtained.sha256:
+def _pin_found(file: CdfFile, obtained: Obtained, known: Manifest) -> Pinned:
+    """What a manifest records of a file that was there: what it already knew, if that is still true."""
+    before = known.get(file.name)
+    if before and before.sha256 == obtained.sha256:
         return before
-    if obtained.is_new:
-        return pin_new(file, obtained.size, obtained.sha256, source, wanted.url)
-    return _pinned(file, obtained.size, obtained.sha256, "cache", "", file.path.stat().st_mtime)
+    return _pinned(file, obtained, "cache", "", file.path.stat().st_mtime)
 
 
-def pin_new(file: CdfFile, size: int, sha256: str, source: SourceName, url: str) -> Pinned:
-    """What a manifest records of a file that has just come."""
-    return _pinned(file, size, sha256, source, url, time.time())
-
-
-def _pinned(file: CdfFile, size: int, sha256: str, source: SourceName, url: str, fetched: float) -> Pinned:
+def _pinned(file: CdfFile, obtained: Obtained, source: SourceName, url: str, fetched: float) -> Pinned:
     return Pinned(
         name=file.name,
         version=file.version_text,
-        size=size,
-        sha256=sha256,
+        size=obtained.size,
+        sha256=obtained.sha256,
         source=source,
         url=url,
         fetched=datetime.fromtimestamp(fetched, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

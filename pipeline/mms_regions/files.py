@@ -1,11 +1,25 @@
-"""Files that are whole or absent under their name, also after a crash."""
+"""Files that are whole or absent under their name, also after a crash, and that notice if they were changed."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import secrets
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import stamina
+
+_BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
+_SEAL = "sha256"
+
+
+class Damaged(ValueError):
+    """A file is not as it was written."""
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -24,6 +38,64 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_changed(path: Path, data: bytes) -> bool:
+    """The same, unless that is what the file holds already; whether it was written."""
+    with suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return False
+    write_whole(path, data)
+    return True
+
+
+def sealed(data: Mapping[str, Any]) -> bytes:
+    """JSON that carries the sha256 of what it says. Raises ValueError for data that has such a field already."""
+    if _SEAL in data:
+        raise ValueError(f"{_SEAL!r} is the name of the seal")
+    return json.dumps({**data, _SEAL: _digest(data)}, indent=1).encode() + b"\n"
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What a sealed file says. Raises FileNotFoundError, and Damaged where a single bit of it is not as written."""
+    found = path.read_bytes()
+    try:
+        data = json.loads(found)
+        if data.pop(_SEAL) == _digest(data) and sealed(data) == found:
+            return dict(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise Damaged(f"{path} was changed or cut short since it was written")
+
+
+def write_twice(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a sealed file and its copy: it survives the loss of one of them."""
+    for place in (path, copy_of(path)):
+        write_changed(place, sealed(data))
+
+
+def read_twice(path: Path) -> dict[str, Any] | None:
+    """What a file or its copy says, or None where both are missing. Raises Damaged where neither can be used."""
+    problem: Damaged | None = None
+    for place in (path, copy_of(path)):
+        try:
+            return read_sealed(place)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except Damaged as found:
+            problem = problem or found
+    if problem:
+        raise problem
+    return None
+
+
+def copy_of(path: Path) -> Path:
+    """The second place of a file that is written twice: `plan.json` -> `plan.copy.json`."""
+    return path.with_suffix(f".copy{path.suffix}")
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Bring to disk which names a folder holds."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -33,6 +105,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Bring a file to disk, and that its folder holds it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether a disk refused what it may grant a moment later, as those of clusters do now and then."""
+    return isinstance(error, OSError) and error.errno in _BUSY
+
+
+busy_disk_retried = stamina.retry(on=is_busy, attempts=4, wait_initial=0.5, wait_max=5.0, timeout=30.0)

@@ -4,53 +4,48 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
-from mms_regions.archive import Product, file_named, has_files
+from mms_regions.archive import has_files
 from mms_regions.catalogue import Segment
 from mms_regions.cluster import Pool
 from mms_regions.errors import SegmentProblem, UsageProblem
-from mms_regions.fetch import FetchPlan, check_offline, fetch_segment, pin_new, plan_segment
-from mms_regions.manifest import Manifest, Pinned, known_files, read_manifest, record
+from mms_regions.fetch import FetchPlan, Terms, check_offline, fetch_segment, plan_segment
+from mms_regions.manifest import Pinned, known_files, read_manifest, record, settle
 from mms_regions.prepare import convention
 from mms_regions.servers import Source
 from mms_regions.settings import Settings
-from mms_regions.traffic import FetchEvent, Tell, Throttle, TransferDone, tell_nobody
+from mms_regions.traffic import Tell
 from mms_regions.web import NetworkProblem
 
 _PATIENCE = 5.0  # s
-_AT_ONCE = 64  # segments between two writings of the cache's manifest
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What a task needs to obtain the files of a segment.
 
-    source: None where nothing is to be fetched; why_offline says so where that was not the user's wish. pinned: the
-    only files that will do, if any. known: what the cache's own manifest says.
+    source: None where nothing is to be fetched; why_offline says so where that was not the user's wish.
     """
 
-    products: tuple[Product, ...]
-    margin: float  # s
-    data_dir: Path
+    terms: Terms
     source: Source | None
-    why_offline: str
-    pinned: Manifest | None
-    known: Manifest
-    throttle: Throttle = nullcontext
-    tell: Tell = tell_nobody
+    why_offline: str = ""
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the archive's layout that the files are in."""
+        return self.terms.data_dir
 
     def over(self, pool: Pool, at_once: int, observe: Tell) -> Inputs:
         """The same for tasks of a pool: `at_once` requests of all of them, and `observe` hears of transfers."""
-        return replace(self, throttle=pool.throttle("transfers", at_once), tell=pool.teller(observe))
+        throttle = pool.throttle("transfers", at_once)
+        return replace(self, terms=replace(self.terms, throttle=throttle, tell=pool.teller(observe)))
 
     def near(self, segment: Segment) -> Inputs:
-        """The same with no more of the manifests than this segment needs: it travels to a worker."""
-        pinned = None if self.pinned is None else self.pinned.near(segment)
-        return replace(self, pinned=pinned, known=self.known.near(segment))
+        """The same with no more of the manifests than this segment needs."""
+        return replace(self, terms=self.terms.near(segment))
 
 
 def open_inputs(settings: Settings) -> Inputs:
@@ -64,20 +59,14 @@ def open_inputs(settings: Settings) -> Inputs:
     why = _why_unreachable(source) if source else ""
     if source is None or why:
         _refuse_nothing_at_all(settings, why)
-    return Inputs(
-        products=how.products,
-        margin=how.margin,
-        data_dir=data_dir,
-        source=None if why else source,
-        why_offline=why,
-        pinned=read_manifest(settings.manifest) if settings.manifest else None,
-        known=known_files(data_dir),
-    )
+    pinned = read_manifest(settings.manifest) if settings.manifest else None
+    terms = Terms(how.products, how.margin, data_dir, pinned, known_files(data_dir))
+    return Inputs(terms, None if why else source, why)
 
 
 def refuse_no_files(segments: Sequence[Segment], inputs: Inputs) -> None:
     """Raise SegmentProblem where nothing is fetched and not one file is there: no need to find that out one by one."""
-    where = inputs.products, inputs.data_dir, inputs.margin
+    where = inputs.terms.products, inputs.data_dir, inputs.terms.margin
     if inputs.source is not None or any(has_files(segment, *where) for segment in segments):
         return
     raise SegmentProblem(
@@ -117,8 +106,9 @@ def _refuse_nothing_at_all(settings: Settings, why: str) -> None:
     """Raise UsageProblem where nothing can be fetched and nothing can be there."""
     if settings.data_dir is not None and not settings.data_dir.is_dir():
         raise UsageProblem(
-            f"There is no folder {settings.data_dir} ({settings.origin.get('data_dir', 'default')}): give the one that "
-            f"holds mms1/ to mms4/, in --data-dir or MMS_DATA_DIR{'. ' if why else ''}{why}"
+            f"{why}{'. ' if why else ''}There is no folder {settings.data_dir} "
+            f"({settings.origin.get('data_dir', 'default')}): give the one that holds mms1/ to mms4/, in --data-dir or "
+            "MMS_DATA_DIR"
         )
 
 
@@ -127,11 +117,10 @@ def obtain_files(segment: Segment, inputs: Inputs) -> tuple[Pinned, ...]:
 
     Raises SegmentProblem where they cannot be had; EnvironmentProblem where the disk is in the way.
     """
-    what = (segment, inputs.products, inputs.margin, inputs.data_dir)
     if inputs.source is not None:
-        return fetch_segment(*what, inputs.source, inputs.pinned, inputs.known, inputs.throttle, inputs.tell)
+        return fetch_segment(segment, inputs.source, inputs.terms)
     try:
-        return check_offline(*what, inputs.pinned, inputs.known)
+        return check_offline(segment, inputs.terms)
     except SegmentProblem as problem:
         if not inputs.why_offline:
             raise
@@ -145,44 +134,40 @@ def plan_files(segment: Segment, inputs: Inputs) -> FetchPlan:
     """What obtaining the files of a segment would transfer. Raises SegmentProblem where the server does not answer."""
     if inputs.source is None:
         raise SegmentProblem(f"{segment.key}: cannot be listed, {inputs.why_offline or 'offline as asked for'}")
-    what = (segment, inputs.products, inputs.margin, inputs.data_dir)
-    return plan_segment(*what, inputs.source, inputs.pinned, inputs.known, inputs.throttle, inputs.tell)
+    return plan_segment(segment, inputs.source, inputs.terms)
 
 
 class Ledger:
-    """The inputs of a run, opened when they are first needed, and the files that were obtained from them."""
+    """The inputs of a run, opened when they are first needed, and the files that were obtained from them.
+
+    A cache that nothing is fetched into is left as it is.
+    """
 
     def __init__(self, opened: Callable[[], Inputs], pool: Pool, at_once: int, observe: Tell):
         self._open, self._pool, self._at_once, self._observe = opened, pool, at_once, observe
-        self._unwritten: list[Pinned] = []
-        self._segments = 0
+        self._inputs: Inputs | None = None
         self.files: dict[str, Pinned] = {}
 
-    @cached_property
+    @property
     def inputs(self) -> Inputs:
-        return self._open().over(self._pool, self._at_once, self._hear)
-
-    def _hear(self, event: FetchEvent) -> None:
-        """Keep where a file came from at once: its segment may fail, or be interrupted, for want of another file."""
-        if isinstance(event, TransferDone) and self.inputs.source is not None:
-            file = file_named(event.name, self.inputs.data_dir)
-            if file is not None:
-                server = self.inputs.source.server
-                self._unwritten.append(pin_new(file, event.size, event.sha256, server, event.url))
-        self._observe(event)
+        if self._inputs is None:
+            self._inputs = self._open().over(self._pool, self._at_once, self._observe)
+            self.write()  # what a run that was killed has left
+        return self._inputs
 
     def note(self, pins: Iterable[Pinned]) -> None:
-        """Keep the files of a segment; the cache's manifest learns of them now and then, for all of it is written."""
-        for pin in pins:
-            self.files[pin.name] = pin
-            if self.inputs.known.get(pin.name) != pin:
-                self._unwritten.append(pin)
-        self._segments += 1
-        if self._segments % _AT_ONCE == 0:
-            self.write()
+        """Keep the files of a segment, and in the cache's journal those that were there but not known.
+
+        Those that were transferred are in it already.
+        """
+        news = [pin for pin in pins if pin.tells_more_than(self.files.get(pin.name))]
+        self.files |= {pin.name: pin for pin in news}
+        known = self.inputs.terms.known
+        found = [pin for pin in news if pin.source == "cache" and pin.tells_more_than(known.get(pin.name))]
+        if found and self.inputs.source is not None:
+            record(self.inputs.data_dir, found)
 
     def write(self) -> None:
-        """Bring what is new into the cache's manifest. A cache that nothing is fetched into is left as it is."""
-        unwritten, self._unwritten = self._unwritten, []  # transfers are told of in another thread
-        if unwritten and self.inputs.source is not None:
-            record(self.inputs.data_dir, unwritten)
+        """Bring what is new into the cache's manifest."""
+        if self._inputs is not None and self._inputs.source is not None:
+            settle(self._inputs.data_dir)

@@ -22,7 +22,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mms_regions.traffic import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
+from mms_regions.traffic import (
+    BytesArrived,
+    FetchEvent,
+    Quarantined,
+    TaskEnded,
+    TaskEvent,
+    TransferDone,
+    TransferStarted,
+    Waiting,
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,32 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class RunEnded:
+    """How a run ended: complete, some segments failed, or the sentence that it ended with."""
+
+    outcome: str
+
+
+@dataclass(frozen=True)
+class SegmentStarted:
+    """Work on a segment has begun."""
+
+    key: str
+
+
+@dataclass(frozen=True)
 class SegmentDone:
     """A segment was prepared, or failed for a reason."""
 
     key: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class ShardBegun:
+    """What is prepared is about to be written into a shard."""
+
+    shard: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +100,45 @@ class SegmentFetched:
     reason: str = ""
 
 
-Event = RunStarted | FetchStarted | SegmentFetched | SegmentDone | ShardWritten | ShardLabelled | FetchEvent
+@dataclass(frozen=True)
+class TaskLost:
+    """The workers that had this task died, as often as they may."""
+
+    stage: str
+    subject: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """A run was asked to stop, and why: it begins nothing more, and what is being written may take `grace` seconds."""
+
+    why: str
+    grace: float
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that whoever started the run should know."""
+
+    text: str
+
+
+Event = (
+    RunStarted
+    | RunEnded
+    | FetchStarted
+    | SegmentStarted
+    | SegmentFetched
+    | SegmentDone
+    | ShardBegun
+    | ShardWritten
+    | ShardLabelled
+    | TaskLost
+    | Stopping
+    | Remark
+    | TaskEvent
+)
 Observer = Callable[[Event], None]
 
 
@@ -87,6 +155,12 @@ class Display(Protocol):
 def _told(key: str, reason: str) -> str:
     """A reason with the segment in front, once."""
     return f"{key}: {reason.removeprefix(f'{key}: ')}"
+
+
+def in_words(event: Stopping | Remark) -> str:
+    if isinstance(event, Remark):
+        return event.text
+    return f"asked to stop ({event.why}): what is being written has {event.grace:g} s; once more, and all ends now"
 
 
 @dataclass(frozen=True)
@@ -144,7 +218,9 @@ class ProgressBar:
                 self._advance("prepared", key, reason)
             case ShardLabelled():
                 self._steps.advance(self._tasks["labelled"])
-            case ShardWritten():
+            case Stopping() | Remark():
+                self._live.console.print(Text(in_words(event), "yellow"))
+            case ShardBegun() | ShardWritten() | SegmentStarted() | RunEnded() | TaskLost() | TaskEnded():
                 pass
             case _:
                 self._show_transfers(event)
@@ -199,6 +275,8 @@ class PlainLines:
                 self._write(f"shard {shard} written")
             case ShardLabelled(shard):
                 self._write(f"shard {shard} labelled")
+            case Stopping() | Remark():
+                self._write(in_words(event))
             case TransferDone(name, size):
                 self._write(f"{name}: {decimal(size)} arrived")
             case Quarantined(name, why):

@@ -43,6 +43,10 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="A model's name
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes; 0: run in this one.")]
 ProfileOption = Annotated[Path | None, typer.Option("--profile", help="A TOML file of settings.")]
+RedoOption = Annotated[
+    str | None,
+    typer.Option("--redo", help="Make anew though it is there: A,C-F, B/mms4, changed (its files have) or all."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 

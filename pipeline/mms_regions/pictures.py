@@ -121,7 +121,7 @@ def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
 
 def draw_lines(axes: Axes, time: Times, lines: Mapping[str, Floats], label: str) -> None:
     """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right."""
-    gaps = np.flatnonzero(np.diff(time) > 1.5 * _CADENCE_NS) + 1
+    gaps = np.flatnonzero(np.abs(np.diff(time)) > 1.5 * _CADENCE_NS) + 1
     axes.axhline(0, color="0.7", linewidth=0.6, zorder=1)
     for (name, values), colour in zip(lines.items(), _LINE_COLOURS, strict=False):
         x, y = np.insert(_days(time), gaps, np.nan), np.insert(values, gaps, np.nan)
@@ -162,8 +162,8 @@ def runs(labels: xr.DataArray) -> tuple[Floats, Floats, NDArray[np.integer[Any]]
     A sample stands for 30 ms around its time.
     """
     time, values = _ns(labels), labels.values
-    steps = np.diff(time)
-    breaks = (np.diff(values) != 0) | (steps > 1.5 * _CADENCE_NS) | (steps < 0)
+    steps = np.abs(np.diff(time))
+    breaks = (np.diff(values) != 0) | (steps > 1.5 * _CADENCE_NS)
     first = np.flatnonzero(np.concatenate([[True], breaks]))
     last = np.flatnonzero(np.concatenate([breaks, [True]]))
     return _days(time[first] - _CADENCE_NS // 2), _days(time[last] + _CADENCE_NS // 2), values[first]

@@ -1,7 +1,7 @@
-"""What a run is to make, and what became of each part: slots, shards, outcomes and receipts. Plain data, kept as JSON.
+"""What a store is to hold: slots on one sample axis, packed into shards. Plain data, kept as JSON.
 
 All segments lie end to end on one sample axis, each in a slot of whole windows; slots are packed into shards, and a
-shard is written whole by one task, which leaves a receipt.
+shard is written whole by one task. A plan only grows: what is added begins a new shard.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import json
 import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
 
 from mms_regions.arrays import WINDOW
 from mms_regions.catalogue import Catalogue, Event, Segment
 from mms_regions.errors import EnvironmentProblem, UsageProblem
-from mms_regions.files import write_whole
-from mms_regions.samples import Samples
+from mms_regions.files import Damaged, read_twice, write_twice
 
 CADENCE = 0.03  # s, electron samples in burst mode
-LAYOUT = 1  # raised when what the arrays of a store mean changes
-
-Stage = Literal["features", "labels"]
+LAYOUT = 2  # raised when what the arrays of a store mean changes
 
 
 def slot_length(seconds: float) -> int:
@@ -61,10 +61,21 @@ class ShardPlan:
     @cached_property
     def decides(self) -> dict[str, Any]:
         """What decides the numbers of this shard's features, for its receipt."""
-        segments = [
-            [s.index, s.first, s.length, s.segment.probe, s.segment.event.model_dump(mode="json")] for s in self.slots
-        ]
+        segments = [[s.index, s.first, s.length, s.segment.probe, as_json(s.segment.event)] for s in self.slots]
         return {"layout": LAYOUT, "settings": dict(self.deciding), "slots": digest(segments)}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the segments that reach into it."""
+        return tuple(slot.segment.key for slot in self.slots)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A catalogue that segments of a store are from: its name, and the sha256 of what it says."""
+
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,7 @@ class Plan:
     """The slots of a store and what decides its numbers. Raises ValueError where slots overlap or are out of order."""
 
     uuid: str
-    catalogue: str
-    catalogue_sha256: str
+    catalogues: tuple[Listed, ...]
     shard_samples: int
     deciding: Mapping[str, Any]
     slots: tuple[Slot, ...]
@@ -105,172 +115,106 @@ class Plan:
             for i, slots in enumerate(inside)
         )
 
-    def to_json(self) -> str:
-        return json.dumps(
-            {
-                "uuid": self.uuid,
-                "layout": LAYOUT,
-                "catalogue": self.catalogue,
-                "catalogue_sha256": self.catalogue_sha256,
-                "shard_samples": self.shard_samples,
-                "deciding": dict(self.deciding),
-                "slots": [
-                    {
-                        "event": slot.segment.event.model_dump(mode="json"),
-                        "probe": slot.segment.probe,
-                        "first": slot.first,
-                        "length": slot.length,
-                    }
-                    for slot in self.slots
-                ],
-            },
-            indent=1,
-        )
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """The events of its segments, each once, in order of their slots."""
+        return tuple({slot.segment.event.name: slot.segment.event for slot in self.slots}.values())
+
+    def grown(self, catalogue: Catalogue, segments: Sequence[Segment]) -> Plan:
+        """The plan with those of `segments` that it lacks, from a new shard's edge on.
+
+        Raises UsageProblem where it has an event of the same name that is not the same.
+        """
+        there = {event.name.casefold(): event for event in self.events}
+        for event in (segment.event for segment in segments):
+            other = there.get(event.name.casefold(), event)
+            if _decides(event) != _decides(other):
+                raise UsageProblem(
+                    f"Event {event.name} is another one in this store ({_in_words(other)}) than in "
+                    f"{catalogue.name} ({_in_words(event)}); give it another name, or choose another --store"
+                )
+        known = {slot.segment.key for slot in self.slots}
+        missing = [segment for segment in segments if segment.key not in known]
+        if not missing:
+            return self
+        new = _placed(missing, len(self.slots), self.n_samples, self.shard_samples)
+        listed = dict.fromkeys([*self.catalogues, Listed(catalogue.name, catalogue.sha256)])
+        return replace(self, catalogues=tuple(listed), slots=(*self.slots, *new))
+
+    def renewed(self, deciding: Mapping[str, Any]) -> Plan:
+        """The same segments in the same slots of a store that is another one, for it is made with other settings."""
+        return replace(self, uuid=str(uuid.uuid4()), deciding=dict(deciding))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layout": LAYOUT,
+            "uuid": self.uuid,
+            "catalogues": [asdict(listed) for listed in self.catalogues],
+            "shard_samples": self.shard_samples,
+            "deciding": dict(self.deciding),
+            "events": [as_json(event) for event in self.events],
+            "slots": [[s.segment.event.name, s.segment.probe, s.first, s.length] for s in self.slots],
+        }
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
-        data = json.loads(text)
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """Raises ValueError or KeyError where that is no plan of this layout."""
+        if data["layout"] != LAYOUT:
+            raise ValueError(f"it is of layout {data['layout']}, and this version writes layout {LAYOUT}")
+        events = {event.name: event for event in map(_event, data["events"])}
         slots = tuple(
-            Slot(Segment(Event.model_validate(s["event"]), s["probe"]), i, s["first"], s["length"])
-            for i, s in enumerate(data["slots"])
+            Slot(Segment(events[name], probe), i, first, length)
+            for i, (name, probe, first, length) in enumerate(data["slots"])
         )
-        names = ("uuid", "catalogue", "catalogue_sha256", "shard_samples", "deciding")
-        return cls(**{name: data[name] for name in names}, slots=slots)
+        listed = tuple(Listed(**one) for one in data["catalogues"])
+        return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], slots)
 
 
 def make_plan(
     catalogue: Catalogue, segments: Sequence[Segment], shard_samples: int, deciding: Mapping[str, Any]
 ) -> Plan:
     """Slots for `segments`, in order. A segment of up to a quarter shard never spans two shards; a longer one may."""
-    slots: list[Slot] = []
-    free = 0
-    for index, segment in enumerate(segments):
+    return Plan(
+        uuid=str(uuid.uuid4()),
+        catalogues=(Listed(catalogue.name, catalogue.sha256),),
+        shard_samples=shard_samples,
+        deciding=dict(deciding),
+        slots=tuple(_placed(segments, 0, 0, shard_samples)),
+    )
+
+
+def _placed(segments: Sequence[Segment], index: int, free: int, shard_samples: int) -> Iterator[Slot]:
+    for number, segment in enumerate(segments, index):
         length = slot_length(segment.event.seconds)
         left = shard_samples - free % shard_samples
         if length > left and length <= shard_samples // 4:
             free += left
-        slots.append(Slot(segment, index, free, length))
+        yield Slot(segment, number, free, length)
         free += length
-    return Plan(
-        uuid=str(uuid.uuid4()),
-        catalogue=catalogue.name,
-        catalogue_sha256=catalogue.sha256,
-        shard_samples=shard_samples,
-        deciding=dict(deciding),
-        slots=tuple(slots),
-    )
 
 
-@dataclass(frozen=True)
-class InputFile:
-    """A CDF file that a segment was made from."""
-
-    name: str
-    version: str
-    size: int
-    sha256: str
+@cache
+def as_json(event: Event) -> dict[str, Any]:
+    """An event as JSON takes it; not to be changed."""
+    return event.model_dump(mode="json")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A segment that is ready to be written."""
-
-    key: str
-    samples: Samples
-    inputs: tuple[InputFile, ...]
-    position_gse: tuple[float, float, float]  # km, mean
-
-    @property
-    def n_samples(self) -> int:
-        return len(self.samples)
+def _event(data: Mapping[str, Any]) -> Event:
+    """An event of a plan. One that was slipped in past the checks stays as it is: its segments fail, not the plan."""
+    try:
+        return Event.model_validate(data)
+    except ValidationError:
+        times = {name: np.datetime64(data[name], "ns") for name in ("t_start", "t_end")}
+        return Event.model_construct(**{**data, **times, "probes": tuple(data["probes"])})
 
 
-@dataclass(frozen=True)
-class Failed:
-    """A segment that could not be made, and why, in one sentence."""
-
-    key: str
-    reason: str
-    n_samples = 0
+def _decides(event: Event) -> str:
+    """What of an event decides numbers, so that two can be compared, a NaN among it or not."""
+    return json.dumps([event.name, *event.trange, event.B0, event.n0])
 
 
-@dataclass(frozen=True)
-class Record:
-    """What the index says of a segment."""
-
-    key: str
-    status: Literal["complete", "failed"]
-    reason: str = ""
-    n_samples: int = 0
-    position_gse: tuple[float, float, float] | None = None
-    inputs: tuple[InputFile, ...] = ()
-
-    @classmethod
-    def of(cls, outcome: Prepared | Failed | Kept) -> Record:
-        if isinstance(outcome, Kept):
-            return outcome.record
-        if isinstance(outcome, Failed):
-            return cls(outcome.key, "failed", outcome.reason)
-        return cls(
-            outcome.key,
-            "complete",
-            n_samples=outcome.n_samples,
-            position_gse=outcome.position_gse,
-            inputs=outcome.inputs,
-        )
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Record:
-        position = data["position_gse"]
-        inputs = tuple(InputFile(**file) for file in data["inputs"])
-        return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs})
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A segment that is sound in the store already: what its record says, its arrays to be read back."""
-
-    record: Record
-
-    @property
-    def key(self) -> str:
-        return self.record.key
-
-    @property
-    def n_samples(self) -> int:
-        return self.record.n_samples
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """Left when a stage of a shard is whole on disk: for which store, from what, and a sha256 of every file."""
-
-    stage: Stage
-    uuid: str
-    shard: int
-    decides: Mapping[str, Any]
-    files: Mapping[str, str]  # path below the store -> sha256
-    records: tuple[Record, ...] = ()
-
-    def matches(self, uuid: str, decides: Mapping[str, Any]) -> bool:
-        return self.uuid == uuid and dict(self.decides) == dict(decides)
-
-    @property
-    def has_failures(self) -> bool:
-        return any(record.status == "failed" for record in self.records)
-
-    def write(self, path: Path) -> None:
-        """Publish the receipt: it must be the last thing that is written of a shard."""
-        write_whole(path, json.dumps(asdict(self), indent=1).encode())
-
-    @classmethod
-    def read(cls, path: Path) -> Receipt | None:
-        """The receipt at a path, or None where there is none that can be read."""
-        try:
-            data = json.loads(path.read_text())
-            return cls(**data | {"records": tuple(Record.from_json(record) for record in data["records"])})
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+def _in_words(event: Event) -> str:
+    return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm-3"
 
 
 def run_folder(store: Path) -> Path:
@@ -278,31 +222,9 @@ def run_folder(store: Path) -> Path:
     return store.with_name(store.name + ".run")
 
 
-def receipt_path(store: Path, stage: Stage, shard: int, model_sha256: str = "") -> Path:
-    """Where a receipt lies; those of labels carry the start of the model's sha256."""
-    middle = f"-{model_sha256[:12]}" if model_sha256 else ""
-    return run_folder(store) / "receipts" / f"{stage}{middle}-{shard:05d}.json"
-
-
-def receipts(store: Path, plan: Plan, stage: Stage, model_sha256: str = "") -> Iterator[Receipt]:
-    """The receipts there are of a stage, by shard, those of other stores left out."""
-    for shard in plan.shards:
-        receipt = Receipt.read(receipt_path(store, stage, shard.number, model_sha256))
-        if receipt is not None and receipt.uuid == plan.uuid:
-            yield receipt
-
-
-def written_shards(store: Path, plan: Plan) -> dict[int, Receipt]:
-    """The receipts of the shards whose features are on disk as the plan wants them, failed segments or not."""
-    decides = {shard.number: shard.decides for shard in plan.shards}
-    return {r.shard: r for r in receipts(store, plan, "features") if r.matches(plan.uuid, decides[r.shard])}
-
-
-def records_of(plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:
-    """A record of each segment all of whose shards are written; what failed in one shard has failed."""
-    partly = {s.segment.key for shard in plan.shards if shard.number not in written for s in shard.slots}
-    found = [record for receipt in written.values() for record in receipt.records if record.key not in partly]
-    return {record.key: record for record in sorted(found, key=lambda record: record.status)}
+def write_plan(store: Path, plan: Plan) -> None:
+    """Keep the plan beside its store, twice, for all else can be made again from it."""
+    write_twice(_path(store), plan.to_json())
 
 
 def require_plan(store: Path) -> Plan:
@@ -314,14 +236,19 @@ def require_plan(store: Path) -> Plan:
 
 
 def read_plan(store: Path) -> Plan | None:
-    """The plan of a store, or None where there is none. Raises EnvironmentProblem for one that cannot be read."""
-    path = run_folder(store) / "plan.json"
+    """The plan of a store, or None where there is none. Raises EnvironmentProblem for one that cannot be used."""
+    path = _path(store)
     try:
-        return Plan.from_json(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError) as problem:
-        raise EnvironmentProblem(f"{path}: not a readable plan ({problem}); use another store") from problem
+        data = read_twice(path)
+        return None if data is None else Plan.from_json(data)
+    except Damaged as problem:
+        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise EnvironmentProblem(f"{path}: not a plan that can be used ({problem}); use another store") from problem
+
+
+def _path(store: Path) -> Path:
+    return run_folder(store) / "plan.json"
 
 
 def digest(data: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product
 from mms_regions.arrays import SECOND, Flags
@@ -18,8 +19,9 @@ from mms_regions.corrected import corrected_samples
 from mms_regions.errors import SegmentProblem
 from mms_regions.fetch import files_of
 from mms_regions.manifest import Pinned
-from mms_regions.plan import InputFile, Prepared, Slot
+from mms_regions.plan import Slot
 from mms_regions.published import published_samples
+from mms_regions.receipts import InputFile, Prepared
 from mms_regions.samples import FEATURES, Samples
 from mms_regions.settings import Settings
 
@@ -60,6 +62,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     Raises SegmentProblem where it cannot be made; the loop keeps the reason and goes on with the others.
     """
     segment, how = slot.segment, convention(settings)
+    _refuse_bad_event(segment)
     files = files_of(pins, how.products, data_dir)
     begin, end = segment.event.trange
     around = round(how.margin * SECOND)
@@ -76,6 +79,17 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256) for pin in used)
     x, y, z = (float(value) for value in burst.position_gse)
     return Prepared(segment.key, samples, inputs, (x, y, z))
+
+
+def _refuse_bad_event(segment: Segment) -> None:
+    """An event that was made past the checks of a catalogue fails here, and alone."""
+    try:
+        Event.model_validate(segment.event.model_dump())
+    except ValidationError as problem:
+        wrong = "; ".join(f"{error['loc'][0]} {error['msg']}" for error in problem.errors())
+        raise SegmentProblem(
+            f"{segment.key}: its event cannot be used ({wrong}); correct it in the catalogue"
+        ) from None
 
 
 def _refuse_nothing_complete(segment: Segment, samples: Samples) -> None:

@@ -32,7 +32,7 @@ FPI_SHIFT = 0.075  # s, for ions and electrons alike
 
 @dataclass(frozen=True)
 class _Series:
-    """Times as the published code has them after its passes through float seconds, and ion moments as it makes them."""
+    """Even times after the published code's passes through float seconds, and ion moments as that code makes them."""
 
     ion_time: Times
     electron_time: Times
@@ -56,14 +56,15 @@ def published_samples(burst: Burst, event: Event) -> Samples:
     Raises ValueError without the fast-mode field or the ion background, and for times outside 2010-2030.
     """
     s = _series(burst)
-    t = s.electron_time
-    b = gse_to_gsm(t, interpolate(t, s.b_time, burst.magnetic.b_gse))
-    e = gse_to_gsm(t, interpolate(t, s.e_time, burst.electric.e_gse))
+    t, utc = s.electron_time, burst.clock.utc(s.electron_time)
+    b = gse_to_gsm(utc, interpolate(t, s.b_time, burst.magnetic.b_gse))
+    e = gse_to_gsm(utc, interpolate(t, s.e_time, burst.electric.e_gse))
     n_i, n_e = interpolate(t, s.ion_time, s.n_i), burst.electrons.n.astype(np.float64)
-    v_i = gse_to_gsm(t, interpolate(t, s.ion_time, s.v_i))
-    v_e = gse_to_gsm(t, burst.electrons.v_gse)
+    v_i = gse_to_gsm(utc, interpolate(t, s.ion_time, s.v_i))
+    v_e = gse_to_gsm(utc, burst.electrons.v_gse)
     features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.B0, event.n0)
-    return Samples(t, features, _quality(b, e, n_i, n_e, v_i, v_e), _physics(burst, s))
+    quality = _quality(b, e, n_i, n_e, v_i, v_e) | quality_of({"leap_second": burst.clock.in_leap_second(t)})
+    return Samples(utc, features, quality, _physics(burst, s))
 
 
 def published_variables(burst: Burst, event: Event) -> dict[str, xr.DataArray]:
@@ -76,7 +77,10 @@ def published_variables(burst: Burst, event: Event) -> dict[str, xr.DataArray]:
     s = _series(burst)
     at = _at_electrons(burst, s)
     named = _measured(burst, s, at) | _derived(s, at) | _normalised(burst, s, event)
-    return {f"mms{burst.probe}_{name}": data.rename(f"mms{burst.probe}_{name}") for name, data in named.items()}
+    return {
+        f"mms{burst.probe}_{name}": _in_utc(data, burst).rename(f"mms{burst.probe}_{name}")
+        for name, data in named.items()
+    }
 
 
 def _series(burst: Burst) -> _Series:
@@ -127,7 +131,8 @@ def _at_electrons(burst: Burst, s: _Series) -> dict[str, Floats]:
 def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
     """What the store keeps: the published quantities at electron times, vectors turned to GSM."""
     t, electrons = s.electron_time, burst.electrons
-    at = {key: gse_to_gsm(t, x) if x.ndim == 2 else x for key, x in _at_electrons(burst, s).items()}
+    utc = burst.clock.utc(t)
+    at = {key: gse_to_gsm(utc, x) if x.ndim == 2 else x for key, x in _at_electrons(burst, s).items()}
     derived = fields_and_currents(**at)
     return as_physics(
         {
@@ -142,8 +147,8 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
             "ti_perp": interpolate(t, s.ion_time, s.t_i_perp),
             "te_par": electrons.t_par,
             "te_perp": electrons.t_perp,
-            "pe": tensor_gse_to_gsm(t, electrons.p_gse),
-            "qe": gse_to_gsm(t, electrons.q_gse),
+            "pe": tensor_gse_to_gsm(utc, electrons.p_gse),
+            "qe": gse_to_gsm(utc, electrons.q_gse),
             "electron_energy": electrons.energy,
             **{f"electron_spectrum_{name}": values for name, values in electrons.spectra.items()},
         }
@@ -232,16 +237,25 @@ def _derived(s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
 def _normalised(burst: Burst, s: _Series, event: Event) -> dict[str, xr.DataArray]:
     v_a = alfven_speed(event.B0, event.n0)
     magnetic, electric, electrons = burst.magnetic, burst.electric, burst.electrons
-    e_gsm = gse_to_gsm(s.e_time, electric.e_gse)
+
+    def gsm(time: Times, gse: Floats) -> Floats:
+        return gse_to_gsm(burst.clock.utc(time), gse)
+
     return {
         "Ni_norm": _array(s.ion_time, s.n_i / event.n0),
         "Ne_norm": _array(s.electron_time, electrons.n / event.n0),
-        "B_norm": _array(s.b_time, gse_to_gsm(s.b_time, magnetic.b_gse) / event.B0),
+        "B_norm": _array(s.b_time, gsm(s.b_time, magnetic.b_gse) / event.B0),
         "Bmag_norm": _array(s.b_time, magnetic.b_mag / event.B0),
-        "vi_norm": _array(s.ion_time, gse_to_gsm(s.ion_time, s.v_i) / v_a),
-        "ve_norm": _array(s.electron_time, gse_to_gsm(s.electron_time, electrons.v_gse) / v_a),
-        "E_norm": _array(s.e_time, e_gsm / (event.B0 * v_a * 1e-3)),
+        "vi_norm": _array(s.ion_time, gsm(s.ion_time, s.v_i) / v_a),
+        "ve_norm": _array(s.electron_time, gsm(s.electron_time, electrons.v_gse) / v_a),
+        "E_norm": _array(s.e_time, gsm(s.e_time, electric.e_gse) / (event.B0 * v_a * 1e-3)),
     }
+
+
+def _in_utc(data: xr.DataArray, burst: Burst) -> xr.DataArray:
+    """An array of even times with its times in UTC."""
+    utc = burst.clock.utc(data["time"].values.astype(np.int64))
+    return data.assign_coords(time=utc.astype("datetime64[ns]"))
 
 
 def _array(time: Times, values: Floats, energy: Floats | None = None) -> xr.DataArray:

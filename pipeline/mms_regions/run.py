@@ -1,58 +1,48 @@
-"""From a catalogue to a labelled store: one loop over tasks as they complete, bounded, that goes on where it stopped.
-
-obtain(files of a segment) -> prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that
-shards fill one after another; what is prepared stays on its worker until its shard is complete; labels start with the
-first shard.
-"""
+"""From a catalogue to a labelled store, and from one model's labels to another's: how runs begin and end."""
 
 from __future__ import annotations
 
-import platform
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from mms_regions import __version__
-from mms_regions.arrays import WINDOW
+from mms_regions.archive import has_files
 from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
-from mms_regions.cluster import Future, Pool, PoolFactory
-from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, UsageProblem
+from mms_regions.cluster import PoolFactory
+from mms_regions.crash import crash_point
+from mms_regions.errors import EnvironmentProblem, SegmentProblem, UsageProblem
+from mms_regions.forecast import Free, Room, free_at, room_for, shortage
 from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
+from mms_regions.labelled import read_labelled, read_provenance, write_provenance
 from mms_regions.labelling import (
     Labelling,
     check_labelling,
     finish_labelling,
-    label_shards,
+    finish_swap,
+    forget_other_labels,
     require_weights,
     start_labelling,
 )
+from mms_regions.line import Line
+from mms_regions.lock import hold
 from mms_regions.manifest import Manifest, read_manifest, write_manifest
-from mms_regions.observe import Observer, RunStarted, SegmentDone, ShardLabelled, ShardWritten
-from mms_regions.plan import (
-    Failed,
-    Kept,
-    Plan,
-    ShardPlan,
-    Slot,
-    make_plan,
-    read_plan,
-    records_of,
-    require_plan,
-    run_folder,
-    written_shards,
-)
-from mms_regions.prepare import prepare_segment
+from mms_regions.observe import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten
+from mms_regions.outstanding import Outstanding, outstanding
+from mms_regions.plan import Plan, make_plan, read_plan, require_plan, run_folder, write_plan
+from mms_regions.prepare import convention
+from mms_regions.provenance import now, this_run
+from mms_regions.receipts import Record, labelled_shards, records_of, written_shards
+from mms_regions.redo import ALL, CHANGED, keys_named, read_redo, write_redo
 from mms_regions.settings import Settings
-from mms_regions.store import add_provenance, create_store, is_created, write_features, write_index
-
-_LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
-_LIBRARIES = ("dask", "distributed", "numpy", "pycdfpp", "torch", "xarray", "zarr")
+from mms_regions.showing import Showing
+from mms_regions.status import lock_path
+from mms_regions.stopping import Stop
+from mms_regions.store import describe_store, empty_foreign, finish_repairs
+from mms_regions.trace import FailureLogs, Trace
 
 
 @dataclass(frozen=True)
@@ -62,25 +52,24 @@ class Summary:
     complete: tuple[str, ...]
     failed: Mapping[str, str]
 
+    @classmethod
+    def of(cls, records: Mapping[str, Record]) -> Summary:
+        return cls(
+            complete=tuple(key for key, record in records.items() if record.status == "complete"),
+            failed={key: record.reason for key, record in records.items() if record.status == "failed"},
+        )
 
-@dataclass
-class _Work:
-    """What is still to be done, and what is under way; lives as long as one loop."""
 
-    plan: Plan
-    segments: deque[Slot]
-    unwritten: dict[int, ShardPlan]
-    unlabelled: deque[ShardPlan]
-    inputs: Callable[[], Inputs]  # opened when first needed, for that may ask a server
-    obtaining: dict[Future, Slot] = field(default_factory=dict)
-    preparing: dict[Future, Slot] = field(default_factory=dict)
-    prepared: dict[str, Future | Failed | Kept] = field(default_factory=dict)
-    writing: dict[Future, ShardPlan] = field(default_factory=dict)
-    labelling: dict[Future, list[ShardPlan]] = field(default_factory=dict)
+@dataclass(frozen=True)
+class _Run:
+    """What all steps of a run share."""
 
-    @property
-    def under_way(self) -> bool:
-        return bool(self.obtaining or self.preparing or self.writing or self.labelling)
+    store: Path
+    settings: Settings
+    model: InstalledModel
+    pool: PoolFactory
+    observe: Observer
+    stop: Stop
 
 
 def run(
@@ -91,70 +80,156 @@ def run(
     model: InstalledModel,
     pool: PoolFactory,
     observe: Observer,
+    stop: Stop | None = None,
+    redo: str = "",
 ) -> Summary:
-    """Make what is missing of a store: features of all segments, and their labels with `model`.
+    """Make what is missing of a store: features of all its segments, and their labels with `model`.
 
-    Raises UsageProblem where the store was made for other segments, EnvironmentProblem where it was made with other
-    settings or cannot be written.
+    segments: those that the store lacks are added to it. stop: what may ask the run to end. redo: segments that are
+    made anew though they are there, such as `A,B/mms4`, `changed` or `all`.
+    Raises UsageProblem where the store has other events of these names, EnvironmentProblem where it was made with
+    other settings, from other files, is held by another run or cannot be written, Interrupted where it was stopped.
     """
     require_weights(model)
     require_data_dir(settings)
     inputs = cache(partial(open_inputs, settings))
-    if read_plan(store) is None:
-        refuse_no_files(segments, inputs())  # before there is a store
-    plan = _plan(catalogue, segments, store, settings)
-    labelling = start_labelling(store, plan, model, settings.device)
-    return _complete(_outstanding(plan, labelling, inputs), settings, labelling, pool, observe)
+    if _plan(catalogue, segments, store, settings, redo) != read_plan(store):
+        refuse_no_files(segments, inputs())  # before anything is written
+    with _alone("mms-regions run", _Run(store, settings, model, pool, observe, stop or Stop())) as this:
+        plan = _plan(catalogue, segments, store, settings, redo)
+        labelling = _create(this, plan)
+        again = _to_redo(store, plan, settings, redo)
+        written = written_shards(store, plan)
+        todo = outstanding(plan, written, labelling.done(written), again)
+        return _bring_up_to_date(this, todo, labelling, inputs)
 
 
-def relabel(store: Path, model: InstalledModel, settings: Settings, pool: PoolFactory, observe: Observer) -> Summary:
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a run would make of a store, and the room that takes. without_files: segments to prepare and to fetch."""
+
+    model: str
+    segments: int
+    to_prepare: int
+    to_write: int
+    to_label: int
+    without_files: int
+    needed: Room
+    free: Free
+    shortages: tuple[str, ...]
+
+
+def plan_run(
+    catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings, redo: str = ""
+) -> PlannedRun:
+    """What `run` would do; nothing is written, nothing is fetched. Raises what `run` refuses a store for."""
+    data_dir, how = require_data_dir(settings), convention(settings)
+    plan = _plan(catalogue, segments, store, settings, redo)
+    written, labelled = written_shards(store, plan), read_labelled(store)
+    sha256 = labelled.sha256 if labelled else ""
+    todo = outstanding(
+        plan, written, labelled_shards(store, store, written, sha256), _asked(store, plan, settings, redo)
+    )
+    new = sum(number not in written for number in todo.unwritten)
+    needed, free = room_for(plan, new), free_at(store)
+    return PlannedRun(
+        model=settings.model,
+        segments=len(plan.slots),
+        to_prepare=len(todo.segments),
+        to_write=len(todo.unwritten),
+        to_label=len(todo.unlabelled) + len(todo.unwritten),
+        without_files=sum(not has_files(s.segment, how.products, data_dir, how.margin) for s in todo.segments),
+        needed=needed,
+        free=free,
+        shortages=tuple(shortage(needed, free)),
+    )
+
+
+def relabel(
+    store: Path,
+    model: InstalledModel,
+    settings: Settings,
+    pool: PoolFactory,
+    observe: Observer,
+    stop: Stop | None = None,
+) -> Summary:
     """Label what a store holds with another model; readers see the old labels until all the new ones are there.
 
-    Raises UsageProblem where there is no store, or one whose features are not all there.
+    Raises UsageProblem where there is no store, or one whose features are not all there; otherwise as `run`.
     """
     require_weights(model)
-    plan = require_plan(store)
-    if len(written_shards(store, plan)) < plan.n_shards:
-        raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
-    labelling = start_labelling(store, plan, model, settings.device)
-    unlabelled = deque(shard for shard in plan.shards if not labelling.done(shard))
-    work = _Work(plan, deque(), {}, unlabelled, inputs=partial(open_inputs, settings))
-    return _complete(work, settings, labelling, pool, observe)
+    require_plan(store)
+    with _alone("mms-regions label", _Run(store, settings, model, pool, observe, stop or Stop())) as this:
+        plan = require_plan(store)
+        written = written_shards(store, plan)
+        if len(written) < plan.n_shards:
+            raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
+        labelling = start_labelling(store, plan, model, settings.device)
+        describe_store(store, plan)
+        done = labelling.done(written)
+        unlabelled = [shard for shard in plan.shards if shard.number not in done]
+        todo = Outstanding.of_labels(plan, unlabelled)
+        return _bring_up_to_date(this, todo, labelling, partial(open_inputs, settings))
 
 
-def _complete(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> Summary:
-    """Do what is outstanding, and bring labels, index and provenance up to date."""
-    started = datetime.now(UTC)
-    outstanding = bool(work.unwritten or work.unlabelled)
-    if outstanding:
-        _work_off(work, settings, labelling, pool, observe)
-    finish_labelling(work.plan, labelling)
-    summary = _summary(labelling.store, work.plan)
-    if outstanding:
-        add_provenance(labelling.store, _provenance(settings, labelling, started))
-    return summary
+@contextmanager
+def _alone(command: str, this: _Run) -> Iterator[_Run]:
+    """While no other process works on the store; what a killed one has left is brought in order first."""
+    store, told = this.store, this.observe
+
+    def lost(why: str) -> None:
+        this.stop.ask(why, EnvironmentProblem(why))
+
+    with hold(lock_path(store), command, lost, told=lambda text: told(Remark(text))), Trace(store) as trace:
+        observe = _to_all(told, trace, FailureLogs(store))
+        plan = read_plan(store)
+        _sweep(store)
+        if plan is not None:
+            write_plan(store, plan)  # what of its two copies is damaged
+            empty_foreign(store, plan)
+            finish_repairs(store, plan)
+            finish_swap(store, plan)
+        yield _Run(store, this.settings, this.model, this.pool, observe, this.stop)
 
 
-def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings) -> Plan:
-    """The plan of the store, made if there is none; one that was made for something else is refused."""
+def _to_all(*observers: Observer) -> Observer:
+    def tell(event: Event) -> None:
+        for observe in observers:
+            observe(event)
+
+    return tell
+
+
+def _sweep(store: Path) -> None:
+    """Take away files that were being written when a process was killed."""
+    for folder in (store, run_folder(store)):
+        for path in folder.rglob("*.partial"):
+            path.unlink(missing_ok=True)
+
+
+def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings, redo: str) -> Plan:
+    """The plan that the store is to have, not written yet; one that was made for something else is refused."""
     plan = read_plan(store)
     if plan is None:
         _refuse_foreign(store)
-        plan = make_plan(catalogue, segments, settings.shard_samples, settings.deciding())
-    elif dict(plan.deciding) != settings.deciding():
-        differs = ", ".join(
-            f"{name} {plan.deciding.get(name)!r} there and {value!r} here"
-            for name, value in settings.deciding().items()
-            if plan.deciding.get(name) != value
-        )
-        raise EnvironmentProblem(f"{store} was made with other settings ({differs}); choose another --store")
-    elif [slot.segment for slot in plan.slots] != list(segments):
-        raise UsageProblem(
-            f"{store} was made for other segments ({len(plan.slots)} of {plan.catalogue}, first "
-            f"{plan.slots[0].segment.key}); give the same selection or choose another --store"
-        )
-    _create(store, plan)
-    return plan
+        return make_plan(catalogue, segments, settings.shard_samples, settings.deciding())
+    if dict(plan.deciding) != settings.deciding():
+        if redo != ALL:
+            raise EnvironmentProblem(_other_settings(store, plan, settings))
+        plan = plan.renewed(settings.deciding())
+    return plan.grown(catalogue, segments)
+
+
+def _other_settings(store: Path, plan: Plan, settings: Settings) -> str:
+    differs = ", ".join(
+        f"{name} {plan.deciding.get(name)!r} there and {value!r} here"
+        for name, value in settings.deciding().items()
+        if plan.deciding.get(name) != value
+    )
+    return (
+        f"{store} was made with other settings ({differs}); choose another --store, or make all of it anew with "
+        f"--redo {ALL}"
+    )
 
 
 def _refuse_foreign(store: Path) -> None:
@@ -166,198 +241,135 @@ def _refuse_foreign(store: Path) -> None:
         )
 
 
-def _create(store: Path, plan: Plan) -> None:
+def _create(this: _Run, plan: Plan) -> Labelling:
+    """Bring plan and arrays to disk, those of labels too: made, grown, or mended."""
+    store = this.store
     try:
-        if not is_created(store, plan):
-            create_store(store, plan)
+        write_plan(store, plan)
+        crash_point("plan-written")
+        empty_foreign(store, plan)
+        labelling = start_labelling(store, plan, this.model, this.settings.device)
+        describe_store(store, plan)
     except OSError as problem:
-        raise EnvironmentProblem(f"{store} cannot be written: {problem.strerror or problem}") from problem
+        raise EnvironmentProblem(
+            f"{problem.filename or store} cannot be written: {problem.strerror or problem}; make room there, or choose "
+            "another --store"
+        ) from problem
+    crash_point("store-described")
+    return labelling
 
 
-def _outstanding(plan: Plan, labelling: Labelling, inputs: Callable[[], Inputs]) -> _Work:
-    """What receipts do not show as done: shards without features or with failed segments, shards without labels.
-
-    Of the shards that are written anew, segments that are complete in the store are kept and not prepared again.
-    """
-    written = written_shards(labelling.store, plan)
-    unwritten = {s.number: s for s in plan.shards if s.number not in written or written[s.number].has_failures}
-    kept = {key: Kept(record) for key, record in records_of(plan, written).items() if record.status == "complete"}
-    slots = {s.index: s for shard in unwritten.values() for s in shard.slots if s.segment.key not in kept}
-    unlabelled = deque(s for s in plan.shards if s.number not in unwritten and not labelling.done(s))
-    return _Work(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled, inputs, prepared=dict(kept))
+def _to_redo(store: Path, plan: Plan, settings: Settings, asked: str) -> set[str]:
+    """The keys that are to be made anew, kept for a run that goes on after this one was killed."""
+    keys = _asked(store, plan, settings, asked)
+    if asked:
+        write_redo(store, asked, keys)
+    return keys
 
 
-def _work_off(work: _Work, settings: Settings, labelling: Labelling, pool: PoolFactory, observe: Observer) -> None:
-    if work.segments:
-        refuse_no_files([slot.segment for slot in work.segments], work.inputs())
-    with pool(settings.workers) as workers:
+def _asked(store: Path, plan: Plan, settings: Settings, asked: str) -> set[str]:
+    """The keys that are to be made anew, as asked now, and as asked before a kill."""
+    records = records_of(plan, written_shards(store, plan))
+    changed = cache(partial(_changed, plan, records, settings))
+    before, keys = read_redo(store)
+    if asked and asked != before:
+        keys |= keys_named(asked, plan, changed)
+    if settings.manifest and (other := sorted(set(changed()) - keys)):
+        raise EnvironmentProblem(
+            f"{store}: {', '.join(other[:5])}{' and others' if len(other) > 5 else ''} were made from other files than "
+            f"those of {settings.manifest}; choose another --store, or make them anew with --redo {CHANGED}"
+        )
+    return keys
+
+
+def _changed(plan: Plan, records: Mapping[str, Record], settings: Settings) -> Collection[str]:
+    """The complete segments that today's files, those of the manifest or of the data folder, would make otherwise."""
+    done = {key: record for key, record in records.items() if record.status == "complete"}
+    there = [(slot.segment, done[slot.segment.key]) for slot in plan.slots if slot.segment.key in done]
+    if settings.manifest:
+        pinned = read_manifest(settings.manifest)
+        return [segment.key for segment, record in there if not _is_from(record, pinned)]
+    offline = open_inputs(settings.model_copy(update={"offline": True}))
+    return [segment.key for segment, record in there if _has_other_files(segment, record, offline)]
+
+
+def _is_from(record: Record, pinned: Manifest) -> bool:
+    known = [pinned.get(file.name) for file in record.inputs]
+    return all(pin is not None and pin.sha256 == file.sha256 for pin, file in zip(known, record.inputs, strict=True))
+
+
+def _has_other_files(segment: Segment, record: Record, inputs: Inputs) -> bool:
+    try:
+        pins = obtain_files(segment, inputs.near(segment))
+    except SegmentProblem:
+        return False  # files that are gone from a folder have not changed
+    return {(pin.name, pin.sha256) for pin in pins} != {(file.name, file.sha256) for file in record.inputs}
+
+
+def _bring_up_to_date(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Callable[[], Inputs]) -> Summary:
+    """Do what is outstanding, and bring labels, index and provenance up to date, also where it ends early."""
+    store, plan = this.store, todo.plan
+    if not todo:
+        finish_labelling(plan, labelling)
+        forget_other_labels(store, labelling.sha256)
+        return Summary.of(describe_store(store, plan))
+    runs = read_provenance(store)
+    started = this_run(this.settings, this.model.card, "run" if todo.segments else "label", os.environ)
+    write_provenance(store, [*runs, {**started, "ended": None, "outcome": ""}])
+    try:
+        _work_off(this, todo, labelling, inputs)
+        finish_labelling(plan, labelling)
+        forget_other_labels(store, labelling.sha256)
+    except BaseException as problem:
+        with suppress(OSError):  # what ended the run is told, not what came of it
+            _end(this, plan, [*runs, {**started, "ended": now(), "outcome": str(problem) or type(problem).__name__}])
+        raise
+    summary = Summary.of(describe_store(store, plan))
+    outcome = f"{len(summary.failed)} segments failed" if summary.failed else "complete"
+    _end(this, plan, [*runs, {**started, "ended": now(), "outcome": outcome}])
+    return summary
+
+
+def _end(this: _Run, plan: Plan, runs: Sequence[Mapping[str, object]]) -> None:
+    write_provenance(this.store, runs)
+    crash_point("index-unwritten")
+    describe_store(this.store, plan)
+    this.observe(RunEnded(str(runs[-1]["outcome"])))
+
+
+def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Callable[[], Inputs]) -> None:
+    this.stop.check()
+    if todo.segments:
+        refuse_no_files([slot.segment for slot in todo.segments], inputs())
+    with this.pool(this.settings.workers) as workers:
         workers.submit(check_labelling, labelling)
         workers.next_done().result()
-        observe(RunStarted(len(work.segments), len(work.unwritten) + len(work.unlabelled)))
-        ledger = Ledger(work.inputs, workers, settings.transfers, observe)
+        this.observe(RunStarted(len(todo.segments), len(todo.unwritten) + len(todo.unlabelled)))
+        ledger = Ledger(inputs, workers, this.settings.transfers, this.observe)
+        showing = Showing(this.store, todo.plan)
+        observe = _to_all(this.observe, partial(_forget_redone, this.store, todo), showing)
         try:
-            _loop(work, settings, labelling, workers, observe, ledger)
+            Line(todo, this.settings, labelling, workers, ledger, observe, this.stop).work_off()
         finally:
             ledger.write()
-            _write_manifest(labelling.store, ledger)
+            _write_manifest(this.store, todo.plan, ledger)
 
 
-def _loop(work: _Work, settings: Settings, labelling: Labelling, pool: Pool, observe: Observer, ledger: Ledger) -> None:
-    while True:
-        _submit_segments(work, settings, pool, ledger)
-        _submit_labels(work, settings, labelling, pool)
-        if not work.under_way:
-            return
-        done = pool.next_done()
-        if done in work.obtaining:
-            _note_obtained(work, done, settings, pool, ledger, observe)
-            _submit_writes(work, labelling.store, pool)
-        elif done in work.preparing:
-            _note_prepared(work, done, observe)
-            _submit_writes(work, labelling.store, pool)
-        elif done in work.writing:
-            _note_written(work, done, labelling, observe)
-        else:
-            shards = work.labelling.pop(done)
-            _result(done, labelling.store)
-            for shard in shards:
-                observe(ShardLabelled(shard.number))
+def _forget_redone(store: Path, todo: Outstanding, event: Event) -> None:
+    """A segment all of whose shards are written is not to be made anew any more."""
+    if isinstance(event, ShardWritten):
+        asked, keys = read_redo(store)
+        if keys:
+            write_redo(store, asked, keys & set(todo.wanted))
 
 
-def _write_manifest(store: Path, ledger: Ledger) -> None:
-    """Keep beside the store which files exactly it was made from."""
-    path = run_folder(store) / "manifest.json"
-    if ledger.files:
-        before = read_manifest(path) if path.exists() else Manifest()
-        write_manifest(path, before.merged(ledger.files.values()))
-
-
-def _result(done: Future, store: Path) -> None:
-    """Raise what a task that writes has raised; what the disk refuses is the machine's doing."""
-    try:
-        done.result()
-    except OSError as problem:
-        raise EnvironmentProblem(f"{store} cannot be written: {problem}; make room and run again") from problem
-    except Exception as problem:
-        if not _worker_died(problem):
-            raise
-        raise EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again") from None
-
-
-def _worker_died(error: BaseException) -> bool:
-    return type(error).__name__ == "KilledWorker"  # distributed is imported only where a cluster is
-
-
-def _submit_segments(work: _Work, settings: Settings, pool: Pool, ledger: Ledger) -> None:
-    in_flight = pool.workers * settings.segments_in_flight
-    while work.segments and len(work.obtaining) + len(work.preparing) < in_flight:
-        slot = work.segments.popleft()
-        inputs = ledger.inputs.near(slot.segment)
-        work.obtaining[pool.submit_waiting(obtain_files, slot.segment, inputs)] = slot
-
-
-def _note_obtained(
-    work: _Work, done: Future, settings: Settings, pool: Pool, ledger: Ledger, observe: Observer
-) -> None:
-    """Go on to prepare a segment whose files are there; without them it has failed."""
-    slot = work.obtaining.pop(done)
-    error = done.exception()
-    if isinstance(error, EnvironmentProblem):
-        raise error
-    if error is not None:
-        _note_outcome(work, slot, error, observe)
+def _write_manifest(store: Path, plan: Plan, ledger: Ledger) -> None:
+    """Keep beside the store which files exactly it was made from, those of a run that was killed too."""
+    if not ledger.files:
         return
-    pins = done.result()
-    ledger.note(pins)
-    work.preparing[pool.submit(prepare_segment, slot, pins, ledger.inputs.data_dir, settings)] = slot
-
-
-def _note_prepared(work: _Work, done: Future, observe: Observer) -> None:
-    """Keep a prepared segment where it lies."""
-    slot = work.preparing.pop(done)
-    _note_outcome(work, slot, done.exception() or done, observe)
-
-
-def _note_outcome(work: _Work, slot: Slot, outcome: Future | BaseException, observe: Observer) -> None:
-    """Keep what became of a segment; one that could not be made is kept as a reason."""
-    key = slot.segment.key
-    if isinstance(outcome, BaseException):
-        reason = _reason(key, outcome)
-        work.prepared[key] = Failed(key, reason)
-        observe(SegmentDone(key, reason))
-    else:
-        work.prepared[key] = outcome
-        observe(SegmentDone(key))
-
-
-def _reason(key: str, error: BaseException) -> str:
-    if isinstance(error, MMSRegionsError):
-        return str(error)
-    if _worker_died(error):
-        return f"{key}: the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
-    return f"{key}: unexpected {type(error).__name__}: {error}"
-
-
-def _submit_writes(work: _Work, store: Path, pool: Pool) -> None:
-    """Write the shards of which every segment is there, and let go of segments that no other shard waits for."""
-    ready = [
-        shard for shard in work.unwritten.values() if all(slot.segment.key in work.prepared for slot in shard.slots)
-    ]
-    for shard in ready:
-        outcomes = [work.prepared[slot.segment.key] for slot in shard.slots]
-        work.writing[pool.submit(write_features, store, shard, outcomes, priority=_WRITE_FIRST)] = shard
-        del work.unwritten[shard.number]
-    wanted = {slot.segment.key for shard in work.unwritten.values() for slot in shard.slots}
-    for key in [key for key in work.prepared if key not in wanted]:
-        del work.prepared[key]
-
-
-def _note_written(work: _Work, done: Future, labelling: Labelling, observe: Observer) -> None:
-    """Go on to the labels of a written shard; one whose old files are damaged is prepared anew, all of it."""
-    shard = work.writing.pop(done)
-    try:
-        _result(done, labelling.store)
-    except DamagedStore:
-        work.unwritten[shard.number] = shard
-        for slot in shard.slots:
-            work.prepared.pop(slot.segment.key, None)
-        under_way = [*work.obtaining.values(), *work.preparing.values()]
-        work.segments.extend(slot for slot in shard.slots if slot not in under_way)
-        return
-    observe(ShardWritten(shard.number))
-    if labelling.done(shard):
-        observe(ShardLabelled(shard.number))
-    else:
-        work.unlabelled.append(shard)
-
-
-def _submit_labels(work: _Work, settings: Settings, labelling: Labelling, pool: Pool) -> None:
-    at_once = max(1, settings.label_windows // (work.plan.shard_samples // WINDOW))
-    while work.unlabelled and len(work.labelling) < pool.workers:
-        shards = [work.unlabelled.popleft() for _ in range(min(at_once, len(work.unlabelled)))]
-        work.labelling[pool.submit(label_shards, labelling, shards, priority=_LABEL_FIRST)] = shards
-
-
-def _summary(store: Path, plan: Plan) -> Summary:
-    """Bring the index up to date with the receipts, and say what it holds."""
-    records = records_of(plan, written_shards(store, plan))
-    write_index(store, plan, records)
-    return Summary(
-        complete=tuple(key for key, record in records.items() if record.status == "complete"),
-        failed={key: record.reason for key, record in records.items() if record.status == "failed"},
-    )
-
-
-def _provenance(settings: Settings, labelling: Labelling, started: datetime) -> dict[str, Any]:
-    return {
-        "mms_regions": __version__,
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        "host": platform.node(),
-        "machine": platform.machine(),
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {"name": labelling.model.card.name, "weights_sha256": labelling.sha256},
-        "settings": settings.model_dump(mode="json", exclude={"origin"}),
-        "origins": dict(settings.origin),
-    }
+    path, known = run_folder(store) / "manifest.json", ledger.inputs.terms.known
+    records = records_of(plan, written_shards(store, plan)).values()
+    inputs = {file.name: file.sha256 for record in records for file in record.inputs}
+    earlier = [pin for name, sha256 in inputs.items() if (pin := known.get(name)) and pin.sha256 == sha256]
+    before = read_manifest(path) if path.exists() else Manifest()
+    write_manifest(path, before.merged([*earlier, *ledger.files.values()]))

@@ -100,6 +100,7 @@ QUALITY_BITS: Mapping[str, int] = MappingProxyType(
         "fpi_caution": 128,
         "edp_caution": 256,
         "ion_background_exceeds_density": 512,
+        "leap_second": 1024,
     }
 )
 
@@ -121,7 +122,8 @@ def bridged_in(quality: Bits) -> Flags:
 class Samples:
     """A prepared segment of n samples: one row per electron accumulation, in time order of its rows.
 
-    time: (n,) ns UTC. features: (n, 14) float32, dimensionless, columns FEATURES, NaN where an input is missing.
+    time: (n,) ns UTC; samples of 23:59:60 have times of the second after it, and the bit `leap_second`.
+    features: (n, 14) float32, dimensionless, columns FEATURES, NaN where an input is missing.
     quality: (n,) uint16, bits QUALITY_BITS. physics: one float32 array (n, ...) for each of QUANTITIES.
     Raises ValueError when made of arrays that do not fit.
     """

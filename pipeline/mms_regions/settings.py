@@ -91,6 +91,13 @@ class Settings(BaseModel):
     margin: Seconds = Field(1.0, description="seconds loaded around an interval, from 0 to 3600")
     bridge: Seconds = Field(0.15, description="seconds, the longest missing stretch that is bridged, from 0 to 3600")
     segments_in_flight: Whole = Field(3, ge=1, description="a whole number per worker, 1 or more")
+    attempts: Whole = Field(
+        2,
+        ge=1,
+        le=10,
+        description="a whole number, how often a task is tried where trying again can help, from 1 to 10",
+    )
+    grace: Seconds = Field(30.0, description="seconds that writing may take after a wish to stop, from 0 to 3600")
     label_windows: Whole = Field(65536, ge=1, description="a whole number of windows per labelling task, 1 or more")
     origin: dict[str, str] = Field(default_factory=dict, repr=False)
 

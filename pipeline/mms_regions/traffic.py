@@ -1,4 +1,4 @@
-"""What a fetch tells those who watch it, and what keeps many of them polite together. The events can be pickled."""
+"""What tasks tell those who watch them, and what keeps many transfers polite together. The events can be pickled."""
 
 from __future__ import annotations
 
@@ -52,8 +52,30 @@ class Quarantined:
     why: str
 
 
+@dataclass(frozen=True)
+class TaskEnded:
+    """A task has run: where, when (s since 1970, UTC), and what came of it.
+
+    subject: a segment's key, or the shards. bytes: of the files that it read or wrote. peak_memory: bytes, the most
+    that its process ever had. reason and trace: of a failure, in a sentence and in full.
+    """
+
+    stage: str
+    subject: str
+    attempt: int
+    host: str
+    worker: int  # process
+    started: float
+    ended: float
+    bytes: int
+    peak_memory: int
+    reason: str = ""
+    trace: str = ""
+
+
 FetchEvent = TransferStarted | BytesArrived | TransferDone | Waiting | Quarantined
-Tell = Callable[[FetchEvent], None]
+TaskEvent = FetchEvent | TaskEnded
+Tell = Callable[[Any], None]  # of a TaskEvent
 Throttle = Callable[[], AbstractContextManager[Any]]
 
 

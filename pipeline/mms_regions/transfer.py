@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mms_regions.traffic import BytesArrived, Quarantined, TransferDone, Transfe
 from mms_regions.web import CHUNK, Client, NetworkProblem, RequestFailed, refuse_status, shortly
 
 _TOLD = 1 << 20  # bytes between two words to the observer
+_REMEMBERED = 4096  # sound files of a process
 _MAGIC = b"\xcd\xf3\x00\x01"  # CDF version 3
 
 
@@ -52,9 +54,14 @@ class Obtained:
     is_new: bool
 
 
-def obtain(wanted: Wanted, data_dir: Path, client: Client) -> Obtained:
+def keep_nothing(obtained: Obtained) -> None:
+    """What is told of a new file that nobody keeps a record of."""
+
+
+def obtain(wanted: Wanted, data_dir: Path, client: Client, keep: Callable[[Obtained], None] = keep_nothing) -> Obtained:
     """The file in the cache; transferred if it is not there, put aside and transferred again if it is bad.
 
+    keep: is to record a new file. It is called just before that gets its name, so that no kill leaves one unrecorded.
     Raises NetworkProblem where it cannot be had, StaleListing where the server no longer has what it listed, and
     EnvironmentProblem where the disk is in the way. Whatever happens, nothing bad is left under its name.
     """
@@ -63,29 +70,43 @@ def obtain(wanted: Wanted, data_dir: Path, client: Client) -> Obtained:
             return check_cached(wanted)
         wanted.file.path.parent.mkdir(parents=True, exist_ok=True)
         with locked_staging(wanted.file.path, data_dir, client) as staging:
-            return _obtain_alone(wanted, data_dir, staging, client)
+            return _obtain_alone(wanted, data_dir, staging, client, keep)
 
 
 def check_cached(wanted: Wanted) -> Obtained:
-    """A file of the cache, read from end to end. Raises SegmentProblem where it is not there or not sound."""
+    """A file of the cache, read from end to end. Raises SegmentProblem where it is not there or not sound.
+
+    A process reads it once, as long as it is the same by its size, inode and times: a bit that turns over without a
+    trace in these is seen by the next process.
+    """
     path, pinned = wanted.file.path, wanted.sha256 or wanted.known_sha256
     if not path.is_file():
         raise SegmentProblem(f"{path}: not there; fetch it")
     try:
-        size, sha256 = path.stat().st_size, sha256_of(path)
+        stat = path.stat()
+        if not pinned and wanted.size not in (None, stat.st_size):
+            raise SegmentProblem(f"{path.name}: has {stat.st_size} bytes, not {wanted.size}; fetch it again")
+        state = (stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
+        return Obtained(stat.st_size, _sound_sha256(wanted.file, pinned, state), is_new=False)
     except OSError as problem:
         raise SegmentProblem(f"{path}: cannot be read ({problem.strerror})") from problem
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _sound_sha256(file: CdfFile, pinned: str, state: tuple[int, ...]) -> str:
+    """The sha256 of a file in this state. Raises SegmentProblem, which is not remembered, where it is not sound."""
+    sha256 = sha256_of(file.path)
     if pinned and sha256 != pinned:
-        raise SegmentProblem(f"{path.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
-    if not pinned and wanted.size not in (None, size):
-        raise SegmentProblem(f"{path.name}: has {size} bytes, not {wanted.size}; fetch it again")
+        raise SegmentProblem(f"{file.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
     if not pinned:
-        refuse_flipped(path)
-    time_span(wanted.file)
-    return Obtained(size, sha256, is_new=False)
+        refuse_flipped(file.path)
+    time_span(file)
+    return sha256
 
 
-def _obtain_alone(wanted: Wanted, data_dir: Path, staging: Staging, client: Client) -> Obtained:
+def _obtain_alone(
+    wanted: Wanted, data_dir: Path, staging: Staging, client: Client, keep: Callable[[Obtained], None]
+) -> Obtained:
     """The same, while no other process is at this file."""
     path = wanted.file.path
     try:
@@ -100,6 +121,7 @@ def _obtain_alone(wanted: Wanted, data_dir: Path, staging: Staging, client: Clie
         return _verified(wanted, staging)
 
     obtained = client.persist(path.name, wanted.url, once)
+    keep(obtained)
     staging.publish(path)
     client.observe(TransferDone(path.name, obtained.size, obtained.sha256, wanted.url))
     return obtained

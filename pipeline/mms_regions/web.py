@@ -177,8 +177,9 @@ class _Tries:
         if not in_time or self._count >= self._limits.attempts:
             return False
         self._asked = problem.retry_after
-        wait = min(self._limits.wait_initial * 2 ** (self._count - 1), self._limits.wait_max)
-        self._client.observe(Waiting(self._name, self._asked or wait, problem.said))
+        if not self._asked:  # such a wait is told of while it lasts
+            wait = min(self._limits.wait_initial * 2 ** (self._count - 1), self._limits.wait_max)
+            self._client.observe(Waiting(self._name, wait, problem.said))
         return True
 
     def wait_as_asked(self) -> None:

@@ -39,7 +39,7 @@ from mms_regions.cli import main
 from mms_regions.errors import InputProblem
 from mms_regions.model import RegionRNN, save_weights
 from mms_regions.plan import run_folder
-from mms_regions.store import open_segment
+from mms_regions.reading import open_segment
 
 CONVENTIONS = ("corrected", "published")
 HEADER = "event,t_start,t_end,B0,n0,probes\n"

@@ -178,6 +178,31 @@ def test_fetching_again_asks_for_listings_only(
     assert (cache / ".mms-regions" / "manifest.json").read_bytes() == manifest
 
 
+def test_a_file_that_several_segments_need_comes_once_and_from_where_it_came(
+    mms_regions_here: Command, words: Words, archive: LoopbackArchive, cache: Path, tmp_path: Path
+) -> None:
+    interval = "2017-07-11T10:34:00,2017-07-11T10:34:0{},12.0,0.2,1\n"
+    (tmp_path / "overlapping.csv").write_text(
+        "event,t_start,t_end,B0,n0,probes\n" + "".join(f"E{n},{interval.format(n)}" for n in range(1, 7))
+    )
+    fetch = words("fetch", archive.sdc_url, "--json")
+    fetch[1] = tmp_path / "overlapping.csv"
+    done = mms_regions_here(*fetch)
+    assert (done.returncode, json.loads(done.stdout)["files"]) == (0, PRODUCTS)
+    assert downloads(archive) == dict.fromkeys(contents(cache), 1) and len(contents(cache)) == PRODUCTS
+    assert {pin.source for pin in known_files(cache).files} == {"sdc"}
+
+
+def test_files_that_were_there_are_recorded_as_such(
+    mms_regions_here: Command, words: Words, archive: LoopbackArchive, own_data: Path
+) -> None:
+    there = ("--data-dir", own_data)
+    assert mms_regions_here(*words("fetch", archive.sdc_url, *there)).returncode == 0
+    kept = known_files(own_data)
+    assert pinned(kept) == contents(own_data) and {pin.source for pin in kept.files} == {"cache"}
+    assert not downloads(archive)
+
+
 def test_the_mirror_serves_as_well(
     mms_regions_here: Command, words: Words, archive: LoopbackArchive, data_dir: Path, cache: Path
 ) -> None:
@@ -276,6 +301,7 @@ def test_the_limit_is_that_of_all_workers_and_what_they_tell_is_heard(
     assert arrived == set(contents(cache)) == set(contents(data_dir))
     waiting = [line for line in lines if line.endswith(": waiting 1 s, server asks to wait 1 s")]
     assert [line.partition("_v")[0] for line in waiting] == ["mms1_fgm_brst_l2_20170711103358"]
+    assert waiting == [line for line in lines if ": waiting " in line and "mms1_fgm" in line], "told of once"
 
 
 def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
@@ -308,6 +334,42 @@ def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
         assert again.returncode == 0, again.stderr
         assert downloads(archive) <= Counter(served.keys() - whole.keys())  # one may have been all there but its name
     assert contents(cache) == pinned(known_files(cache)) == served
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_kill_loses_no_word_of_where_a_file_came_from(
+    mms_regions_here: Command,
+    environment: dict[str, str],
+    words: Words,
+    data_dir: Path,
+    cache: Path,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    with LoopbackArchive(data_dir, delay=0.01) as archive:
+        fetch = words("fetch", archive.sdc_url)
+        command = [sys.executable, "-m", "mms_regions", *map(str, fetch), "--workers", str(workers)]
+        with subprocess.Popen(
+            command,
+            env={**environment, "TMPDIR": str(tmp_path)},  # for what a killed cluster leaves behind
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as killed:
+            assert killed.stderr is not None
+            seen = next((line for line in killed.stderr if line.endswith(" arrived\n")), "")
+            os.killpg(killed.pid, signal.SIGKILL)
+        assert seen and killed.returncode == -signal.SIGKILL
+        whole, kept = contents(cache), known_files(cache)
+        assert seen.partition(":")[0] in whole and whole.items() <= pinned(kept).items()
+        assert {pin.source for pin in kept.files} == {"sdc"}
+        manifest = cache / ".mms-regions" / "manifest.json"
+        assert not manifest.exists()
+        again = mms_regions_here(*fetch)
+    assert again.returncode == 0, again.stderr
+    after = {pin.name: pin for pin in read_manifest(manifest).files}
+    assert after.keys() == contents(data_dir).keys() and not manifest.with_suffix(".journal").exists()
+    assert {name: after[name] for name in whole} == {pin.name: pin for pin in kept.files if pin.name in whole}
 
 
 # What is refused, and where there is nothing
@@ -391,4 +453,5 @@ def test_with_neither_a_server_nor_a_folder_one_sentence_says_so(
 ) -> None:
     done = mms_regions_here(*words(command, "http://127.0.0.1:9"))
     assert done.returncode == 2 and len(connections) <= 2
-    assert re.search(rf"^mms-regions: There is no folder {cache} \(.*Connection refused.*\n\Z", done.stderr, re.M)
+    said = rf"^mms-regions: 127\.0\.0\.1:9: no connection \(Connection refused\).*There is no folder {cache} \(.*\n\Z"
+    assert re.search(said, done.stderr, re.M), done.stderr

@@ -45,7 +45,7 @@ def test_ctrl_c_ends_a_run_with_one_sentence_and_the_next_one_goes_on(
         rest = run.stderr.read()
     assert run.returncode == 75, rest
     assert seen[0].startswith("12 segments to prepare")
-    assert rest.endswith("mms-regions: interrupted; run the same command again to go on\n")
+    assert rest.endswith("mms-regions: interrupted (SIGINT); run the same command again to go on\n")
     assert "Traceback" not in rest
 
     again = mms_regions_here(*words, tmp_path / "cut.zarr")

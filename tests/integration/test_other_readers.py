@@ -18,10 +18,9 @@ from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, Cd
 from mms_regions.arrays import SECOND, Floats, Times
 from mms_regions.burst import Burst, ElectricField, Moments, read_burst
 from mms_regions.catalogue import Event, Segment
-from mms_regions.fetch import fetch_segment
+from mms_regions.fetch import Terms, fetch_segment
 from mms_regions.instruments import Troubles
 from mms_regions.loopback import LoopbackArchive
-from mms_regions.manifest import Manifest, record
 from mms_regions.servers import Source
 from mms_regions.synthetic import synthesise
 
@@ -88,8 +87,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthesise([SEGMENT], folder / "served", SEED, TROUBLES)
     with LoopbackArchive(folder / "served") as archive:
         source = Source("sdc", archive.sdc_url)
-        fetched = fetch_segment(SEGMENT, PRODUCTS, MARGIN, folder / "cache", source, None, Manifest())
-    record(folder / "cache", fetched)
+        fetched = fetch_segment(SEGMENT, source, Terms(PRODUCTS, MARGIN, folder / "cache"))
     assert {pin.source for pin in fetched} == {"sdc"}
     assert len(fetched) == len(list((folder / "served").rglob("*.cdf")))
     return folder / "cache"

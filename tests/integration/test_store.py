@@ -17,8 +17,8 @@ import xarray as xr
 from cdf_files import truncate
 
 from mms_regions.errors import UsageProblem
+from mms_regions.reading import open_segment, open_store, open_tree
 from mms_regions.samples import FEATURES, QUALITY_BITS
-from mms_regions.store import open_segment, open_store, open_tree
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ import pytest
 from cdf_files import Scene, relabel_spacecraft, truncate, write_files
 
 from mms_regions.archive import file_named
-from mms_regions.errors import EnvironmentProblem
+from mms_regions.errors import EnvironmentProblem, SegmentProblem
 from mms_regions.files import sha256_of
 from mms_regions.loopback import Fault, Kind, LoopbackArchive, Request
 from mms_regions.traffic import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
-from mms_regions.transfer import StaleListing, Wanted, obtain
+from mms_regions.transfer import Obtained, StaleListing, Wanted, check_cached, obtain
 from mms_regions.web import Client, Limits, NetworkProblem
 
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=3, wait_initial=0.01, wait_max=0.02)
@@ -81,6 +82,20 @@ def test_a_file_comes_once_is_told_of_and_found_again(served: Path, tmp_path: Pa
     )
     assert sum(event.count for event in told if isinstance(event, BytesArrived)) == first.size
     assert_whole(tmp_path, served)
+
+
+def test_a_new_file_is_recorded_before_it_has_its_name(served: Path, tmp_path: Path) -> None:
+    kept: list[Obtained] = []
+
+    def keep(obtained: Obtained) -> None:
+        assert not one.file.path.exists()
+        kept.append(obtained)
+
+    with LoopbackArchive(served) as archive:
+        one = wanted(archive, served, tmp_path)
+        first = obtain(one, tmp_path, Client(QUICK), keep)
+        obtain(one, tmp_path, Client(QUICK), keep)
+    assert kept == [first]
 
 
 @pytest.mark.parametrize("kind", ["busy", "too_many", "stall", "cut", "reset", "slow", "html", "json_error", "flipped"])
@@ -212,6 +227,69 @@ def test_a_bad_file_in_the_cache_is_put_aside_and_replaced(
     assert aside.name.startswith(f"{one.file.name}.2") and aside.suffix != ".cdf" and sha256_of(aside) == bad
     assert any(isinstance(event, Quarantined) for event in told)
     assert_whole(tmp_path, served)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are read from end to end, each time."""
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr("mms_regions.transfer.sha256_of", counted)
+    return read
+
+
+def in_folder(folder: Path) -> Wanted:
+    file = file_named(the_file(folder).name, folder)
+    assert file
+    return Wanted(file)
+
+
+def test_a_file_that_many_segments_need_is_read_once_by_a_process(own_served: Path, reads: list[Path]) -> None:
+    one = in_folder(own_served)
+    sound = check_cached(one)
+    assert [check_cached(one) for _ in range(20)] == [sound] * 20 and len(reads) == 1
+    assert check_cached(replace(one, known_sha256=sound.sha256)) == sound and len(reads) == 2
+    with pytest.raises(SegmentProblem, match=r"has .* bytes, not 7"):
+        check_cached(replace(one, size=7))
+    for _ in range(2):
+        with pytest.raises(SegmentProblem, match="sha256 is not the one recorded"):
+            check_cached(replace(one, sha256="0" * 64))
+    assert len(reads) == 4, "what is not sound is not remembered"
+
+
+def replaced(path: Path) -> None:
+    """The same content, size and time of the last change, in another file."""
+    shutil.copy2(path, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def touched(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("change", [replaced, touched])
+def test_a_file_that_changes_is_read_again(own_served: Path, reads: list[Path], change: Callable[[Path], None]) -> None:
+    one = in_folder(own_served)
+    sound = check_cached(one)
+    change(one.file.path)
+    assert check_cached(one) == sound and len(reads) == 2
+
+
+def test_a_bad_file_in_the_place_of_a_sound_one_is_seen(own_served: Path) -> None:
+    one = in_folder(own_served)
+    known = replace(one, known_sha256=check_cached(one).sha256)
+    check_cached(known)
+    flipped = one.file.path.with_suffix(".new")
+    shutil.copy2(one.file.path, flipped)
+    flip(flipped)
+    flipped.replace(one.file.path)
+    for wish in (one, known):
+        with pytest.raises(SegmentProblem, match=one.file.name):
+            check_cached(wish)
 
 
 def test_what_the_manifest_vouches_for_stands_though_a_listing_says_another_size(served: Path, tmp_path: Path) -> None:

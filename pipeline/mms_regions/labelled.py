@@ -1,0 +1,61 @@
+"""Which model the labels of a store are from, and which runs have changed it: what no plan tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mms_regions.card import ModelCard
+from mms_regions.errors import EnvironmentProblem
+from mms_regions.files import Damaged, read_twice, write_twice
+from mms_regions.plan import run_folder
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The card of the model whose labels a store shows; `swapping` while they are put in the place of other ones."""
+
+    card: ModelCard
+    swapping: bool = False
+
+    @property
+    def sha256(self) -> str:
+        return str(self.card.weights_sha256)
+
+
+def read_labelled(store: Path) -> Labelled | None:
+    """Whose labels a store shows, or None where it has none yet. Raises EnvironmentProblem where that is lost."""
+    data = _read(_labelled_path(store))
+    return Labelled(ModelCard.model_validate(data["card"]), data["swapping"]) if data else None
+
+
+def write_labelled(store: Path, labelled: Labelled) -> None:
+    card = labelled.card.model_dump(mode="json")
+    write_twice(_labelled_path(store), {"card": card, "swapping": labelled.swapping})
+
+
+def read_provenance(store: Path) -> tuple[Mapping[str, Any], ...]:
+    """The runs that changed a store, oldest first: who, when and with what. Nothing in it decides numbers."""
+    data = _read(_provenance_path(store))
+    return tuple(data["runs"]) if data else ()
+
+
+def write_provenance(store: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    write_twice(_provenance_path(store), {"runs": [dict(run) for run in runs]})
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_twice(path)
+    except Damaged as problem:
+        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
+
+
+def _labelled_path(store: Path) -> Path:
+    return run_folder(store) / "labelled.json"
+
+
+def _provenance_path(store: Path) -> Path:
+    return run_folder(store) / "provenance.json"

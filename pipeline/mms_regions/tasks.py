@@ -1,0 +1,53 @@
+"""A task as it is told of: who ran it, how long, how large, and why it failed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mms_regions.traffic import TaskEnded, Tell
+
+Stage = Literal["fetch", "prepare", "write", "label"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task is for: its stage, the segment or shards, and which attempt it is."""
+
+    stage: Stage
+    subject: str
+    attempt: int = 1
+
+
+def told(job: Job, tell: Tell, size: Callable[[Any], int], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task, and tell how it went. size: bytes of the files behind its result; raises what the task raises."""
+    started = time.time()
+    try:
+        result = function(*arguments)
+    except Exception as problem:
+        tell(_ended(job, started, 0, str(problem) or type(problem).__name__, traceback.format_exc()))
+        raise
+    tell(_ended(job, started, size(result), "", ""))
+    return result
+
+
+def _ended(job: Job, started: float, size: int, reason: str, trace: str) -> TaskEnded:
+    return TaskEnded(
+        stage=job.stage,
+        subject=job.subject,
+        attempt=job.attempt,
+        host=platform.node(),
+        worker=os.getpid(),
+        started=started,
+        ended=time.time(),
+        bytes=size,
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        reason=reason,
+        trace=trace,
+    )

@@ -1,0 +1,101 @@
+"""What is kept of how a run went: `trace.jsonl`, a line per event, and a log for each segment that failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mms_regions.observe import Event, Remark, RunStarted, SegmentDone
+from mms_regions.plan import run_folder
+from mms_regions.traffic import BytesArrived, TaskEnded, TransferStarted, Waiting
+
+_NOT_KEPT = BytesArrived | TransferStarted | Waiting | Remark
+_NEWLINE = b"\n"
+
+
+class Trace:
+    """An observer that appends each event to `trace.jsonl`, at once, so that a kill loses nothing but a last line."""
+
+    def __init__(self, store: Path):
+        self._path = trace_path(store)
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != _NEWLINE:
+            os.write(self._file, _NEWLINE)  # a kill has torn the last line
+        return self
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, _NOT_KEPT):
+            line = {"event": type(event).__name__, "at": time.time(), **asdict(event)}
+            os.write(self._file, json.dumps(line).encode() + _NEWLINE)  # one call: events come from two threads
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+class FailureLogs:
+    """An observer that keeps, for each segment that failed, `logs/A_mms1.log`: every try, with its stack trace."""
+
+    def __init__(self, store: Path):
+        self._folder = logs_folder(store)
+        self._tried: dict[str, list[str]] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TaskEnded) and event.reason:
+            self._tried.setdefault(event.subject, []).append(_in_full(event))
+        elif isinstance(event, SegmentDone):
+            tried = self._tried.pop(event.key, [])
+            path = self._folder / f"{event.key.replace('/', '_')}.log"
+            if event.reason:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                path.write_text("\n".join([*tried, f"{event.key} failed: {event.reason}", ""]))
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _in_full(event: TaskEnded) -> str:
+    when = datetime.fromtimestamp(event.ended, UTC).isoformat(timespec="seconds")
+    where = f"process {event.worker} on {event.host}, {event.ended - event.started:.1f} s"
+    return f"{when} {event.stage}, attempt {event.attempt}, {where}\n{event.trace}"
+
+
+def last_run(store: Path) -> list[Mapping[str, Any]]:
+    """The events of the last run of a store, or of the one that is going on; torn lines are left out."""
+    found: list[Mapping[str, Any]] = []
+    for line in _lines(trace_path(store)):
+        if f'"event": "{RunStarted.__name__}"' in line:
+            found.clear()
+        found.append(json.loads(line))
+    return found
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of the last run that are whole."""
+    try:
+        text = path.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    begin = text.rfind(f'{{"event": "{RunStarted.__name__}"')
+    for line in text[max(begin, 0) :].splitlines():
+        if line.startswith("{") and line.endswith("}"):
+            yield line
+
+
+def trace_path(store: Path) -> Path:
+    return run_folder(store) / "trace.jsonl"
+
+
+def logs_folder(store: Path) -> Path:
+    return run_folder(store) / "logs"

@@ -1,0 +1,99 @@
+"""The command as a process of its own that starts in a moment: forked from one that has imported what takes seconds.
+
+Run as a script it is that one: it forks for each line that it reads, and tells the pid, then the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that runs, leader of a process group of its own, until it has been waited for."""
+
+    pid: int
+    command: list[str]
+    _answers: Any
+    _log: Path
+
+    def wait(self) -> CompletedProcess[str]:
+        """How it ended; negative: killed by that signal. What it said is all in stderr."""
+        code = json.loads(self._answers.readline())
+        return CompletedProcess(self.command, code, "", self._log.read_text())
+
+
+@dataclass(frozen=True)
+class Nursery:
+    """Starts commands, one at a time."""
+
+    folder: Path
+    _mother: subprocess.Popen[str]
+
+    def start(self, *words: object, env: Mapping[str, str]) -> Started:
+        """Start `mms-regions` with these words in this environment."""
+        command, log = ["mms-regions", *map(str, words)], self.folder / "log"
+        assert self._mother.stdin is not None and self._mother.stdout is not None
+        print(json.dumps({"argv": command, "env": dict(env), "log": str(log)}), file=self._mother.stdin, flush=True)
+        return Started(json.loads(self._mother.stdout.readline()), command, self._mother.stdout, log)
+
+    def run(self, *words: object, env: Mapping[str, str]) -> CompletedProcess[str]:
+        """Start one and wait for its end."""
+        return self.start(*words, env=env).wait()
+
+
+@contextmanager
+def nursery(folder: Path, env: Mapping[str, str]) -> Iterator[Nursery]:
+    """A nursery that keeps what commands say in a folder."""
+    command = [sys.executable, __file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**env, "TMPDIR": str(folder)}, **pipes) as mother:
+        yield Nursery(folder, mother)
+
+
+def _serve() -> None:
+    import mms_regions.cli
+    import mms_regions.label
+    import mms_regions.run  # noqa: F401  (imported here once, for all that are forked)
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _become(asked)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _become(asked: dict[str, Any]) -> None:
+    from mms_regions.cli import main
+
+    os.setsid()
+    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for descriptor, where in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
+        os.dup2(where, descriptor)
+    os.environ.update(asked["env"])
+    sys.argv = asked["argv"]
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
