@@ -41,3 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped and not os.environ.get(VARIABLE):
         line = f"SKIPPED: REFERENCE CASES (TESTS: {len(skipped)}). TO RUN THEM, SET {VARIABLE} TO THEIR FOLDER."
         terminalreporter.write_line(line, red=True, bold=True)
+    without = [report for report in terminalreporter.getreports("skipped") if "SKIPPED: SLURM" in str(report.longrepr)]
+    if without:
+        line = f"SKIPPED: SLURM (TESTS: {len(without)}). TO RUN THEM, INSTALL slurmctld slurmd slurm-client munge."
+        terminalreporter.write_line(line, red=True, bold=True)

@@ -120,7 +120,9 @@ def run(
     """
     from mms_regions.card import find_model
     from mms_regions.catalogue import read_catalogue
-    from mms_regions.cluster import local_pool
+    from mms_regions.clusters import pool_for
+    from mms_regions.plan import run_folder
+    from mms_regions.pools import read_cluster
     from mms_regions.run import plan_run
     from mms_regions.run import run as run_segments
     from mms_regions.settings import resolve_settings
@@ -138,6 +140,7 @@ def run(
         "device": device,
     }
     settings = resolve_settings(flags, os.environ, profile)
+    pool = pool_for(read_cluster(profile), run_folder(store))
     chosen = read_catalogue(catalogue)
     segments = chosen.segments(events, probes)
     if dry_run:
@@ -145,7 +148,7 @@ def run(
         return
     installed = find_model(settings.model, os.environ)
     with display(as_json) as observe, heard_signals() as stop:
-        words = (chosen, segments, store, settings, installed, local_pool, observe, stop, redo or "")
+        words = (chosen, segments, store, settings, installed, pool, observe, stop, redo or "")
         summary = run_segments(*words)
     _report(summary, store, as_json)
 
@@ -165,7 +168,9 @@ def label(
     Example: mms-regions label a.zarr --model my-models/second
     """
     from mms_regions.card import find_model
-    from mms_regions.cluster import local_pool
+    from mms_regions.clusters import pool_for
+    from mms_regions.plan import run_folder
+    from mms_regions.pools import read_cluster
     from mms_regions.run import relabel
     from mms_regions.settings import resolve_settings
     from mms_regions.stopping import heard_signals
@@ -173,7 +178,8 @@ def label(
     settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
     installed = find_model(settings.model, os.environ)
     with display(as_json) as observe, heard_signals() as stop:
-        summary = relabel(store, installed, settings, local_pool, observe, stop)
+        pool = pool_for(read_cluster(profile), run_folder(store))
+        summary = relabel(store, installed, settings, pool, observe, stop)
     _report(summary, store, as_json)
 
 

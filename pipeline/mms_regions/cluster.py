@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, or on a local Dask cluster of processes."""
+"""Where tasks run: in this process, or on a Dask cluster, such as one of local processes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import asdict, dataclass
 from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, get_args
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, get_args
 
 from mms_regions.traffic import TaskEvent, Tell, Throttle
+
+Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -31,8 +34,14 @@ class Pool(Protocol):
     """What the run loop asks of a cluster."""
 
     @property
-    def workers(self) -> int: ...
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Future:
+    def workers(self) -> Mapping[Where, int]:
+        """How many there are of each kind; the same ones may be of both."""
+
+    @property
+    def about(self) -> str:
+        """What whoever started the run should know of the cluster, if anything."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
         """Start a task; futures among the arguments, or in lists of them, are replaced by their results there."""
 
     def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
@@ -43,6 +52,9 @@ class Pool(Protocol):
 
     def next_within(self, seconds: float) -> Future | None:
         """The same, but None where none ends so soon."""
+
+    def attend(self) -> None:
+        """Look after the workers; to be called now and then. Raises EnvironmentProblem where there will be none."""
 
     def throttle(self, name: str, at_once: int) -> Throttle:
         """What tasks enter to do a thing that at most `at_once` of them may do at the same time, wherever they run."""
@@ -72,12 +84,15 @@ class Finished:
 class InProcess:
     """Tasks run here, one after another, when they are submitted."""
 
-    workers = 1
+    workers: Mapping[Where, int] = MappingProxyType({"cpu": 1, "gpu": 1})
+    about = ""
 
     def __init__(self) -> None:
         self._done: deque[Finished] = deque()
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Finished:
+    def submit(
+        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu"
+    ) -> Finished:
         try:
             done = Finished(function(*(_resolved(argument) for argument in arguments)))
         except Exception as error:
@@ -94,6 +109,9 @@ class InProcess:
     def next_within(self, seconds: float) -> Finished | None:
         return self._done.popleft() if self._done else None
 
+    def attend(self) -> None:
+        """There is nobody but this process."""
+
     def throttle(self, name: str, at_once: int) -> Throttle:
         return nullcontext  # one after another is never too many
 
@@ -108,15 +126,24 @@ def _resolved(argument: Any) -> Any:
 
 
 class OnDask:
-    """Tasks run on the workers of a Dask client."""
+    """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind."""
 
-    def __init__(self, client: Any, workers: int):
+    about = ""
+
+    def __init__(
+        self,
+        client: Any,
+        workers: Mapping[Where, int],
+        resources: Mapping[Where, Mapping[str, float]] = MappingProxyType({"cpu": {}, "gpu": {}}),
+    ):
         self.workers = workers
         self._client = client
+        self._resources = resources
         self._done: SimpleQueue[Future] = SimpleQueue()
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0) -> Future:
-        future = self._client.submit(function, *arguments, priority=priority, pure=False)
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
+        bound = dict(self._resources[where]) or None
+        future = self._client.submit(function, *arguments, priority=priority, pure=False, resources=bound)
         future.add_done_callback(self._done.put)
         task: Future = future
         return task
@@ -131,6 +158,9 @@ class OnDask:
         with suppress(Empty):
             return self._done.get(timeout=seconds)
         return None
+
+    def attend(self) -> None:
+        """The workers look after themselves."""
 
     def throttle(self, name: str, at_once: int) -> Throttle:
         from distributed import Semaphore
@@ -183,7 +213,7 @@ class _Lease:
 
 
 @contextmanager
-def _for_main_alone() -> Iterator[None]:
+def for_main_alone() -> Iterator[None]:
     """Threads and processes started inside never get the signals that stop a run; this one gets them afterwards.
 
     A terminal or a batch system sends them to all processes at once, and what is being written is to be finished.
@@ -207,7 +237,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
         return
     from distributed import Client, LocalCluster
 
-    with ExitStack() as open_until_end, _for_main_alone():
+    with ExitStack() as open_until_end, for_main_alone():
         scratch = open_until_end.enter_context(
             tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
         )
@@ -224,4 +254,4 @@ def local_pool(workers: int) -> Iterator[Pool]:
         client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
         opened = open_until_end.pop_all()
     with opened:
-        yield OnDask(client, workers)
+        yield OnDask(client, {"cpu": workers, "gpu": workers})

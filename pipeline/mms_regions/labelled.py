@@ -46,6 +46,14 @@ def write_provenance(store: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     write_twice(_provenance_path(store), {"runs": [dict(run) for run in runs]})
 
 
+def mend_copies(store: Path) -> None:
+    """Write again what of these files, which are there twice, is damaged."""
+    if (labelled := read_labelled(store)) is not None:
+        write_labelled(store, labelled)
+    if runs := read_provenance(store):
+        write_provenance(store, runs)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         return read_twice(path)

@@ -50,7 +50,8 @@ def start_labelling(store: Path, plan: Plan, model: InstalledModel, device: str)
     """Labels go into the store, or beside it where it holds those of another model."""
     there = read_labelled(store)
     sha256 = str(model.card.weights_sha256)
-    write_labelled(store, there or Labelled(model.card))  # also where one of its two copies is damaged
+    if there is None:
+        write_labelled(store, Labelled(model.card))
     if there is None or there.sha256 == sha256:
         return Labelling(model, device, store, store)
     folder = _beside(store, sha256)

@@ -89,6 +89,7 @@ class Line:
         self.stop.check()
 
     def _note_next(self) -> None:
+        self.pool.attend()
         done = self.pool.next_within(_PATIENCE)
         if done is not None:
             task = self._tasks.pop(done)
@@ -116,14 +117,17 @@ class Line:
         self._attempts[stage, name] += 1
         job = Job(stage, name, self._attempts[stage, name])
         words = (told, job, self._tell, size, *task)
-        future = self.pool.submit_waiting(*words) if stage == "fetch" else self.pool.submit(*words, priority=priority)
+        if stage == "fetch":
+            future = self.pool.submit_waiting(*words)
+        else:
+            future = self.pool.submit(*words, priority=priority, where="gpu" if stage == "label" else "cpu")
         self._tasks[future] = _Task(job, work)
 
     def _count(self, *stages: Stage) -> int:
         return sum(task.job.stage in stages for task in self._tasks.values())
 
     def _submit_segments(self) -> None:
-        in_flight = self.pool.workers * self.settings.segments_in_flight
+        in_flight = self.pool.workers["cpu"] * self.settings.segments_in_flight
         while self.todo.segments and not self.stop.asked and self._count("fetch", "prepare") < in_flight:
             slot = self.todo.segments.popleft()
             self.observe(SegmentStarted(slot.segment.key))
@@ -140,7 +144,7 @@ class Line:
     def _submit_labels(self) -> None:
         at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW))
         waiting = self.todo.unlabelled
-        while waiting and not self.stop.asked and self._count("label") < self.pool.workers:
+        while waiting and not self.stop.asked and self._count("label") < self.pool.workers["gpu"]:
             self._submit_label(tuple(waiting.popleft() for _ in range(min(at_once, len(waiting)))))
 
     def _submit_label(self, shards: tuple[ShardPlan, ...]) -> None:

@@ -16,6 +16,7 @@ from mms_regions.arrays import SECOND, Flags
 from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst
 from mms_regions.catalogue import Event, Segment
 from mms_regions.corrected import corrected_samples
+from mms_regions.crash import crash_point
 from mms_regions.errors import SegmentProblem
 from mms_regions.fetch import files_of
 from mms_regions.manifest import Pinned
@@ -61,6 +62,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
 
     Raises SegmentProblem where it cannot be made; the loop keeps the reason and goes on with the others.
     """
+    crash_point("files-obtained")
     segment, how = slot.segment, convention(settings)
     _refuse_bad_event(segment)
     files = files_of(pins, how.products, data_dir)
@@ -78,6 +80,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     used = (known[file.name] for file in burst.files)
     inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256) for pin in used)
     x, y, z = (float(value) for value in burst.position_gse)
+    crash_point("segment-prepared")
     return Prepared(segment.key, samples, inputs, (x, y, z))
 
 

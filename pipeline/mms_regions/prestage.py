@@ -79,7 +79,7 @@ def _each(
     """Each segment with its task, as tasks end; a bounded number of them are under way."""
     left, under_way = deque(segments), dict[Future, Segment]()
     while left or under_way:
-        while left and len(under_way) < pool.workers * _IN_FLIGHT:
+        while left and len(under_way) < pool.workers["cpu"] * _IN_FLIGHT:
             segment = left.popleft()
             under_way[pool.submit_waiting(function, segment, inputs.near(segment))] = segment
         done = pool.next_done()

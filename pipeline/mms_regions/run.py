@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from pathlib import Path
 from mms_regions.archive import has_files
 from mms_regions.card import InstalledModel
 from mms_regions.catalogue import Catalogue, Segment
-from mms_regions.cluster import PoolFactory
+from mms_regions.cluster import Pool, PoolFactory
 from mms_regions.crash import crash_point
 from mms_regions.errors import EnvironmentProblem, SegmentProblem, UsageProblem
 from mms_regions.forecast import Free, Room, free_at, room_for, shortage
 from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
-from mms_regions.labelled import read_labelled, read_provenance, write_provenance
+from mms_regions.labelled import mend_copies, read_labelled, read_provenance, write_provenance
 from mms_regions.labelling import (
     Labelling,
     check_labelling,
@@ -43,6 +44,8 @@ from mms_regions.status import lock_path
 from mms_regions.stopping import Stop
 from mms_regions.store import describe_store, empty_foreign, finish_repairs
 from mms_regions.trace import FailureLogs, Trace
+
+_PATIENCE = 0.2  # s, how soon a wish to stop is seen
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ def _alone(command: str, this: _Run) -> Iterator[_Run]:
         _sweep(store)
         if plan is not None:
             write_plan(store, plan)  # what of its two copies is damaged
+            mend_copies(store)
             empty_foreign(store, plan)
             finish_repairs(store, plan)
             finish_swap(store, plan)
@@ -201,10 +205,12 @@ def _to_all(*observers: Observer) -> Observer:
 
 
 def _sweep(store: Path) -> None:
-    """Take away files that were being written when a process was killed."""
+    """Take away what was being written, and what was for one run alone, when a process was killed."""
     for folder in (store, run_folder(store)):
         for path in folder.rglob("*.partial"):
             path.unlink(missing_ok=True)
+    for folder in run_folder(store).glob("credentials-*"):
+        shutil.rmtree(folder)
 
 
 def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings, redo: str) -> Plan:
@@ -342,8 +348,7 @@ def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Calla
     if todo.segments:
         refuse_no_files([slot.segment for slot in todo.segments], inputs())
     with this.pool(this.settings.workers) as workers:
-        workers.submit(check_labelling, labelling)
-        workers.next_done().result()
+        _check(workers, labelling, this)
         this.observe(RunStarted(len(todo.segments), len(todo.unwritten) + len(todo.unlabelled)))
         ledger = Ledger(inputs, workers, this.settings.transfers, this.observe)
         showing = Showing(this.store, todo.plan)
@@ -353,6 +358,17 @@ def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Calla
         finally:
             ledger.write()
             _write_manifest(this.store, todo.plan, ledger)
+
+
+def _check(workers: Pool, labelling: Labelling, this: _Run) -> None:
+    """Wait for the first worker that labels, and refuse what it cannot use before hours of preparing."""
+    if workers.about:
+        this.observe(Remark(workers.about))
+    checked = workers.submit(check_labelling, labelling, where="gpu")
+    while workers.next_within(_PATIENCE) is None:
+        this.stop.check()
+        workers.attend()
+    checked.result()
 
 
 def _forget_redone(store: Path, todo: Outstanding, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""What the index of a store shows while a run goes on: nothing that is about to change, and before long what is whole."""
+"""What the index of a store shows while a run goes on: nothing that is about to change, and soon what is whole."""
 
 from __future__ import annotations
 

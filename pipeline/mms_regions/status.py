@@ -66,7 +66,9 @@ def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str]]:
     found = shown_records(plan, written, with_labels)
     index = zip(plan.slots, shown_statuses(store), strict=False)  # which is shorter while a store grows
     open_to_all = {slot.segment.key for slot, status in index if status == "complete"}
-    hidden = {key: ("prepared", "") for key, r in found.items() if r.status == "complete" and key not in open_to_all}
+    hidden: dict[str, tuple[State, str]] = {
+        key: ("prepared", "") for key, r in found.items() if r.status == "complete" and key not in open_to_all
+    }
     return {key: hidden.get(key, (r.status, r.reason)) for key, r in found.items()}
 
 

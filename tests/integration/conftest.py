@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -19,10 +20,13 @@ import numpy as np
 import pytest
 import torch
 from cdf_files import PRODUCTS, Scene, constant, write_files
+from private_slurm import Slurm, private_slurm, why_not
 
 from mms_regions.card import find_model
+from mms_regions.catalogue import Catalogue, read_catalogue
 from mms_regions.cli import main
 from mms_regions.model import RegionRNN, save_weights
+from mms_regions.synthetic import synthesise
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,11 +108,31 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def environment(model_dir: Path) -> dict[str, str]:
     """The environment of a command: nothing of the user's own settings, the models `first` and `second`."""
-    ours = ("MMS_", "SPEDAS_")
+    ours = ("MMS_", "SPEDAS_", "SLURM", "SBATCH_")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = os.pathsep.join(filter(None, [str(ROOT / "pipeline"), plain.get("PYTHONPATH")]))
     nowhere = "http://127.0.0.1:9"  # no test may ask a server of the real world, by mistake or not
     return {**plain, "PYTHONPATH": path, "MMS_REGIONS_MODEL_DIR": str(model_dir), "MMS_REGIONS_ARCHIVE_URL": nowhere}
+
+
+@dataclass(frozen=True)
+class ManySegments:
+    """A catalogue as a CSV file, and the folder of its data."""
+
+    catalogue: Path
+    data_dir: Path
+
+
+@pytest.fixture(scope="session")
+def many_segments(tmp_path_factory: pytest.TempPathFactory) -> ManySegments:
+    """The built-in catalogue, 23 events x 4 spacecraft, 6 s of each, with synthetic files; only to be read."""
+    folder = tmp_path_factory.mktemp("many")
+    whole = read_catalogue("rogers2023").events
+    events = tuple(event.model_copy(update={"t_end": event.t_start + np.timedelta64(6, "s")}) for event in whole)
+    rows = [f"{event.name},{event.t_start},{event.t_end},{event.B0},{event.n0}" for event in events]
+    (folder / "many.csv").write_text("\n".join(["event,t_start,t_end,B0,n0", *rows]) + "\n")
+    synthesise(Catalogue("many", events).segments(), folder / "data", seed=7)
+    return ManySegments(folder / "many.csv", folder / "data")
 
 
 Command = Callable[..., "CompletedProcess[str]"]
@@ -178,3 +202,12 @@ def store(healthy: Path, tmp_path: Path) -> Path:
 def own_data(data_dir: Path, tmp_path: Path) -> Path:
     """A copy of the data set, to spoil."""
     return Path(shutil.copytree(data_dir, tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """One real SLURM for all tests; cancel what you submit."""
+    if reason := why_not():
+        pytest.skip(f"SKIPPED: {reason}")
+    with private_slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running

@@ -89,7 +89,7 @@ def test_padding_holds_no_value_and_segments_lie_in_their_slots(healthy: Path) -
 def test_running_again_touches_no_shard_and_starts_no_cluster(
     mms_regions_here: Command, run_words: Words, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mms_regions.cluster.local_pool", no_pool)
+    monkeypatch.setattr("mms_regions.clusters.local_pool", no_pool)
     before = shard_files(store), receipt_files(store), raw(store).load()
     done = mms_regions_here(*run_words(store, "--workers", 2))
     assert (done.returncode, done.stderr) == (0, "")

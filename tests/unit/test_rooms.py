@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).parents[2] / "pipeline" / "mms_regions"
 # Each room imports only from those above it.
 ROOMS = """
     arrays clock errors files crash lock stopping
-    catalogue settings frames archive integrity traffic web servers staging transfer manifest fetch
+    catalogue settings pools frames archive integrity traffic web servers staging transfer manifest fetch
     burst physics samples features published corrected card model label plan receipts labelled layout store labelling
-    tasks cluster observe trace status verify prepare inputs prestage forecast outstanding redo provenance showing line run
-    reading export pictures report scores layer crossing level2 instruments synthetic
+    tasks cluster slurm clusters observe trace status verify prepare inputs prestage forecast outstanding redo
+    provenance showing line run reading export pictures report scores layer crossing level2 instruments synthetic
     faults shelf loopback train demo doctor options cli_models cli_fetch cli_demo cli_status cli __main__
 """.split()
 

@@ -1,0 +1,98 @@
+"""Where a profile wants tasks to run: the table [cluster] of its TOML file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mms_regions.errors import InputProblem
+
+_WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d{1,3}):(?P<minutes>\d\d):(?P<seconds>\d\d)")
+_MEMORY = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+
+
+def _walltime(text: str) -> str:
+    if not _WALLTIME.fullmatch(text):
+        raise ValueError("must be a time such as 02:00:00 or 1-00:00:00")
+    return text
+
+
+def _memory(text: str) -> str:
+    if not _MEMORY.fullmatch(text):
+        raise ValueError("must be an amount of memory such as 4 GB")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("must be one line")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSettings(_Table):
+    """Jobs of one kind: each is one worker. Words of SLURM: see `man sbatch`."""
+
+    jobs: int = Field(1, ge=1, le=10_000)
+    queue: Line = ""  # partition
+    account: Line = ""
+    walltime: Annotated[str, AfterValidator(_walltime)] = "01:00:00"
+    cores: int = Field(1, ge=1)
+    memory: Annotated[str, AfterValidator(_memory)] = "4 GB"
+    gres: Line = ""  # such as gpu:1
+    constraint: Line = ""
+    directives: tuple[Line, ...] = ()  # further #SBATCH lines, such as --qos=debug
+    setup: tuple[Line, ...] = ()  # lines of shell before the worker starts, such as `module load apptainer`
+    image: Line = ""  # a container of this project, .sif; empty: the Python that submits
+    binds: tuple[Line, ...] = ()  # what the container sees of the machine, as apptainer's --bind takes it
+
+    @property
+    def seconds(self) -> int:
+        """The wall time."""
+        found = _WALLTIME.fullmatch(self.walltime)
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+    @property
+    def lifetime(self) -> int:
+        """Seconds after which a worker retires, so that it ends before its wall time does."""
+        return max(1, self.seconds - max(10, min(300, self.seconds // 5)))
+
+
+class ClusterSettings(_Table):
+    """What kind of cluster. interface: of the network between nodes; empty: the one that the host's name stands for."""
+
+    kind: Literal["local", "slurm", "allocation", "address"] = "local"
+    address: Line = ""  # of a scheduler that runs already, or the path of its scheduler file
+    interface: Line = ""
+    start_timeout: float = Field(600.0, gt=0, le=604_800)  # s, that the first worker of a pool may take
+    cpu: PoolSettings = PoolSettings()
+    gpu: PoolSettings | None = None  # labels; without it the cpu pool labels too
+
+    @model_validator(mode="after")
+    def _address_where_needed(self) -> ClusterSettings:
+        if (self.kind == "address") != bool(self.address):
+            raise ValueError("kind = 'address' and an address belong together")
+        return self
+
+
+def read_cluster(profile: Path | None) -> ClusterSettings:
+    """The cluster of a profile, local where it has none. Raises InputProblem with everything that is wrong."""
+    table: Any = {}
+    if profile is not None:
+        table = tomllib.loads(profile.read_bytes().decode("utf-8-sig")).get("cluster", {})
+    try:
+        return ClusterSettings.model_validate(table)
+    except ValidationError as problem:
+        wrong = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in problem.errors())
+        raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None
