@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import fetching  # noqa: E402  (of this folder)
+import scale  # noqa: E402
 import synthetic_events  # noqa: E402
 from cdf_files import write_files  # noqa: E402
 
@@ -51,7 +52,8 @@ def main() -> None:
     torch.set_num_threads(1)
     figures = [*rotation(), *start_up(), *labelling(), *preparation()]
     text = as_markdown(figures) + "\n" + fetching.results() + "\n" + synthetic_events.results()
-    (HERE / "RESULTS.md").write_text(text)
+    before = (HERE / "RESULTS.md").read_text() if (HERE / "RESULTS.md").exists() else ""
+    (HERE / "RESULTS.md").write_text(scale.kept(before, text))
     print(text)
 
 

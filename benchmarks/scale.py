@@ -13,7 +13,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -161,10 +160,19 @@ def section(few: Measured, many: Measured) -> str:
 
 
 def with_section(results: str, text: str) -> str:
-    """The results with this section in the place of the one before, or at their end."""
-    begins = [i for i in range(len(results)) if results.startswith("## ", i) and (i == 0 or results[i - 1] == "\n")]
-    parts = [results[: begins[0]], *(results[a:b] for a, b in pairwise([*begins, len(results)]))]
-    return "\n".join(part.strip() + "\n" for part in [*(p for p in parts if not p.startswith(TITLE)), text])
+    """The results with this section at their end, in the place of the one before."""
+    return f"{_without_section(results).rstrip()}\n\n{text.strip()}\n"
+
+
+def kept(before: str, results: str) -> str:
+    """New results of the other benchmarks, with the section that was there before, for it takes long to make."""
+    own = before.removeprefix(_without_section(before))
+    return with_section(results, own) if own else results
+
+
+def _without_section(results: str) -> str:
+    begin = results.find(f"\n{TITLE}\n")
+    return results if begin < 0 else results[: begin + 1]
 
 
 if __name__ == "__main__":
