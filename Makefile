@@ -28,10 +28,10 @@ lint: $(STAMP)  ## ruff, its formatter, mypy
 	$(BIN)/mypy
 
 test: lint  ## lint and every test that is quick
-	$(PYTEST) -m "not long" --timeout 120
+	$(PYTEST) -n auto --dist loadfile -m "not long" --timeout 300
 
 test-all: lint  ## lint and every test
-	$(PYTEST) --timeout 900
+	$(PYTEST) --timeout 1800
 
 bench: $(STAMP)  ## the benchmarks
 	$(BIN)/python benchmarks/run.py

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -26,10 +28,49 @@ class Started:
     _answers: Any
     _log: Path
 
+    @property
+    def said(self) -> str:
+        """What it has said so far, on stdout and stderr."""
+        return self._log.read_text()
+
+    def until(self, text: str) -> None:
+        """Wait until it has said this."""
+        while text not in self.said:
+            assert self.lives, self.said
+            time.sleep(0.01)
+
+    @property
+    def lives(self) -> bool:
+        return bool(_living(5, self.pid))
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of its workers that live, without what else it has started."""
+        return [pid for pid in _living(4, self.pid) if b"spawn_main" in _command_line(pid)]
+
     def wait(self) -> CompletedProcess[str]:
-        """How it ended; negative: killed by that signal. What it said is all in stderr."""
+        """How it ended, its workers too; negative: killed by that signal. What it said is all in stderr."""
         code = json.loads(self._answers.readline())
-        return CompletedProcess(self.command, code, "", self._log.read_text())
+        while _living(5, self.pid):  # workers see that their driver is gone, and end
+            time.sleep(0.01)
+        return CompletedProcess(self.command, code, "", self.said)
+
+
+def _living(field: int, value: int) -> list[int]:
+    """The pids of processes whose stat says so, no zombies; field 4: parent, field 5: process group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if fields[field - 3] == str(value) and fields[0] not in "ZX":
+                found.append(int(folder.name))
+    return found
+
+
+def _command_line(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @dataclass(frozen=True)
@@ -42,6 +83,7 @@ class Nursery:
     def start(self, *words: object, env: Mapping[str, str]) -> Started:
         """Start `mms-regions` with these words in this environment."""
         command, log = ["mms-regions", *map(str, words)], self.folder / "log"
+        log.write_text("")
         assert self._mother.stdin is not None and self._mother.stdout is not None
         print(json.dumps({"argv": command, "env": dict(env), "log": str(log)}), file=self._mother.stdin, flush=True)
         return Started(json.loads(self._mother.stdout.readline()), command, self._mother.stdout, log)
@@ -79,6 +121,7 @@ def _become(asked: dict[str, Any]) -> None:
     from mms_regions.cli import main
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor, where in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(where, descriptor)

@@ -16,6 +16,7 @@ import zarr
 
 from mms_regions.errors import UsageProblem
 from mms_regions.reading import open_segment
+from mms_regions.receipts import Receipt
 from mms_regions.verify import verify
 
 Command = Callable[..., "CompletedProcess[str]"]
@@ -92,7 +93,10 @@ def assert_one_model(store: Path) -> None:
         if (store / "zarr.json").exists():
             group = zarr.open_group(store, mode="r", use_consolidated=consolidated)
             if {"label", "probability"} <= set(group.array_keys()):
-                assert_from_one_model(np.asarray(group["label"]), np.asarray(group["probability"]))
+                label, probability = np.asarray(group["label"]), np.asarray(group["probability"])
+                n = min(len(label), len(probability))  # array by array, one may have grown before the other
+                assert_from_one_model(label[:n], probability[:n])
+                assert (label[n:] == -1).all()
 
 
 def assert_from_one_model(label: np.ndarray, probability: np.ndarray) -> None:
@@ -135,3 +139,14 @@ def receipt_files(store: Path) -> dict[str, int]:
 def shards_written(before: dict[str, int], after: dict[str, int]) -> set[str]:
     """The numbers of the shards of which a file was written, by two looks with `shard_files`."""
     return {path.split("/")[2] for path in after if after[path] != before.get(path)}
+
+
+def half_written(store: Path) -> list[str]:
+    """Files that are not whole, receipts that do not stand, and what `verify` says, if there is a plan."""
+    found = left_over(store)
+    for path in run_folder(store).glob("receipts/*-*.json"):
+        receipt = Receipt.read(path)
+        if receipt is None or not receipt.stands(store):
+            found.append(str(path))
+    planned = any(run_folder(store).glob("plan*.json"))
+    return [*found, *(str(flaw) for flaw in (verify(store).flaws if planned else ()))]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mms_regions.cli_demo import demo, synthesise, train
+from mms_regions.cli_doctor import doctor
 from mms_regions.cli_fetch import fetch, serve_archive
 from mms_regions.cli_models import catalogues, models
 from mms_regions.cli_status import status, verify
@@ -139,17 +140,17 @@ def run(
         "workers": workers,
         "device": device,
     }
-    settings = resolve_settings(flags, os.environ, profile)
-    pool = pool_for(read_cluster(profile), run_folder(store))
-    chosen = read_catalogue(catalogue)
-    segments = chosen.segments(events, probes)
-    if dry_run:
-        _say_planned(plan_run(chosen, segments, store, settings, redo or ""), store, as_json)
-        return
-    installed = find_model(settings.model, os.environ)
-    with display(as_json) as observe, heard_signals() as stop:
-        words = (chosen, segments, store, settings, installed, pool, observe, stop, redo or "")
-        summary = run_segments(*words)
+    with pool_for(read_cluster(profile), run_folder(store)) as pool:
+        settings = resolve_settings(flags, os.environ, profile)
+        chosen = read_catalogue(catalogue)
+        segments = chosen.segments(events, probes)
+        if dry_run:
+            _say_planned(plan_run(chosen, segments, store, settings, redo or ""), store, as_json)
+            return
+        installed = find_model(settings.model, os.environ)
+        with display(as_json) as observe, heard_signals() as stop:
+            words = (chosen, segments, store, settings, installed, pool, observe, stop, redo or "")
+            summary = run_segments(*words)
     _report(summary, store, as_json)
 
 
@@ -175,11 +176,11 @@ def label(
     from mms_regions.settings import resolve_settings
     from mms_regions.stopping import heard_signals
 
-    settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
-    installed = find_model(settings.model, os.environ)
-    with display(as_json) as observe, heard_signals() as stop:
-        pool = pool_for(read_cluster(profile), run_folder(store))
-        summary = relabel(store, installed, settings, pool, observe, stop)
+    with pool_for(read_cluster(profile), run_folder(store)) as pool:
+        settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
+        installed = find_model(settings.model, os.environ)
+        with display(as_json) as observe, heard_signals() as stop:
+            summary = relabel(store, installed, settings, pool, observe, stop)
     _report(summary, store, as_json)
 
 
@@ -241,6 +242,7 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
 app.command(rich_help_panel="Runs")(fetch)
 app.command(rich_help_panel="Runs")(status)
 app.command(rich_help_panel="Runs")(verify)
+app.command(rich_help_panel="Runs")(doctor)
 app.command("serve-archive", rich_help_panel="Without MMS data")(serve_archive)
 for command in (demo, synthesise, train):
     app.command(rich_help_panel="Without MMS data")(command)

@@ -221,9 +221,10 @@ def for_main_alone() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    resource_tracker.ensure_running()  # of multiprocessing, which would unblock them when it starts later
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
+        resource_tracker.ensure_running()  # of multiprocessing; it is to outlive them too, and unblocks some here
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -15,6 +15,7 @@ from typing import Any
 import stamina
 
 _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SEAL = "sha256"
 
 
@@ -23,7 +24,10 @@ class Damaged(ValueError):
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside, bring to disk, rename. Raises OSError, and leaves nothing behind, where that cannot be done."""
+    """Write beside, bring to disk, rename.
+
+    Raises OSError, which names the path, and leaves nothing behind, where that cannot be done.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
@@ -32,8 +36,10 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         staging.replace(path)
-    except BaseException:
+    except BaseException as problem:
         staging.unlink(missing_ok=True)
+        if isinstance(problem, OSError):
+            raise OSError(problem.errno, problem.strerror, str(path)) from problem
         raise
     sync_folder(path.parent)
 
@@ -115,6 +121,11 @@ def sync_file(path: Path) -> None:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk has no room for what is to be written, or a quota or a limit forbids it."""
+    return error.errno in _FULL
 
 
 def is_busy(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from mms_regions.receipts import receipts
 _COMPRESSED = 0.6  # of the bytes of samples, as measured on synthetic and on real events
 _ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS)
 _SMALL_FILES = 60  # coordinates, the index, and what lies beside the store, but receipts
+_SMALL_BYTES = 1_000_000  # of these and of all metadata; more for thousands of segments
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ class Free:
 def room_for(plan: Plan, shards: int) -> Room:
     """What so many more shards of a plan take; the small files of the store are counted in."""
     files = (_ARRAYS + 2) * shards + _ARRAYS + _SMALL_FILES  # two receipts per shard
-    return Room(files, round(_COMPRESSED * sample_bytes() * plan.shard_samples * shards))
+    return Room(files, _SMALL_BYTES + round(_bytes_of_a_shard(plan) * shards))
+
+
+def _bytes_of_a_shard(plan: Plan) -> float:
+    return _COMPRESSED * sample_bytes() * plan.shard_samples
 
 
 def free_at(place: Path) -> Free:
@@ -50,11 +55,11 @@ def free_at(place: Path) -> Free:
 def room_needed(store: Path, plan: Plan, shards: int) -> str:
     """In words: how much room is needed for what is missing, and how much there is."""
     written = [receipt.size for receipt in receipts(store, plan, "features")]
-    each = sum(written) / len(written) if written else room_for(plan, 1).bytes
+    each = sum(written) / len(written) if written else _bytes_of_a_shard(plan)
     free = free_at(store)
     left = "" if free.files is None else f" and {free.files} files"
     return (
-        f"about {decimal(round(each * shards))} are needed for what is missing, "
+        f"about {decimal(_SMALL_BYTES + round(each * shards))} are needed for what is missing, "
         f"{decimal(free.bytes)}{left} are free there; make room"
     )
 

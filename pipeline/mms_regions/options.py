@@ -24,6 +24,14 @@ def named_store(store: Path) -> Path:
     return whole
 
 
+def _named_profile(profile: Path | None) -> Path | None:
+    if profile is None:
+        return None
+    from mms_regions.settings import find_profile
+
+    return find_profile(profile)
+
+
 StoreArgument = Annotated[Path, typer.Argument(help="The zarr store of a run.", callback=named_store)]
 StoreOption = Annotated[
     Path, typer.Option("--store", help="The zarr store to make, or to go on with.", callback=named_store)
@@ -42,7 +50,10 @@ ManifestOption = Annotated[Path | None, typer.Option("--manifest", help="A manif
 ModelOption = Annotated[str | None, typer.Option("--model", help="A model's name or folder. Default: waters2025.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes; 0: run in this one.")]
-ProfileOption = Annotated[Path | None, typer.Option("--profile", help="A TOML file of settings.")]
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option("--profile", help="A shipped profile (laptop, slurm-cpu...) or a TOML file.", callback=_named_profile),
+]
 RedoOption = Annotated[
     str | None,
     typer.Option("--redo", help="Make anew though it is there: A,C-F, B/mms4, changed (its files have) or all."),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mms_regions.errors import InputProblem
+from mms_regions.settings import read_profile
 
 _WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d{1,3}):(?P<minutes>\d\d):(?P<seconds>\d\d)")
 _MEMORY = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
@@ -64,9 +64,14 @@ class PoolSettings(_Table):
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     @property
+    def stagger(self) -> int:
+        """Seconds by which workers retire sooner or later than others, so that not all go at once."""
+        return min(60, self.seconds // 20)
+
+    @property
     def lifetime(self) -> int:
         """Seconds after which a worker retires, so that it ends before its wall time does."""
-        return max(1, self.seconds - max(10, min(300, self.seconds // 5)))
+        return max(1, self.seconds - max(10, min(300, self.seconds // 5)) - self.stagger)
 
 
 class ClusterSettings(_Table):
@@ -88,11 +93,8 @@ class ClusterSettings(_Table):
 
 def read_cluster(profile: Path | None) -> ClusterSettings:
     """The cluster of a profile, local where it has none. Raises InputProblem with everything that is wrong."""
-    table: Any = {}
-    if profile is not None:
-        table = tomllib.loads(profile.read_bytes().decode("utf-8-sig")).get("cluster", {})
     try:
-        return ClusterSettings.model_validate(table)
+        return ClusterSettings.model_validate(read_profile(profile).get("cluster", {}))
     except ValidationError as problem:
         wrong = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in problem.errors())
         raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None

@@ -16,7 +16,8 @@ from mms_regions.catalogue import Catalogue, Segment
 from mms_regions.cluster import Pool, PoolFactory
 from mms_regions.crash import crash_point
 from mms_regions.errors import EnvironmentProblem, SegmentProblem, UsageProblem
-from mms_regions.forecast import Free, Room, free_at, room_for, shortage
+from mms_regions.files import is_full
+from mms_regions.forecast import Free, Room, free_at, room_for, room_needed, shortage
 from mms_regions.inputs import Inputs, Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
 from mms_regions.labelled import mend_copies, read_labelled, read_provenance, write_provenance
 from mms_regions.labelling import (
@@ -183,7 +184,8 @@ def _alone(command: str, this: _Run) -> Iterator[_Run]:
     def lost(why: str) -> None:
         this.stop.ask(why, EnvironmentProblem(why))
 
-    with hold(lock_path(store), command, lost, told=lambda text: told(Remark(text))), Trace(store) as trace:
+    held = hold(lock_path(store), command, lost, told=lambda text: told(Remark(text)))
+    with held, _full_disk_in_words(store), Trace(store) as trace:
         observe = _to_all(told, trace, FailureLogs(store))
         plan = read_plan(store)
         _sweep(store)
@@ -194,6 +196,26 @@ def _alone(command: str, this: _Run) -> Iterator[_Run]:
             finish_repairs(store, plan)
             finish_swap(store, plan)
         yield _Run(store, this.settings, this.model, this.pool, observe, this.stop)
+
+
+@contextmanager
+def _full_disk_in_words(store: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        if is_full(problem):
+            raise _cannot_be_written(store, read_plan(store), problem) from problem
+        raise
+
+
+def _cannot_be_written(store: Path, plan: Plan | None, problem: OSError) -> EnvironmentProblem:
+    """What cannot be written, why, and how much room is needed."""
+    missing = plan.n_shards - len(written_shards(store, plan)) if plan else 0
+    needed = room_needed(store, plan, missing) if plan else "make room"
+    return EnvironmentProblem(
+        f"{problem.filename or store} cannot be written: {problem.strerror or problem}; {needed} there, or choose "
+        "another --store, and run again"
+    )
 
 
 def _to_all(*observers: Observer) -> Observer:
@@ -257,10 +279,7 @@ def _create(this: _Run, plan: Plan) -> Labelling:
         labelling = start_labelling(store, plan, this.model, this.settings.device)
         describe_store(store, plan)
     except OSError as problem:
-        raise EnvironmentProblem(
-            f"{problem.filename or store} cannot be written: {problem.strerror or problem}; make room there, or choose "
-            "another --store"
-        ) from problem
+        raise _cannot_be_written(store, plan, problem) from problem
     crash_point("store-described")
     return labelling
 
@@ -327,7 +346,7 @@ def _bring_up_to_date(this: _Run, todo: Outstanding, labelling: Labelling, input
         finish_labelling(plan, labelling)
         forget_other_labels(store, labelling.sha256)
     except BaseException as problem:
-        with suppress(OSError):  # what ended the run is told, not what came of it
+        with suppress(OSError, EnvironmentProblem):  # what ended the run is told, not what came of it
             _end(this, plan, [*runs, {**started, "ended": now(), "outcome": str(problem) or type(problem).__name__}])
         raise
     summary = Summary.of(describe_store(store, plan))
@@ -355,9 +374,11 @@ def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Calla
         observe = _to_all(this.observe, partial(_forget_redone, this.store, todo), showing)
         try:
             Line(todo, this.settings, labelling, workers, ledger, observe, this.stop).work_off()
-        finally:
-            ledger.write()
-            _write_manifest(this.store, todo.plan, ledger)
+        except BaseException:
+            with suppress(OSError, EnvironmentProblem):  # the same
+                _keep_manifests(this.store, todo.plan, ledger)
+            raise
+        _keep_manifests(this.store, todo.plan, ledger)
 
 
 def _check(workers: Pool, labelling: Labelling, this: _Run) -> None:
@@ -377,6 +398,12 @@ def _forget_redone(store: Path, todo: Outstanding, event: Event) -> None:
         asked, keys = read_redo(store)
         if keys:
             write_redo(store, asked, keys & set(todo.wanted))
+
+
+def _keep_manifests(store: Path, plan: Plan, ledger: Ledger) -> None:
+    """Of the data folder and of the store."""
+    ledger.write()
+    _write_manifest(store, plan, ledger)
 
 
 def _write_manifest(store: Path, plan: Plan, ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -172,20 +172,35 @@ def _spedas_folder(environ: Mapping[str, str]) -> _Given | None:
     return _Given(str(Path(root) / "mms"), "environment SPEDAS_DATA_DIR", UsageProblem) if root else None
 
 
-def _from_profile(profile: Path | None) -> dict[str, _Given]:
+def shipped_profiles() -> dict[str, Path]:
+    """The profiles that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.toml"))}
+
+
+def find_profile(named: Path) -> Path:
+    """The shipped profile of this name, else the path itself, be there a file or not."""
+    return shipped_profiles().get(str(named), named)
+
+
+def read_profile(profile: Path | None) -> dict[str, Any]:
+    """What a TOML file says; nothing where there is none. Raises InputProblem where it cannot be read."""
     if profile is None:
         return {}
     try:
-        values = tomllib.loads(profile.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(profile.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
-        raise InputProblem(f"There is no profile {profile}; give the path of a TOML file.") from None
+        names = ", ".join(shipped_profiles())
+        raise InputProblem(f"There is no profile {profile}; give the path of a TOML file, or one of {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise InputProblem(f"The profile {profile} is not TOML: {problem}. Correct it there.") from None
     except OSError as problem:
         raise InputProblem(f"The profile {profile} cannot be read: {problem}. Give a readable TOML file.") from None
+
+
+def _from_profile(profile: Path | None) -> dict[str, _Given]:
     return {
         name: _Given(value, f"profile {profile}", InputProblem)
-        for name, value in values.items()
+        for name, value in read_profile(profile).items()
         if name not in _OTHER_TABLES
     }
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -35,10 +35,12 @@ from mms_regions.cluster import OnDask, Where, for_main_alone
 from mms_regions.errors import EnvironmentProblem
 from mms_regions.pools import ClusterSettings, PoolSettings
 
-_EVERY = 2.0  # s, from one look at the queue to the next
+_SOON, _SELDOM = 2.0, 60.0  # s, from one look at the queue to the next, while workers are missing
 _STARTS = 3  # jobs of a pool that may end, one after another, before their worker is up
-_ALLOWED_FAILURES = 10  # workers that a task may lose before it is held to be the reason
+ALLOWED_FAILURES = 10  # workers that a task may lose before it is held to be the reason
 _RESOURCES: Mapping[Where, str] = {"cpu": "CPU", "gpu": "GPU"}
+_CREDENTIALS = ("tls_ca_file", "tls_scheduler_cert", "tls_scheduler_key", "tls_worker_cert", "tls_worker_key")
+_OVER = ("COMPLETING",)  # such a job is in the queue still, but its worker is gone
 
 
 class _Job(SLURMJob):
@@ -51,6 +53,10 @@ class _Cluster(SLURMCluster):
     job_cls = _Job
 
 
+class _Refusal(EnvironmentProblem):
+    """What SLURM said no to, or did not answer; it may do so a moment later."""
+
+
 @dataclass(frozen=True)
 class Queued:
     """A job as squeue tells of it."""
@@ -58,11 +64,14 @@ class Queued:
     state: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.state} ({self.reason})"
+
 
 class SlurmPool(OnDask):
     """Tasks run on the jobs of a cluster, which is looked after between them."""
 
-    def __init__(self, client: Any, cluster: Any, settings: ClusterSettings, name: str, logs: Path):
+    def __init__(self, client: Any, cluster: Any, settings: ClusterSettings, name: str, folder: Path):
         with_gpu = settings.gpu is not None
         resources: dict[Where, dict[str, float]] = {
             "cpu": {_RESOURCES["cpu"]: 1e-6},  # binds a task to its pool, and never is the limit
@@ -70,16 +79,15 @@ class SlurmPool(OnDask):
         }
         jobs: dict[Where, int] = {"cpu": settings.cpu.jobs, "gpu": (settings.gpu or settings.cpu).jobs}
         super().__init__(client, jobs, resources)
-        self.about = how_to_watch(str(client.dashboard_link))
-        self._cluster, self._settings, self._job_name, self._logs = cluster, settings, name, logs
+        self.about = how_to_watch(str(client.dashboard_link), platform.node())
+        self._cluster, self._settings, self._job_name, self._logs = cluster, settings, name, folder
         self._numbers = count()
-        self._seen: set[str] = set()  # workers that were up
-        self._died: Counter[Where] = Counter()  # jobs that ended before, since one was up
-        self._begun = self._looked = time.monotonic()
-        for where, pool in self._pools.items():
-            for _ in range(pool.jobs):
-                self._want(where, pool)
-        self._submit()
+        self._up: Collection[str] = ()  # names of workers, of those that are connected
+        self._seen: set[str] = set()  # and of those that ever were
+        self._died: Counter[Where] = Counter()  # jobs that ended before their worker was up, since one was
+        self._begun = self._looked = self._answered = time.monotonic()
+        self._every = _SOON
+        self._fill()
 
     @property
     def _pools(self) -> dict[Where, PoolSettings]:
@@ -89,72 +97,110 @@ class SlurmPool(OnDask):
     def attend(self) -> None:
         """Look after the jobs now and then: submit again what has ended.
 
-        Raises EnvironmentProblem where jobs are refused, end before their worker is up, or none starts in time.
+        Raises EnvironmentProblem where jobs end before their worker is up, none starts in time, or SLURM has been
+        silent for as long.
         """
-        if time.monotonic() - self._looked < _EVERY:
+        self._note_workers()
+        now, limit = time.monotonic(), self._settings.start_timeout
+        late = [where for where in self._pools if now - self._begun > limit and not _of(where, self._seen)]
+        if not (self._missing() and (late or now - self._looked > self._every)):
             return
-        self._looked = time.monotonic()
-        self._seen |= {str(worker["name"]) for worker in self._cluster.scheduler_info["workers"].values()}
-        queued = squeue(self._job_name)
+        self._looked, self._every = now, min(_SELDOM, self._every * 1.5)
+        try:
+            queued = squeue(self._job_name)
+            for where in self._pools:
+                self._forget_ended(where, queued)
+            for where in late:
+                raise EnvironmentProblem(self._how_it_waits(where, queued))
+            self._fill()
+        except _Refusal:
+            if now - self._answered > limit:
+                raise
+        else:
+            self._answered = now
+
+    def _note_workers(self) -> None:
+        up = {str(worker["name"]) for worker in list(self._cluster.scheduler_info["workers"].values())}
+        if up != self._up:
+            self._every = _SOON
+        for where in self._pools:
+            if _of(where, up - self._seen):
+                self._died[where] = 0
+        self._up = up
+        self._seen |= up
+
+    def _missing(self) -> bool:
+        wanted = sum(pool.jobs for pool in self._pools.values())
+        return len(set(self._cluster.worker_spec) & set(self._up)) < wanted
+
+    def _forget_ended(self, where: Where, queued: Mapping[str, Queued]) -> None:
+        for name in _of(where, self._cluster.worker_spec):
+            job = self._cluster.workers.get(name)
+            if job is None or job.job_id not in queued:
+                del self._cluster.worker_spec[name]
+                self._died[where] += name not in self._seen
+                if self._died[where] >= _STARTS and not _of(where, self._up):
+                    raise EnvironmentProblem(self._how_it_died(where, job))
+
+    def _fill(self) -> None:
+        """Submit what is wanted and not there. Raises _Refusal with what sbatch says against it."""
         for where, pool in self._pools.items():
-            mine = [name for name in self._cluster.worker_spec if name.startswith(f"{where}-")]
-            self._replace_ended(where, pool, mine, queued)
-            if not any(name.startswith(f"{where}-") for name in self._seen):
-                self._refuse_late(where, queued)
-
-    def _replace_ended(self, where: Where, pool: PoolSettings, mine: list[str], queued: Mapping[str, Queued]) -> None:
-        jobs = {name: self._cluster.workers.get(name) for name in mine}
-        ended = [name for name, job in jobs.items() if job is None or job.job_id not in queued]
-        if any(name in self._seen for name in mine if name not in ended):
-            self._died[where] = 0
-        for name in ended:
-            self._died[where] += name not in self._seen
-            if self._died[where] >= _STARTS:
-                raise EnvironmentProblem(self._how_it_died(where, jobs[name]))
-            del self._cluster.worker_spec[name]
-            self._want(where, pool)
-        if ended:
-            self._submit()
-
-    def _refuse_late(self, where: Where, queued: Mapping[str, Queued]) -> None:
-        limit = self._settings.start_timeout
-        if time.monotonic() - self._begun > limit:
-            told = "; ".join(f"job {number} is {job.state} ({job.reason})" for number, job in queued.items())
-            raise EnvironmentProblem(
-                f"No worker of the {where} pool started within {limit:g} s: {told or 'squeue knows no job of it'}. "
-                "Ask for less, choose another queue, or raise start_timeout in the profile"
-            )
-
-    def _want(self, where: Where, pool: PoolSettings) -> None:
-        options = job_options(self._settings, where, pool, self._job_name, self._logs)
-        inherited = {k: v for k, v in self._cluster._job_kwargs.items() if k in ("protocol", "security", "interface")}
-        spec = {"cls": _Job, "options": {**inherited, **options}}
-        self._cluster.worker_spec[f"{where}-{next(self._numbers)}"] = spec
-
-    def _submit(self) -> None:
-        """Submit what is wanted and not there. Raises EnvironmentProblem with what sbatch says against it."""
+            for _ in range(pool.jobs - len(_of(where, self._cluster.worker_spec))):
+                options = job_options(self._settings, where, pool, self._job_name, self._logs)
+                spec = {"cls": _Job, "options": {**_inherited(self._cluster), **options}}
+                self._cluster.worker_spec[f"{where}-{next(self._numbers)}"] = spec
         try:
             self._cluster.sync(self._cluster._correct_state)
-        except RuntimeError as problem:
+        except (RuntimeError, OSError) as problem:
+            for name, job in self._cluster.workers.items():
+                if job.job_id is None:
+                    self._cluster.worker_spec.pop(name, None)
             said = re.findall(r"sbatch: error: (.*)", str(problem)) or [str(problem)]
-            raise EnvironmentProblem(
-                f"SLURM does not take a job: {'; '.join(said)}. Correct [cluster] in the profile"
-            ) from None
+            raise _Refusal(f"SLURM does not take a job: {'; '.join(said)}. Correct [cluster] in the profile") from None
+
+    def _how_it_waits(self, where: Where, queued: Mapping[str, Queued]) -> str:
+        numbers = [self._cluster.workers[name].job_id for name in _of(where, self._cluster.worker_spec)]
+        told = "; ".join(f"job {number} is {queued[number]}" for number in numbers if number in queued)
+        return (
+            f"No worker of the {where} pool started within {self._settings.start_timeout:g} s: "
+            f"{told or 'squeue knows no job of it'}. Ask for less, choose another queue, or raise start_timeout in the "
+            "profile"
+        )
 
     def _how_it_died(self, where: Where, job: Any) -> str:
-        number = job.job_id if job is not None else ""
-        logs = sorted(self._logs.glob(f"*-{number}.out")) if number else []
-        lines = logs[-1].read_text(errors="replace").strip().splitlines()[-5:] if logs else []
+        number = "" if job is None else job.job_id
+        ended = squeue_of(number)
+        log = self._logs / f"{self._job_name}-{number}.log"
+        lines = log.read_text(errors="replace").strip().splitlines()[-5:] if log.exists() else []
         return (
-            f"{_STARTS} jobs of the {where} pool ended before their worker was up. The last one, {number}, said: "
-            f"{' / '.join(lines) or 'nothing'}. Correct setup, image or memory in the profile; logs are in {self._logs}"
+            f"{_STARTS} jobs of the {where} pool ended before their worker was up. The last one, {number}, "
+            f"{f'is {ended}' if ended else 'is gone'}; it said: {' / '.join(lines) or 'nothing'}. Correct setup, image "
+            f"or memory in the profile; logs are in {self._logs}"
         )
 
 
-def how_to_watch(link: str) -> str:
-    """How to reach the dashboard, which listens on this machine alone."""
+def _of(where: Where, names: Collection[str]) -> list[str]:
+    return [name for name in names if name.startswith(f"{where}-")]
+
+
+def _inherited(cluster: Any) -> dict[str, Any]:
+    """What jobs have from their cluster; paths are quoted, because they become words of a shell."""
+    options = {name: cluster._job_kwargs[name] for name in ("protocol", "interface")}
+    for_worker = cluster._job_kwargs["security"].get_tls_config_for_role("worker")
+    quoted = {name: shlex.quote(path) for name, path in for_worker.items() if path}
+    security = Security(
+        require_encryption=True,
+        tls_ca_file=quoted["ca_file"],
+        tls_worker_cert=quoted["cert"],
+        tls_worker_key=quoted["key"],
+    )
+    return {**options, "security": security}
+
+
+def how_to_watch(link: str, host: str) -> str:
+    """How to reach the dashboard, which listens on the machine of the scheduler alone."""
     port = urlsplit(link).port
-    return f"dashboard: ssh -N -L {port}:127.0.0.1:{port} {platform.node()}, then http://127.0.0.1:{port}/status"
+    return f"dashboard: ssh -N -L {port}:127.0.0.1:{port} {host}, then http://127.0.0.1:{port}/status"
 
 
 def job_options(
@@ -164,11 +210,7 @@ def job_options(
     threads = pool.cores if where == "gpu" else 1
     scratch = '"${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"'  # on the node, never the home folder
     variables = [f"export {name}={threads}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")]
-    directives = [
-        *([f"--gres={pool.gres}"] if pool.gres else []),
-        *([f"--constraint={pool.constraint}"] if pool.constraint else []),
-        *pool.directives,
-    ]
+    lifetime = f"$(( SECONDS < {pool.lifetime} ? {pool.lifetime} - SECONDS : 1 ))s"  # bash counts from the job's start
     return {
         "cores": 1,
         "processes": 1,
@@ -177,8 +219,9 @@ def job_options(
         "queue": pool.queue or None,
         "account": pool.account or None,
         "walltime": pool.walltime,
-        "job_extra_directives": directives,
-        "job_script_prologue": [*variables, *pool.setup],
+        "job_directives_skip": ("#SBATCH -e ", "#SBATCH -o "),  # which no path with a space survives
+        "job_extra_directives": [*_directives(pool, logs), *pool.directives],
+        "job_script_prologue": ["set -e", *variables, *pool.setup],
         "job_name": job_name,
         "log_directory": str(logs),
         "python": "exec " + _python(pool, where),
@@ -189,13 +232,23 @@ def job_options(
             "--resources",
             f"{_RESOURCES[where]}=1",
             "--lifetime",
-            f"{pool.lifetime}s",
+            f'"{lifetime}"',
             "--lifetime-stagger",
-            f"{min(60, pool.lifetime // 10)}s",
+            f"{pool.stagger}s",
             "--dashboard-address",
             "127.0.0.1:0",
         ],
     }
+
+
+def _directives(pool: PoolSettings, logs: Path) -> list[str]:
+    """A job that is lost is replaced, so it need not come back by itself."""
+    return [
+        f'--output="{str(logs).replace("%", "%%")}/%x-%j.log"',
+        "--no-requeue",
+        *([f"--gres={pool.gres}"] if pool.gres else []),
+        *([f"--constraint={pool.constraint}"] if pool.constraint else []),
+    ]
 
 
 def _python(pool: PoolSettings, where: Where) -> str:
@@ -204,17 +257,30 @@ def _python(pool: PoolSettings, where: Where) -> str:
         return shlex.quote(sys.executable)
     binds = [word for bind in pool.binds for word in ("--bind", shlex.quote(bind))]
     nv = ["--nv"] if where == "gpu" and pool.gres else []
-    return " ".join(["apptainer", "exec", *nv, *binds, shlex.quote(pool.image), "/opt/venv/bin/python"])
+    return " ".join(["apptainer", "exec", *nv, *binds, shlex.quote(pool.image), "/opt/mms-regions/bin/python"])
 
 
 def squeue(job_name: str) -> dict[str, Queued]:
-    """The jobs of a name that are waiting or running, by number. Raises EnvironmentProblem where SLURM is silent."""
-    words = ["squeue", "--noheader", "--name", job_name, "--format", "%i|%T|%r"]
+    """The jobs of a name that wait or run, by number. Raises EnvironmentProblem where SLURM does not answer."""
+    return {number: job for number, job in _squeue("--name", job_name).items() if job.state not in _OVER}
+
+
+def squeue_of(number: str) -> Queued | None:
+    """A job by its number, also one that ended some minutes ago; None where SLURM knows none."""
     try:
-        told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+        return _squeue("--states", "all", "--jobs", number).get(number) if number else None
+    except EnvironmentProblem:
+        return None
+
+
+def _squeue(*words: str) -> dict[str, Queued]:
+    command = ["squeue", "--noheader", "--format", "%i|%T|%r", *words]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as problem:
-        raise EnvironmentProblem(
-            f"squeue does not answer ({problem}); run where SLURM's commands are, or with another profile"
+        said = str(getattr(problem, "stderr", "") or problem).strip()
+        raise _Refusal(
+            f"squeue does not answer ({said}); run where SLURM's commands are, or with another profile"
         ) from problem
     rows = (line.split("|", 2) for line in told.splitlines() if line.count("|") >= 2)
     return {number: Queued(state, reason) for number, state, reason in rows}
@@ -229,7 +295,7 @@ def slurm_pool(settings: ClusterSettings, folder: Path) -> Iterator[SlurmPool]:
     name, logs = f"mms-regions-{secrets.token_hex(3)}", folder / "jobs"
     with ExitStack() as open_until_end, for_main_alone():
         security = open_until_end.enter_context(_credentials(folder))
-        open_until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}))
+        open_until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}))
         options = job_options(settings, "cpu", settings.cpu, name, logs)
         cluster = _Cluster(
             **options,
@@ -251,17 +317,27 @@ def slurm_pool(settings: ClusterSettings, folder: Path) -> Iterator[SlurmPool]:
 @contextmanager
 def _credentials(folder: Path) -> Iterator[Security]:
     """Temporary credentials of a run, as files that nobody else can read and that its workers take from there."""
-    made, path = Security.temporary(), folder / f"credentials-{os.getpid()}"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"credentials-{os.getpid()}"
     try:
-        files = {}
-        for name in ("tls_ca_file", "tls_scheduler_cert", "tls_scheduler_key", "tls_worker_cert", "tls_worker_key"):
-            files[name] = str(path / f"{name}.pem")
-            _write_secret(path / f"{name}.pem", getattr(made, name))
-        client = {"tls_client_cert": files["tls_worker_cert"], "tls_client_key": files["tls_worker_key"]}
-        yield Security(require_encryption=True, **files, **client)
+        write_credentials(path)
+        yield credentials_in(path)
     finally:
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_credentials(path: Path) -> None:
+    """Make a folder of temporary credentials that nobody else can read."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Security.temporary()
+    for name in _CREDENTIALS:
+        _write_secret(path / f"{name}.pem", getattr(made, name))
+
+
+def credentials_in(path: Path) -> Security:
+    """The credentials in a folder, as distributed takes them."""
+    files = {name: str(path / f"{name}.pem") for name in _CREDENTIALS}
+    client = {"tls_client_cert": files["tls_worker_cert"], "tls_client_key": files["tls_worker_key"]}
+    return Security(require_encryption=True, **files, **client)
 
 
 def _write_secret(path: Path, content: str) -> None:

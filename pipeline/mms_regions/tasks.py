@@ -50,4 +50,5 @@ def _ended(job: Job, started: float, size: int, reason: str, trace: str) -> Task
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         reason=reason,
         trace=trace,
+        batch_job=os.environ.get("SLURM_JOB_ID", ""),
     )

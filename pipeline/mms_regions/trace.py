@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,10 @@ _NEWLINE = b"\n"
 
 
 class Trace:
-    """An observer that appends each event to `trace.jsonl`, at once, so that a kill loses nothing but a last line."""
+    """An observer that appends each event to `trace.jsonl`, at once, so that a kill loses nothing but a last line.
+
+    On a full disk lines are lost.
+    """
 
     def __init__(self, store: Path):
         self._path = trace_path(store)
@@ -37,7 +41,8 @@ class Trace:
     def __call__(self, event: Event) -> None:
         if not isinstance(event, _NOT_KEPT):
             line = {"event": type(event).__name__, "at": time.time(), **asdict(event)}
-            os.write(self._file, json.dumps(line).encode() + _NEWLINE)  # one call: events come from two threads
+            with suppress(OSError):  # no room: what fails next for want of it is worth more words
+                os.write(self._file, json.dumps(line).encode() + _NEWLINE)  # one call: events come from two threads
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -77,7 +82,8 @@ def last_run(store: Path) -> list[Mapping[str, Any]]:
     for line in _lines(trace_path(store)):
         if f'"event": "{RunStarted.__name__}"' in line:
             found.clear()
-        found.append(json.loads(line))
+        with suppress(ValueError):  # two lines in one, where the disk was full
+            found.append(json.loads(line))
     return found
 
 

@@ -57,7 +57,8 @@ class TaskEnded:
     """A task has run: where, when (s since 1970, UTC), and what came of it.
 
     subject: a segment's key, or the shards. bytes: of the files that it read or wrote. peak_memory: bytes, the most
-    that its process ever had. reason and trace: of a failure, in a sentence and in full.
+    that its process ever had. batch_job: the number of the batch job that ran it, where there was one. reason and
+    trace: of a failure, in a sentence and in full.
     """
 
     stage: str
@@ -71,6 +72,7 @@ class TaskEnded:
     peak_memory: int
     reason: str = ""
     trace: str = ""
+    batch_job: str = ""
 
 
 FetchEvent = TransferStarted | BytesArrived | TransferDone | Waiting | Quarantined

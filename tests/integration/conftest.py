@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from cdf_files import PRODUCTS, Scene, constant, write_files
+from processes import Nursery, nursery
 from private_slurm import Slurm, private_slurm, why_not
 
 from mms_regions.card import find_model
@@ -211,3 +212,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         pytest.skip(f"SKIPPED: {reason}")
     with private_slurm(tmp_path_factory.mktemp("slurm")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Nursery]:
+    """Starts the command in processes of their own, in a moment; they hear signals, whoever runs the tests."""
+    with nursery(tmp_path_factory.mktemp("processes"), environment) as started:
+        yield started
