@@ -70,8 +70,11 @@ def labels_alone(plan: Plan, card: ModelCard) -> Files:
 
 
 def write_files(folder: Path, files: Files) -> None:
-    """Bring the files of a group up to date, the root last; what is as it should be is left alone."""
-    for name in sorted(files, key=lambda name: name == _ROOT):
+    """Bring the files of a group up to date, the root last; what is as it should be is left alone.
+
+    What makes a segment complete comes after all else that is said of it.
+    """
+    for name in sorted(files, key=lambda name: (name == _ROOT, name.startswith("status/"))):
         write_changed(folder / name, files[name])
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.array import AsyncArray
+from zarr.storage import MemoryStore, StorePath
 
 from mms_regions.arrays import WINDOW, Flags, Floats
 from mms_regions.crash import crash_point
 from mms_regions.errors import DamagedStore, EnvironmentProblem
-from mms_regions.files import busy_disk_retried, sync_file, sync_folder
+from mms_regions.files import busy_disk_retried, sync_file, sync_folder, write_whole
 from mms_regions.labelled import read_labelled, read_provenance
 from mms_regions.layout import (
     FEATURE_ARRAYS,
@@ -190,7 +192,7 @@ def _write_arrays(
     """Write a shard into the group `target`, with what is kept from the group `source`."""
     there, group = _group(source, "r"), _group(target, "r+")
     for i, name in enumerate(FEATURE_ARRAYS):
-        _write_shard(target, _writable(group, name), shard, _assembled(_array(there, name), shard, placed))
+        _write_shard(target, _array(group, name), shard, _assembled(_array(there, name), shard, placed))
         if i == len(FEATURE_ARRAYS) // 2:
             crash_point("shard-half-written")
     files = _settle(target, group, FEATURE_ARRAYS, shard.number)
@@ -215,9 +217,24 @@ def _assembled(array: zarr.Array[Any], shard: ShardPlan, placed: Iterable[tuple[
 
 
 def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> None:
-    """Write a shard of an array whole; zarr would read the old one first, and stop if that is damaged."""
-    _shard_file(folder, array, shard.number).unlink(missing_ok=True)
-    array[shard.begin : shard.end] = values
+    """Put a shard of an array in the place of the old one, in one step.
+
+    There is no moment without it: a worker that was held to be lost may be writing the same still, and die over it.
+    zarr itself would read the old one first, and stop if that is damaged.
+    """
+    encoded: dict[str, Any] = {}
+    _in_memory(array, encoded)[shard.begin : shard.end] = values
+    path = _shard_file(folder, array, shard.number)
+    write_whole(path, encoded[path.relative_to(folder / array.basename).as_posix()].to_bytes())
+
+
+def _in_memory(array: zarr.Array[Any], files: dict[str, Any]) -> zarr.Array[Any]:
+    """An array of the same kind whose files are in memory; chunks of mere fill values are among them.
+
+    A chunk that is not there would read as fill, in silence; zarr keeps this wish with the array, not in the metadata.
+    """
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.Array(AsyncArray(array.metadata, StorePath(MemoryStore(files))))
 
 
 def _shard_file(folder: Path, array: zarr.Array[Any], number: int) -> Path:
@@ -272,6 +289,9 @@ def write_labels(
     folder: the store, or the group beside it in which a store is relabelled. decides: with `model_sha256`.
     """
     path = receipt_path(store, "labels", shard.number, decides["model_sha256"])
+    before = Receipt.read(path)
+    if before and before.matches(shard.uuid, decides) and before.stands(folder):
+        return before  # of a worker that was held to be lost
     path.unlink(missing_ok=True)
     group = _group(folder, "r+")
     values: dict[str, NDArray[Any]] = {
@@ -281,7 +301,7 @@ def write_labels(
     for name in reversed(LABEL_ARRAYS):  # labels of other features go before their probabilities do
         _shard_file(folder, _array(group, name), shard.number).unlink(missing_ok=True)
     for name in LABEL_ARRAYS:
-        _write_shard(folder, _writable(group, name), shard, values[name])
+        _write_shard(folder, _array(group, name), shard, values[name])
         crash_point("labels-half-written")
     files = _settle(folder, group, LABEL_ARRAYS, shard.number)
     receipt = Receipt("labels", shard.uuid, shard.number, decides, files)
@@ -308,15 +328,6 @@ def _group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
 
 def _part(group: zarr.Group, name: str, shard: ShardPlan) -> NDArray[Any]:
     return np.asarray(_array(group, name)[shard.begin : shard.end])
-
-
-def _writable(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """An array that writes chunks of mere fill values too: a chunk that is not there reads as fill, in silence.
-
-    zarr keeps this wish with the opened array, not in the metadata.
-    """
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return _array(group, name)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ import numpy as np
 import pytest
 import torch
 from cdf_files import PRODUCTS, Scene, constant, write_files
-from processes import Nursery, nursery
 from private_slurm import Slurm, private_slurm, why_not
+from processes import Nursery, Started, nursery
 
 from mms_regions.card import find_model
 from mms_regions.catalogue import Catalogue, read_catalogue
@@ -219,3 +220,37 @@ def processes(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, s
     """Starts the command in processes of their own, in a moment; they hear signals, whoever runs the tests."""
     with nursery(tmp_path_factory.mktemp("processes"), environment) as started:
         yield started
+
+
+@dataclass(frozen=True)
+class SlowWrites:
+    """The environment of a run that stays in the middle of a write, and the file that says that it has come there."""
+
+    env: dict[str, str]
+    begun: Path
+
+    def wait_for(self, run: Started) -> None:
+        while not self.begun.exists():
+            assert run.lives, run.said
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def slow_writes(tmp_path: Path) -> Callable[[float], SlowWrites]:
+    """Has worker processes write for some seconds more at each shard."""
+
+    def made(seconds: float) -> SlowWrites:
+        begun, preloaded = tmp_path / "begun", tmp_path / "slow_writes.py"
+        preloaded.write_text(
+            "import pathlib, time\n"
+            "import mms_regions.store\n"
+            "def dask_setup(worker):\n"
+            "    def wait(point):\n"
+            "        if point == 'shard-half-written':\n"
+            f"            pathlib.Path({str(begun)!r}).touch()\n"
+            f"            time.sleep({seconds})\n"
+            "    mms_regions.store.crash_point = wait\n"
+        )
+        return SlowWrites({"DASK_DISTRIBUTED__WORKER__PRELOAD": str(preloaded)}, begun)
+
+    return made

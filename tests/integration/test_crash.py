@@ -6,6 +6,7 @@ import errno
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
@@ -15,12 +16,12 @@ from typing import get_args
 import pytest
 from cdf_files import truncate
 from processes import Nursery, nursery
-from stores import assert_absent_or_whole, assert_same_store, copied, left_over, statuses
+from stores import assert_absent_or_whole, assert_same_store, copied, left_over, run_folder, statuses
 
 from mms_regions.catalogue import read_catalogue
 from mms_regions.crash import VARIABLE, CrashPoint
 from mms_regions.files import write_whole
-from mms_regions.plan import require_plan, write_plan
+from mms_regions.plan import Plan, require_plan, write_plan
 from mms_regions.store import describe_store
 from mms_regions.verify import verify
 
@@ -38,7 +39,16 @@ IN_WORKERS: tuple[CrashPoint, ...] = (
 )
 OF_REPAIRS: tuple[CrashPoint, ...] = ("repair-half-moved",)
 OF_RELABELLING: tuple[CrashPoint, ...] = ("labels-withdrawn", "labels-half-swapped")
-PASSED_OFTEN = {*IN_WORKERS, "labels-half-swapped"} - {*OF_REPAIRS}
+PASSES: dict[CrashPoint, int] = {  # at least, where it is not once
+    "files-obtained": 3,
+    "segment-prepared": 3,
+    "shard-half-written": 3,
+    "shard-unreceipted": 3,
+    "labels-half-written": 3,
+    "labels-unreceipted": 3,
+    "labels-half-swapped": 2,
+}
+PASSES_IN_GROWTH: dict[CrashPoint, int] = {"shard-half-written": 2, "shard-unreceipted": 1}
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ def scenario_of(point: CrashPoint) -> str:
 def test_a_crash_leaves_segments_whole_or_absent_and_the_next_run_makes_the_rest(
     sweep: Sweep, point: CrashPoint, tmp_path: Path
 ) -> None:
-    count = 3 if point == "labels-half-written" else 2 if point in PASSED_OFTEN else 1  # when something is complete
+    count = 3 if point == "labels-half-written" else min(2, PASSES.get(point, 1))  # when something is complete
     sweep.crash(point, scenario_of(point), tmp_path, count)
 
 
@@ -140,7 +150,7 @@ def test_a_crash_leaves_segments_whole_or_absent_and_the_next_run_makes_the_rest
 def test_a_crash_anywhere_in_driver_or_worker_and_during_growth(
     sweep: Sweep, point: CrashPoint, growing: bool, count: int, workers: int, tmp_path: Path
 ) -> None:
-    most = 1 if point not in PASSED_OFTEN else 2 if point == "labels-half-swapped" else 3
+    most = PASSES_IN_GROWTH.get(point, PASSES.get(point, 1)) if growing else PASSES.get(point, 1)
     if count > most:
         pytest.skip(f"{point} is passed no more than {most} times")
     sweep.crash(point, "growth" if growing else scenario_of(point), tmp_path, count, workers)
@@ -168,33 +178,64 @@ class Killed(BaseException):
     """As SIGKILL, for those who write no more."""
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
-def test_a_crash_while_a_grown_store_is_described_hides_nothing_and_is_no_damage(
-    sweep: Sweep, share: float, catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """This share of the files beside the shards is written, and no more: of 1.0, all but the last one."""
-    begun, chosen, allowed = sweep.scenarios["growth"].begun, read_catalogue(str(catalogue)), math.inf
-    before, written = statuses(begun, sweep.here), []
+def grow(store: Path, catalogue: Path) -> Plan:
+    """Let the plan of a store have all events."""
+    chosen = read_catalogue(str(catalogue))
+    plan = require_plan(store).grown(chosen, chosen.segments())
+    write_plan(store, plan)
+    return plan
+
+
+def forget_index(store: Path) -> Plan:
+    """Let the index of a store know nothing, as if a run had made all of it and was not done."""
+    plan, receipts, aside = require_plan(store), run_folder(store) / "receipts", run_folder(store) / "aside"
+    shutil.copytree(receipts, aside)
+    for receipt in receipts.glob("*-[0-9]*.json"):
+        receipt.unlink()
+    describe_store(store, plan)
+    for receipt in aside.glob("*-[0-9]*.json"):
+        shutil.copy(receipt, receipts)
+    shutil.rmtree(aside)
+    return plan
+
+
+def describe_in_part(store: Path, plan: Plan, most: float) -> int:
+    """Describe a store, but be killed where more files would be written than `most`; how many were."""
+    written = []
 
     def write_few(path: Path, data: bytes) -> None:
-        if len(written) >= allowed:
+        if len(written) >= most:
             raise Killed
         written.append(path)
         write_whole(path, data)
 
-    def describe_grown(store: Path) -> None:
-        plan = require_plan(store).grown(chosen, chosen.segments())
-        write_plan(store, plan)
-        with monkeypatch.context() as patch:
-            patch.setattr("mms_regions.files.write_whole", write_few)
-            describe_store(store, plan)
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr("mms_regions.files.write_whole", write_few)
+        describe_store(store, plan)
+    return len(written)
 
-    describe_grown(copied(begun, tmp_path / "whole.zarr"))
-    allowed = min(round(share * len(written)), len(written) - 1)
-    written.clear()
-    store = copied(begun, tmp_path / "x.zarr")
-    with pytest.raises(Killed):
-        describe_grown(store)
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.8, 0.9, 0.95, 1.0])
+def test_a_crash_while_a_grown_store_is_described_hides_nothing_and_is_no_damage(
+    sweep: Sweep, share: float, catalogue: Path, tmp_path: Path
+) -> None:
+    """This share of the files beside the shards is written, and no more: of 1.0, all but the last one."""
+    begun, whole, store = sweep.scenarios["growth"].begun, tmp_path / "whole.zarr", tmp_path / "x.zarr"
+    before = statuses(begun, sweep.here)
+    files = describe_in_part(copied(begun, whole), grow(whole, catalogue), math.inf)
+    describe_in_part(copied(begun, store), grow(store, catalogue), min(round(share * files), files - 1))
     found = assert_absent_or_whole(store, sweep.here, sweep.undisturbed)
     assert {key: found[key] for key in before} == before
     assert set(found) - set(before) == {"B/mms1", "B/mms2"}
+
+
+def test_a_crash_while_the_index_is_brought_up_to_date_shows_nothing_by_halves(
+    sweep: Sweep, healthy: Path, tmp_path: Path
+) -> None:
+    """After each of the last files that are written."""
+    store = copied(healthy, tmp_path / "x.zarr")
+    files = describe_in_part(store, forget_index(store), math.inf)
+    assert files >= 6
+    for most in range(files - 4, files):
+        describe_in_part(store, forget_index(store), most)
+        assert_absent_or_whole(store, sweep.here, sweep.undisturbed)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from processes import Nursery
@@ -134,19 +135,6 @@ def test_a_signal_while_the_cluster_starts_is_heard(
     assert half_written(tmp_path / "x.zarr") == []
 
 
-SLOW = """
-import pathlib, time
-import mms_regions.store
-
-def dask_setup(worker):
-    def wait(point):
-        if point == "shard-half-written":
-            pathlib.Path({begun!r}).touch()
-            time.sleep(100)
-    mms_regions.store.crash_point = wait
-"""
-
-
 @pytest.mark.parametrize(("grace", "signals"), [(60, 2), (1, 1)])
 def test_a_slow_write_is_waited_for_until_the_grace_ends_or_the_second_signal_comes(
     processes: Nursery,
@@ -154,18 +142,16 @@ def test_a_slow_write_is_waited_for_until_the_grace_ends_or_the_second_signal_co
     run_words: Words,
     healthy: Path,
     profile: Path,
+    slow_writes: Any,
     tmp_path: Path,
     grace: int,
     signals: int,
 ) -> None:
-    begun = tmp_path / "begun"
-    (tmp_path / "slow.py").write_text(SLOW.format(begun=str(begun)))
     (tmp_path / "grace.toml").write_text(profile.read_text() + f"grace = {grace}\n")
     words = run_words(tmp_path / "x.zarr", "--profile", tmp_path / "grace.toml")
-    run = processes.start(*words, "--workers", 2, env={"DASK_DISTRIBUTED__WORKER__PRELOAD": str(tmp_path / "slow.py")})
-    while not begun.exists():
-        assert run.lives, run.said
-        time.sleep(0.01)
+    slow = slow_writes(100)
+    run = processes.start(*words, "--workers", 2, env=slow.env)
+    slow.wait_for(run)
     os.kill(run.pid, signal.SIGTERM)
     run.until(f"asked to stop (SIGTERM): what is being written has {grace} s")
     if signals == 2:
