@@ -49,7 +49,6 @@ class Step:
     task: int
     tasks: int
     name: str  # no other step has the same, nor has this one when its job is queued again
-    memory: int  # bytes per task, 0: not said
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Step:
@@ -60,7 +59,6 @@ class Step:
         try:
             name = f"allocation-{environ['SLURM_JOB_ID']}-{environ['SLURM_STEP_ID']}"
             task, tasks = int(environ["SLURM_PROCID"]), int(environ["SLURM_STEP_NUM_TASKS"])
-            cpus, memory = int(environ.get("SLURM_CPUS_PER_TASK", 1)), int(environ.get("SLURM_MEM_PER_CPU", 0))
         except (KeyError, ValueError):
             raise EnvironmentProblem(
                 "A profile of kind 'allocation' works under srun alone: `srun mms-regions run ...` in a job, as "
@@ -71,7 +69,7 @@ class Step:
                 f"srun started {tasks} of {_FEWEST} tasks or more: the scheduler, the run and each worker take one; "
                 "ask for more with --ntasks"
             )
-        return cls(task, tasks, f"{name}-{environ.get('SLURM_RESTART_COUNT', 0)}", cpus * memory * 2**20)
+        return cls(task, tasks, f"{name}-{environ.get('SLURM_RESTART_COUNT', 0)}")
 
     @property
     def workers(self) -> int:
@@ -149,7 +147,7 @@ def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
 
 def _tidy(place: Path) -> None:
     """Take away what was for the step alone, but for the word to tasks that have not come that it is over."""
-    for path in place.iterdir():
+    for path in place.glob("*"):
         if path.name != _OVER:
             path.unlink(missing_ok=True)
     for folder in (place, place.parent):
@@ -171,11 +169,12 @@ class _Runner(SLURMRunner):
         self._patience, self._place = settings.start_timeout, place
         self._ending = _EndsWithRun(step.workers)
         both = {"interface": settings.interface or None, "dashboard_address": "127.0.0.1:0"}
-        memory = {"memory_limit": step.memory, "nthreads": 1, "death_timeout": settings.start_timeout}
+        # No memory_limit: a worker near to it would pause, and wait for ever; SLURM's own limit is the one that counts.
+        one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout}
         super().__init__(  # type: ignore[no-untyped-call]
             scheduler_file=str(place / "scheduler.json").replace("{", "{{").replace("}", "}}"),  # it formats the name
             scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES},
-            worker_options={**both, **memory, **(worker or {})},
+            worker_options={**both, **one, **(worker or {})},
         )
 
     def __del__(self) -> None:

@@ -144,10 +144,10 @@ def run(
         settings = resolve_settings(flags, os.environ, profile)
         chosen = read_catalogue(catalogue)
         segments = chosen.segments(events, probes)
-        if dry_run:
-            _say_planned(plan_run(chosen, segments, store, settings, redo or ""), store, as_json)
-            return
         installed = find_model(settings.model, os.environ)
+        if dry_run:
+            _say_planned(plan_run(chosen, segments, store, settings, installed, redo or ""), store, as_json)
+            return
         with display(as_json) as observe, heard_signals() as stop:
             words = (chosen, segments, store, settings, installed, pool, observe, stop, redo or "")
             summary = run_segments(*words)

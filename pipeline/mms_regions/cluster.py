@@ -20,6 +20,7 @@ from mms_regions.traffic import TaskEvent, Tell, Throttle
 
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
+_PATIENCE = 2.0  # s, from one look after the workers to the next, for those who wait
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -125,6 +126,45 @@ def _resolved(argument: Any) -> Any:
     return argument.result() if isinstance(argument, Finished) else argument
 
 
+@dataclass(frozen=True, eq=False)
+class Remote:
+    """A task on a Dask cluster. What it made may be lost with its worker, and is made anew: then it is not done again.
+
+    Whoever waits for that looks after the workers meanwhile, for there may be none.
+    """
+
+    future: Any
+    attend: Callable[[], None]
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self.future.done())
+
+    def cancelled(self) -> bool:
+        """Whether it will never be done, because its scheduler has gone."""
+        return bool(self.future.cancelled())
+
+    def result(self) -> Any:
+        return self._patiently(self.future.result)
+
+    def exception(self) -> BaseException | None:
+        error: BaseException | None = self._patiently(self.future.exception)
+        return error
+
+    def _patiently(self, ask: Callable[[float], Any]) -> Any:
+        while True:
+            try:
+                return ask(_PATIENCE)
+            except TimeoutError:
+                self.attend()
+
+
+def _bare(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_bare(item) for item in argument]
+    return argument.future if isinstance(argument, Remote) else argument
+
+
 class OnDask:
     """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind."""
 
@@ -139,25 +179,35 @@ class OnDask:
         self.workers = workers
         self._client = client
         self._resources = resources
-        self._done: SimpleQueue[Future] = SimpleQueue()
+        self._done: SimpleQueue[Remote] = SimpleQueue()
 
     def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
         bound = dict(self._resources[where]) or None
-        future = self._client.submit(function, *arguments, priority=priority, pure=False, resources=bound)
-        future.add_done_callback(self._done.put)
-        task: Future = future
+        bare = [_bare(argument) for argument in arguments]
+        future = self._client.submit(function, *bare, priority=priority, pure=False, resources=bound)
+        task = Remote(future, self.attend)
+        self._tell_when_done(task)
         return task
 
     def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.submit(_beside_others, function, *arguments)
 
     def next_done(self) -> Future:
-        return self._done.get()
+        while True:
+            if (done := self.next_within(_PATIENCE)) is not None:
+                return done
+            self.attend()
 
     def next_within(self, seconds: float) -> Future | None:
         with suppress(Empty):
-            return self._done.get(timeout=seconds)
+            task = self._done.get(timeout=seconds)
+            if task.is_done:
+                return task
+            self._tell_when_done(task)
         return None
+
+    def _tell_when_done(self, task: Remote) -> None:
+        task.future.add_done_callback(lambda _: self._done.put(task))
 
     def attend(self) -> None:
         """The workers look after themselves."""

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mms_regions.cluster import Future, OnDask, Pool, PoolFactory, for_main_alone, local_pool
+from mms_regions.cluster import Future, OnDask, Pool, PoolFactory, Remote, for_main_alone, local_pool
 from mms_regions.errors import EnvironmentProblem
 from mms_regions.pools import ClusterSettings
 
@@ -76,7 +76,7 @@ class AtAddress(OnDask):
     def next_within(self, seconds: float) -> Future | None:
         """Raises EnvironmentProblem where the scheduler has gone, and all tasks with it."""
         done = super().next_within(seconds)
-        if done is not None and getattr(done, "status", "") == "cancelled":
+        if isinstance(done, Remote) and done.cancelled():
             raise self._gone()
         return done
 

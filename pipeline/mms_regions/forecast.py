@@ -13,7 +13,7 @@ from mms_regions.layout import FEATURE_ARRAYS, LABEL_ARRAYS, sample_bytes
 from mms_regions.plan import Plan
 from mms_regions.receipts import receipts
 
-_COMPRESSED = 0.6  # of the bytes of samples, as measured on synthetic and on real events
+_COMPRESSED = 0.7  # of the bytes of samples in slots; the padding of shards takes next to nothing
 _ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS)
 _SMALL_FILES = 60  # coordinates, the index, and what lies beside the store, but receipts
 _SMALL_BYTES = 1_000_000  # of these and of all metadata; more for thousands of segments
@@ -42,7 +42,7 @@ def room_for(plan: Plan, shards: int) -> Room:
 
 
 def _bytes_of_a_shard(plan: Plan) -> float:
-    return _COMPRESSED * sample_bytes() * plan.shard_samples
+    return _COMPRESSED * sample_bytes() * sum(slot.length for slot in plan.slots) / max(plan.n_shards, 1)
 
 
 def free_at(place: Path) -> Free:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from mms_regions.store import describe_store, empty_foreign, finish_repairs
 from mms_regions.trace import FailureLogs, Trace
 
 _PATIENCE = 0.2  # s, how soon a wish to stop is seen
+_SHOWN_WITHIN = 60.0  # s
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,20 @@ class PlannedRun:
 
 
 def plan_run(
-    catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings, redo: str = ""
+    catalogue: Catalogue,
+    segments: Sequence[Segment],
+    store: Path,
+    settings: Settings,
+    model: InstalledModel,
+    redo: str = "",
 ) -> PlannedRun:
     """What `run` would do; nothing is written, nothing is fetched. Raises what `run` refuses a store for."""
     data_dir, how = require_data_dir(settings), convention(settings)
     plan = _plan(catalogue, segments, store, settings, redo)
     written, labelled = written_shards(store, plan), read_labelled(store)
-    sha256 = labelled.sha256 if labelled else ""
-    todo = outstanding(
-        plan, written, labelled_shards(store, store, written, sha256), _asked(store, plan, settings, redo)
-    )
+    sha256 = str(model.card.weights_sha256)
+    done = labelled_shards(store, store, written, sha256) if labelled and labelled.sha256 == sha256 else set()
+    todo = outstanding(plan, written, done, _asked(store, plan, settings, redo))
     new = sum(number not in written for number in todo.unwritten)
     needed, free = room_for(plan, new), free_at(store)
     return PlannedRun(
@@ -343,6 +349,7 @@ def _bring_up_to_date(this: _Run, todo: Outstanding, labelling: Labelling, input
     write_provenance(store, [*runs, {**started, "ended": None, "outcome": ""}])
     try:
         _work_off(this, todo, labelling, inputs)
+        _require_all(store, plan, labelling)
         finish_labelling(plan, labelling)
         forget_other_labels(store, labelling.sha256)
     except BaseException as problem:
@@ -353,6 +360,19 @@ def _bring_up_to_date(this: _Run, todo: Outstanding, labelling: Labelling, input
     outcome = f"{len(summary.failed)} segments failed" if summary.failed else "complete"
     _end(this, plan, [*runs, {**started, "ended": now(), "outcome": outcome}])
     return summary
+
+
+def _require_all(store: Path, plan: Plan, labelling: Labelling) -> None:
+    """Raise EnvironmentProblem where something that was written is not there: a lost worker may have been at it.
+
+    The file system of a network may show late what another node has written.
+    """
+    limit = time.monotonic() + _SHOWN_WITHIN
+    while gone := sorted({shard.number for shard in plan.shards} - labelling.done(written_shards(store, plan))):
+        if time.monotonic() > limit:
+            numbers = ", ".join(map(str, gone))
+            raise EnvironmentProblem(f"{store}: shards {numbers} were written, but are not there; run again")
+        time.sleep(_PATIENCE)
 
 
 def _end(this: _Run, plan: Plan, runs: Sequence[Mapping[str, object]]) -> None:

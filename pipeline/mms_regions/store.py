@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.array import AsyncArray
+from zarr import AsyncArray
 from zarr.storage import MemoryStore, StorePath
 
 from mms_regions.arrays import WINDOW, Flags, Floats

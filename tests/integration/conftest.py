@@ -254,3 +254,24 @@ def slow_writes(tmp_path: Path) -> Callable[[float], SlowWrites]:
         return SlowWrites({"DASK_DISTRIBUTED__WORKER__PRELOAD": str(preloaded)}, begun)
 
     return made
+
+
+@pytest.fixture(scope="session")
+def many_complete(
+    tmp_path_factory: pytest.TempPathFactory, many_segments: ManySegments, mms_regions_here: Command
+) -> Path:
+    """A store of these segments, made in this process with the model `first`, shards of 4,096; only to be read."""
+    folder = tmp_path_factory.mktemp("complete")
+    (folder / "profile.toml").write_text('shard_samples = 4096\nmodel = "first"\ndevice = "cpu"\noffline = true\n')
+    where = ["--data-dir", many_segments.data_dir, "--profile", folder / "profile.toml", "--workers", 0]
+    done = mms_regions_here("run", many_segments.catalogue, "--store", folder / "many.zarr", *where)
+    assert done.returncode == 0, done.stderr
+    return folder / "many.zarr"
+
+
+@pytest.fixture(scope="module")
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """For tests that start many runs in this process and do not cut the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

@@ -86,7 +86,8 @@ def test_on_a_full_disk_each_try_goes_on_where_the_last_one_ended(
     assert None not in found, said
     paths = {Path(match["path"]).relative_to(disk) for match in found if match}
     assert Path("x.zarr") in paths and Path("x.zarr/zarr.json") in paths and len(paths) > 4
-    assert {match["bytes"] for match in found if match} > {"3.0 MB"}, "less is needed as there is more"
+    needed = [match["bytes"] for match in found if match]
+    assert needed[0] == "2.6 MB" and needed[-1] != "2.6 MB", "less is needed as there is more"
     assert_same_store(result / "x.zarr", healthy)
 
 
@@ -100,7 +101,7 @@ def runs_on_a_small_disk(
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk is not allowed here")
     path = os.pathsep.join([environment["PYTHONPATH"], str(Path(small_disk.__file__).parent)])
-    command = [*alone, sys.executable, small_disk.__file__, str(disk), str(result), "150000", *map(str, words)]
+    command = [*alone, sys.executable, small_disk.__file__, str(disk), str(result), "200000", *map(str, words)]
     done = subprocess.run(command, env={**environment, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -37,6 +37,9 @@ from mms_regions.verify import verify
 
 Command = Callable[..., "CompletedProcess[str]"]
 
+# Lines that tell of progress: what there is to do, segments prepared, shards written, shards labelled.
+OF_A_RUN, OF_LABELLING = 1 + 6 + 2 + 2, 1 + 4
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -61,11 +64,10 @@ class Growth:
         done = self.here(*words)
         assert done.returncode == 0, done.stderr
 
-    def kill_amid(self, chance: random.Random, *words: object) -> None:
-        """Kill the process of these words after one of its lines of progress, and before its end."""
+    def kill_amid(self, chance: random.Random, most: int, *words: object) -> None:
+        """Kill the process of these words after one of its lines of progress, of which there are `most`."""
         run = self.processes.start(*words, env=self.environment)
-        lines = chance.randint(2, 6)
-        wait_for_lines(run, lines)
+        wait_for_lines(run, chance.randint(2, most))
         time.sleep(chance.uniform(0, 0.1))
         with suppress(ProcessLookupError):
             os.kill(run.pid, signal.SIGKILL)
@@ -131,13 +133,13 @@ def without_labels(files: dict[str, int]) -> dict[str, int]:
 
 def killed_at_each_step(growth: Growth, chance: random.Random, store: Path) -> None:
     """A to C, then D to F, then another model: each killed once and gone on with."""
-    growth.kill_amid(chance, *growth.run(store, "A-C"))
+    growth.kill_amid(chance, OF_A_RUN, *growth.run(store, "A-C"))
     assert_absent_or_whole(store, growth.here, growth.whole)
     growth.complete(*growth.run(store, "A-C"))
     assert_same_store(store, growth.old)
 
     old = shards_and_receipts(store)
-    growth.kill_amid(chance, *growth.run(store, "D-F"))
+    growth.kill_amid(chance, OF_A_RUN, *growth.run(store, "D-F"))
     left = assert_absent_or_whole(store, growth.here, growth.whole)
     assert {status for key, status in left.items() if key[0] in "ABC"} == {"complete"}
     growth.complete(*growth.run(store, "D-F"))
@@ -147,7 +149,7 @@ def killed_at_each_step(growth: Growth, chance: random.Random, store: Path) -> N
 
     features = without_labels(shards_and_receipts(store))
     words = chance.choice([growth.label(store, "second"), growth.run(store, "A-F", "--model", "second")])
-    growth.kill_amid(chance, *words)
+    growth.kill_amid(chance, OF_LABELLING, *words)
     assert_absent_or_whole(store, growth.here, growth.whole)
     growth.complete(*words)
     assert_same_store(store, growth.whole["second"])

@@ -42,6 +42,7 @@ class Killing:
 def killing(
     tmp_path_factory: pytest.TempPathFactory,
     many_segments: Any,
+    many_complete: Path,
     mms_regions_here: Command,
     environment: dict[str, str],
 ) -> Iterator[Killing]:
@@ -52,11 +53,8 @@ def killing(
         where = ["--store", store, "--data-dir", many_segments.data_dir]
         return ["run", many_segments.catalogue, *where, "--profile", folder / "profile.toml", "--workers"]
 
-    undisturbed = folder / "undisturbed.zarr"
-    done = mms_regions_here(*words(undisturbed), 0)
-    assert done.returncode == 0, done.stderr
     with nursery(folder, environment) as processes:
-        yield Killing(words, undisturbed, processes, mms_regions_here, environment)
+        yield Killing(words, many_complete, processes, mms_regions_here, environment)
 
 
 @pytest.mark.timeout(900)

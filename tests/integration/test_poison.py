@@ -28,17 +28,11 @@ from mms_regions.run import Summary, run
 from mms_regions.settings import Settings, resolve_settings
 from mms_regions.verify import verify
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 Command = Callable[..., "CompletedProcess[str]"]
 
 BAD = "L/mms2"  # neither the first nor the last of its shard
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_waiting_for_the_disk() -> Any:
-    """No test here cuts the power."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,12 @@ class Many:
 
 
 @pytest.fixture(scope="module")
-def many(many_segments: Any, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Many:
+def many(
+    many_segments: Any,
+    environment: dict[str, str],
+    no_waiting_for_the_disk: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Many:
     catalogue = read_catalogue(many_segments.catalogue)
     store = tmp_path_factory.mktemp("sound") / "x.zarr"
     given = {"data_dir": many_segments.data_dir, "offline": True, "workers": 0, "shard_samples": 4096, "device": "cpu"}

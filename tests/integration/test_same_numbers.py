@@ -16,9 +16,10 @@ from stores import assert_same_store
 from mms_regions.card import InstalledModel, find_model
 from mms_regions.catalogue import read_catalogue
 from mms_regions.cluster import Finished, InProcess, Where
-from mms_regions.observe import Event, SegmentDone, ShardLabelled, ShardWritten
+from mms_regions.observe import Event
 from mms_regions.run import run
 from mms_regions.settings import Settings, resolve_settings
+from mms_regions.traffic import TaskEnded
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -37,24 +38,29 @@ class Promised(Finished):
 
 
 class Shuffled(InProcess):
-    """Tasks run here, in any order; it pretends to have so many workers that all may wait at once."""
+    """Tasks run here, in any order; it pretends to have so many workers that all segments may wait at once.
 
-    workers = MappingProxyType[Where, int]({"cpu": 4, "gpu": 4})
+    With one to label, shards wait for it, and are labelled by one task.
+    """
+
+    workers = MappingProxyType[Where, int]({"cpu": 4, "gpu": 1})
 
     def __init__(self, chance: random.Random):
         super().__init__()
         self._chance = chance
-        self._waiting: list[tuple[Promised, Callable[..., Any], tuple[Any, ...]]] = []
+        self._waiting: list[tuple[float, Promised, Callable[..., Any], tuple[Any, ...]]] = []
 
     def submit(
         self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu"
     ) -> Promised:
         promised = Promised()
-        self._waiting.append((promised, function, arguments))
+        turn = self._chance.random() + (where == "gpu")  # labelling is slow
+        self._waiting.append((turn, promised, function, arguments))
         return promised
 
     def next_done(self) -> Promised:
-        promised, function, arguments = self._waiting.pop(self._chance.randrange(len(self._waiting)))
+        self._waiting.sort(key=lambda waiting: waiting[0])
+        _, promised, function, arguments = self._waiting.pop(0)
         promised.done = super().submit(function, *arguments)
         return promised
 
@@ -74,17 +80,17 @@ def model(model_dir: Path) -> InstalledModel:
 
 def shuffled_run(
     chance: random.Random, catalogue: Path, store: Path, settings: Settings, model: InstalledModel
-) -> list[Event]:
-    """Make a store with a shuffled pool; what was done, in order."""
-    done: list[Event] = []
+) -> list[str]:
+    """Make a store with a shuffled pool; what its tasks were for, in order."""
+    done: list[str] = []
 
     @contextmanager
     def pool(workers: int) -> Iterator[Shuffled]:
         yield Shuffled(chance)
 
     def observe(event: Event) -> None:
-        if isinstance(event, SegmentDone | ShardWritten | ShardLabelled):
-            done.append(event)
+        if isinstance(event, TaskEnded):
+            done.append(event.subject)
 
     chosen = read_catalogue(str(catalogue))
     run(chosen, chosen.segments(), store, settings, model, pool, observe)
@@ -103,6 +109,7 @@ def test_any_order_of_tasks_makes_the_same_store(
         orders.add(tuple(shuffled_run(random.Random(seed), catalogue, store, told, model)))
         assert_same_store(store, healthy)
     assert len(orders) == 4
+    assert any(subject.startswith("shards ") for order in orders for subject in order)
 
 
 @pytest.mark.parametrize("workers", [1, 4])

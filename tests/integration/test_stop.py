@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -17,6 +17,8 @@ from stores import assert_same_store, half_written, run_folder, shard_files
 
 import mms_regions.store
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 Sweep = Callable[[list[signal.Signals]], None]
@@ -25,8 +27,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 @pytest.fixture
-def at_the_first_write(monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    """Have this process get signals when the first shard is half written."""
+def at_the_first_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    """Have this process get signals when the first shard is half written; it hears Ctrl-C, whoever started it."""
 
     def send(signals: list[signal.Signals]) -> None:
         def in_the_middle(point: str) -> None:
@@ -35,7 +37,9 @@ def at_the_first_write(monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
         monkeypatch.setattr(mms_regions.store, "crash_point", in_the_middle)
 
-    return send
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield send
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("asked", SIGNALS)

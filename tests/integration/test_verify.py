@@ -23,6 +23,8 @@ from mms_regions.layout import FEATURE_ARRAYS, LABEL_ARRAYS
 from mms_regions.status import lock_path
 from mms_regions.verify import Flaw, set_aside, verify
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
@@ -33,12 +35,6 @@ SEEN_TOGETHER = (  # none of these hides another
     ("beside", "receipt", "receipt", "description", "features"),
 )
 DAMAGES = ("flip", "truncate", "delete")
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here cuts the power."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module")

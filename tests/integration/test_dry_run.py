@@ -1,0 +1,118 @@
+"""What a run would make, and whether there is room for it, is said before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from stores import run_folder
+
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
+Command = Callable[..., "CompletedProcess[str]"]
+Words = Callable[..., list[object]]
+
+
+def everything(*folders: Path) -> dict[Path, int]:
+    """All files, and when they were written last."""
+    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+def planned(command: Command, words: list[object]) -> dict[str, Any]:
+    done = command(*words, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["shortages"] == []
+    return dict(told)
+
+
+def work(told: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(told[name] for name in ("segments", "to_prepare", "to_write", "to_label", "without_files"))
+
+
+def test_it_says_what_is_missing_and_writes_nothing(
+    mms_regions_here: Command, run_words: Words, store: Path, own_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "none").mkdir()
+    before = everything(tmp_path)
+    new = tmp_path / "none" / "x.zarr"
+    assert work(planned(mms_regions_here, run_words(new))) == (5, 5, 3, 3, 0)
+    assert work(planned(mms_regions_here, run_words(new, "--data-dir", tmp_path / "none"))) == (5, 5, 3, 3, 5)
+    assert work(planned(mms_regions_here, run_words(new, "--events", "B"))) == (2, 2, 1, 1, 0)
+    assert work(planned(mms_regions_here, run_words(store))) == (5, 0, 0, 0, 0)
+    assert work(planned(mms_regions_here, run_words(store, "--redo", "A/mms1"))) == (5, 1, 1, 1, 0)
+    assert planned(mms_regions_here, run_words(store, "--model", "second"))["to_label"] == 3
+    assert everything(tmp_path) == before
+
+
+def test_it_refuses_what_a_run_would_refuse(mms_regions_here: Command, run_words: Words, store: Path) -> None:
+    for words, code in ((["--convention", "published"], 5), (["--redo", "Z"], 2), (["--events", "Z"], 2)):
+        done = mms_regions_here(*run_words(store, *words, "--dry-run"))
+        real = mms_regions_here(*run_words(store, *words))
+        assert (done.returncode, done.stderr) == (code, real.stderr) and real.returncode == code
+
+
+def test_the_words_say_the_same(mms_regions_here: Command, run_words: Words, tmp_path: Path) -> None:
+    store = tmp_path / "x.zarr"
+    done = mms_regions_here(*run_words(store, "--dry-run"))
+    first, second, third, last = done.stdout.splitlines()
+    assert first == f"{store}: 5 segments, 5 of them to prepare"
+    assert second == "3 shards to write, 3 to label with first"
+    assert third.startswith("about 2.6 MB in ") and third.endswith(" are free there")
+    assert last == "0 of the segments to prepare have no file in the data folder"
+
+
+@pytest.mark.parametrize("shard_samples", [4096, pytest.param(65536, marks=pytest.mark.long)])
+def test_a_store_is_as_large_as_was_said(
+    mms_regions_here: Command, many_segments: Any, tmp_path: Path, shard_samples: int
+) -> None:
+    """92 segments: no more files, and the bytes to a factor of 1.5."""
+    store, profile = tmp_path / "x.zarr", tmp_path / "profile.toml"
+    profile.write_text(f'shard_samples = {shard_samples}\nmodel = "first"\ndevice = "cpu"\noffline = true\nworkers = 0')
+    where = ["--store", store, "--data-dir", many_segments.data_dir, "--profile", profile]
+    words = ["run", many_segments.catalogue, *where]
+    needed = planned(mms_regions_here, words)["needed"]
+    assert mms_regions_here(*words).returncode == 0
+    made = [path for path in everything(store, run_folder(store)) if path.is_file()]
+    assert 0.8 * needed["files"] < len(made) <= needed["files"]
+    assert 1 / 1.5 < sum(path.stat().st_blocks * 512 for path in made) / needed["bytes"] < 1.5
+
+
+@pytest.mark.parametrize(
+    ("free", "sentence"),
+    [
+        ({"f_bavail": 500}, "2.6 MB are needed, 500.0 kB are free"),
+        ({"f_favail": 40}, "302 files are needed, 40 more can be made"),
+    ],
+)
+def test_a_disk_without_room_is_an_error(
+    mms_regions_here: Command,
+    run_words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: dict[str, int],
+    sentence: str,
+) -> None:
+    room = {"f_bavail": 10**9, "f_frsize": 1000, "f_files": 10**9, "f_favail": 10**9, **free}
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(**room))
+    store = tmp_path / "x.zarr"
+    for words in (["--dry-run"], ["--dry-run", "--json"]):
+        done = mms_regions_here(*run_words(store, *words))
+        assert done.returncode == 5
+        assert done.stderr == f"mms-regions: {store}: {sentence}; make room, or choose another --store\n"
+    assert json.loads(done.stdout)["shortages"] == [sentence]
+    assert not everything(tmp_path)
+
+
+def test_a_disk_that_does_not_count_files_has_no_want_of_them(
+    mms_regions_here: Command, run_words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = {"f_bavail": 10**9, "f_frsize": 1000, "f_files": 0, "f_favail": 0}
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(**room))
+    assert planned(mms_regions_here, run_words(tmp_path / "x.zarr"))["free"] == {"files": None, "bytes": 10**12}

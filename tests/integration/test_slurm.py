@@ -1,0 +1,415 @@
+"""Runs on a real SLURM: jobs of two pools make the same store as one process, whatever becomes of the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from private_slurm import Slurm
+from processes import Nursery, Started
+from stores import assert_same_store, run_folder
+
+Command = Callable[..., "CompletedProcess[str]"]
+
+pytestmark = pytest.mark.long  # until their cost is known
+
+PATIENCE = 120.0  # s
+PROFILE = """
+shard_samples = 4096
+model = "first"
+device = "cpu"
+offline = true
+
+[cluster]
+kind = "slurm"
+start_timeout = 120
+"""
+CPU = '[cluster.cpu]\nqueue = "cpu"\nmemory = "1 GB"\n'
+GPU = '[cluster.gpu]\nqueue = "gpu"\nmemory = "1 GB"\ngres = "gpu:1"\n'
+SOME = ("--events", "A-F")
+LARGE, SMALL = PROFILE, PROFILE.replace("4096", "1024")  # shards: few of the whole catalogue, or many of some segments
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cluster as its users know it: where to log in, and what they run there."""
+
+    slurm: Slurm
+    catalogue: Path
+    data_dir: Path
+    processes: Nursery
+    environment: dict[str, str]
+    here: Command
+
+    def words(self, store: Path, profile: str, *more: object) -> list[object]:
+        """The words of a run with this profile, which is kept beside its store."""
+        path = store.with_suffix(".toml")
+        path.write_text(profile)
+        return ["run", self.catalogue, "--store", store, "--data-dir", self.data_dir, "--profile", path, *more]
+
+    def start(self, store: Path, profile: str, *more: object, **env: str) -> Started:
+        return self.processes.start(*self.words(store, profile, *more), env={**self.environment, **env})
+
+    def run(self, store: Path, profile: str, *more: object) -> CompletedProcess[str]:
+        return self.start(store, profile, *more).wait()
+
+    def jobs_in_queue(self, partition: str = "") -> list[int]:
+        return [job.id for job in self.slurm.squeue() if not partition or job.partition == partition]
+
+    def until(self, predicate: Callable[[], Any], what: str) -> Any:
+        return self.slurm.wait_until(predicate, PATIENCE, what)
+
+    def until_queue_is_empty(self) -> None:
+        self.until(lambda: not self.jobs_in_queue(), "an empty queue")
+
+    def until_prepared(self, run: Started, count: int) -> None:
+        """Wait until a run that goes on has prepared so many segments."""
+        self.until(lambda: run.said.count("] prepared ") >= count or not run.lives, f"{count} prepared segments")
+        assert run.lives, run.said
+
+
+@pytest.fixture(scope="module")
+def site(
+    slurm: Slurm, many_segments: Any, processes: Nursery, mms_regions_here: Command, environment: dict[str, str]
+) -> Site:
+    there = {**environment, **slurm.environment}
+    return Site(slurm, many_segments.catalogue, many_segments.data_dir, processes, there, mms_regions_here)
+
+
+@pytest.fixture(scope="module")
+def some(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What some of the segments are in a store that one process has made."""
+    store = tmp_path_factory.mktemp("some") / "local.zarr"
+    done = site.here(*site.words(store, without_cluster(SMALL), "--workers", 0, *SOME))
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def without_cluster(profile: str) -> str:
+    return profile.partition("[cluster]")[0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test, whatever came of it, no job of its runs is there."""
+    yield
+    if "site" in request.fixturenames:
+        site = request.getfixturevalue("site")
+        site.until_queue_is_empty()
+        site.until(lambda: not site.slurm.processes(), "the end of all processes of jobs")
+
+
+def tasks(store: Path) -> list[dict[str, Any]]:
+    """What the trace tells of each task that ended."""
+    lines = (run_folder(store) / "trace.jsonl").read_text().splitlines()
+    return [told for told in map(json.loads, lines) if told["event"] == "TaskEnded"]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that a process listens on."""
+
+    command: str
+    host: str
+    port: int
+
+    @property
+    def is_local(self) -> bool:
+        return self.host in ("127.0.0.1", "::1")
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether it shows a certificate before it hears anything else, and who has none gets no further."""
+        anyone = ssl.create_default_context()
+        anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+        host = ip_address(self.host)
+        here = {4: "127.0.0.1", 6: "::1"}[host.version] if host.is_unspecified else self.host
+        with socket.create_connection((here, self.port), timeout=30) as plain:
+            try:
+                with anyone.wrap_socket(plain) as connection:
+                    shown = bool(connection.getpeercert(binary_form=True))
+                    return shown and not _gets_an_answer(connection)
+            except (ssl.SSLError, ConnectionError):
+                return False
+
+
+def _gets_an_answer(connection: ssl.SSLSocket) -> bool:
+    with suppress(ssl.SSLError, ConnectionError):
+        return bool(connection.recv(1))
+    return False
+
+
+def listeners(pids: dict[int, str]) -> list[Listener]:
+    """The TCP sockets that these processes listen on."""
+    inodes = {inode: command for pid, command in pids.items() for inode in _sockets(pid)}
+    found = []
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            local, state, inode = (line.split()[i] for i in (1, 3, 9))
+            if state == "0A" and inode in inodes:
+                words, port = local.split(":")
+                host = b"".join(bytes.fromhex(words[i : i + 8])[::-1] for i in range(0, len(words), 8))
+                found.append(Listener(inodes[inode], socket.inet_ntop(family, host), int(port, 16)))
+    return found
+
+
+def _sockets(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if inode := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
+                yield inode[1]
+
+
+INTRUDER = """
+import asyncio, sys
+from distributed.core import rpc
+from distributed.security import Security
+
+async def knock(address, security):
+    async with rpc(address, timeout=10, connection_args=security.get_connection_args("client")) as scheduler:
+        return bool(await asyncio.wait_for(scheduler.identity(), 10))
+
+async def outcome(address, security):
+    try:
+        return await knock(address, security)
+    except (OSError, TimeoutError):
+        return False
+
+address, folder = sys.argv[1:]
+files = dict(tls_ca_file="tls_ca_file", tls_client_cert="tls_worker_cert", tls_client_key="tls_worker_key")
+theirs = Security(require_encryption=True, **{role: f"{folder}/{name}.pem" for role, name in files.items()})
+tries = [(address.replace("tls:", "tcp:"), Security()), (address, Security.temporary()), (address, theirs)]
+print(*(asyncio.run(outcome(*one)) for one in tries))
+"""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run of the whole catalogue on two pools, and what was seen of it from outside while it went on."""
+
+    store: Path
+    done: CompletedProcess[str]
+    listeners: list[Listener]
+    with_tls: dict[Listener, bool]
+    intruder: str
+    modes: set[int]
+
+
+@pytest.fixture(scope="module")
+def watched(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    folder = tmp_path_factory.mktemp("two words")  # jobs get by with a space in every path
+    store, gate = folder / "cluster.zarr", folder / "gate"
+    wait = f"setup = [\"until [ -e '{gate}' ]; do sleep 0.1; done\"]\n"
+    run = site.start(store, LARGE + CPU + "jobs = 2\n" + GPU + wait)
+    command = site.until(lambda: [one for one in workers(site) if "--name cpu-" in one], "a worker of the cpu pool")[0]
+    scheduler, secrets = re.findall(r"tls://\S+", command)[0], next(run_folder(store).glob("credentials-*"))
+    words = [sys.executable, "-c", INTRUDER, scheduler, str(secrets)]
+    intruder = subprocess.run(words, env=site.environment, capture_output=True, text=True, check=False)
+    modes = {path.stat().st_mode & 0o777 for path in [secrets, *secrets.iterdir()]}
+    gate.touch()
+    site.until_prepared(run, 1)
+    found = listeners({run.pid: "driver", **{pid: one for pid, one in site.slurm.processes().items() if "dask" in one}})
+    with_tls = {one: one.speaks_tls for one in found if not one.is_local}
+    done = run.wait()
+    return Watched(store, done, found, with_tls, intruder.stdout or intruder.stderr, modes)
+
+
+def workers(site: Site) -> list[str]:
+    return [command for command in site.slurm.processes().values() if "dask_worker" in command]
+
+
+def test_two_pools_make_the_whole_catalogue_as_one_process_does(watched: Watched, many_complete: Path) -> None:
+    assert watched.done.returncode == 0, watched.done.stderr
+    assert_same_store(watched.store, many_complete)
+
+
+def test_labels_are_made_in_the_gpu_pool_and_all_else_in_the_cpu_pool(site: Site, watched: Watched) -> None:
+    partition_of = {str(job.id): job.partition for job in site.slurm.jobs()}
+    ran = [(task["stage"], partition_of[task["batch_job"]]) for task in tasks(watched.store)]
+    assert set(ran) == {("fetch", "cpu"), ("prepare", "cpu"), ("write", "cpu"), ("label", "gpu")}
+    assert ran.count(("prepare", "cpu")) == 92
+    assert len({(task["batch_job"], task["worker"]) for task in tasks(watched.store)}) == 3
+
+
+def test_who_has_no_certificate_of_the_run_is_refused(watched: Watched) -> None:
+    assert watched.intruder.split() == ["False", "False", "True"]  # without, with another one, with its own
+    assert watched.modes == {0o700, 0o600}
+    assert list(run_folder(watched.store).glob("credentials-*")) == []
+
+
+def test_what_others_can_reach_speaks_tls(watched: Watched) -> None:
+    assert {one.command.split()[0] for one in watched.listeners} == {"driver", sys.executable}
+    open_to_others = [one for one in watched.listeners if not one.is_local]
+    assert len({one.command for one in open_to_others}) == 4, "the scheduler and three workers"
+    assert [one for one in open_to_others if not watched.with_tls[one]] == []
+
+
+@pytest.fixture
+def now_and_then(site: Site, tmp_path: Path) -> str:
+    """A PATH on which every other squeue, and every third sbatch, finds no slurmctld."""
+    for name, often in (("squeue", 2), ("sbatch", 3)):
+        counter = tmp_path / f"{name}.count"
+        lines = [
+            "#!/bin/sh",
+            f"echo >> '{counter}'",
+            f"[ $(( $(wc -l < '{counter}') % {often} )) -ne 0 ] ||",
+            f"  {{ echo '{name}: error: Unable to contact slurm controller' >&2; exit 1; }}",
+            f'exec {shutil.which(name, path=site.environment["PATH"])} "$@"',
+        ]
+        script = tmp_path / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text("\n".join(lines) + "\n")
+        script.chmod(0o755)
+    return f"{tmp_path / 'bin'}:{site.environment['PATH']}"
+
+
+@pytest.mark.timeout(600)
+def test_lost_jobs_of_either_pool_are_replaced(site: Site, some: Path, now_and_then: str, tmp_path: Path) -> None:
+    store = tmp_path / "x.zarr"
+    run = site.start(store, SMALL + CPU + GPU, *SOME, PATH=now_and_then)
+    lost = [
+        cancel_a_worker(site, run, "cpu", after=3),
+        cancel_a_worker(site, run, "gpu", after=8),
+        cancel_a_worker(site, run, "cpu", after=14),
+    ]
+    done = run.wait()
+    assert done.returncode == 0, done.stderr
+    assert_same_store(store, some)
+    assert len({task["batch_job"] for task in tasks(store)} | set(lost)) == 5, "each was replaced, once"
+
+
+def cancel_a_worker(site: Site, run: Started, partition: str, after: int) -> str:
+    """Cancel the job of a pool of one when so many segments are prepared, and wait for the next; the number of it."""
+    site.until_prepared(run, after)
+    (job,) = site.jobs_in_queue(partition)
+    site.slurm.scancel(job)
+    site.until(lambda: set(site.jobs_in_queue(partition)) - {job} or not run.lives, "another job")
+    return str(job)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A profile that comes to nothing, and what is to be said of it."""
+
+    tables: str
+    sentence: str
+
+
+BAD = {
+    "no-such-queue": Bad(
+        CPU + '[cluster.gpu]\nqueue = "nowhere"\n',
+        r"SLURM does not take a job: invalid partition specified: nowhere; Batch job submission failed: "
+        r"Invalid partition name specified\. Correct \[cluster\] in the profile",
+    ),
+    "more-than-there-is": Bad(
+        CPU + '[cluster.gpu]\nqueue = "gpu"\ngres = "gpu:2"\n',
+        r"SLURM does not take a job: Batch job submission failed: Requested node configuration is not available\.",
+    ),
+    "never-starts": Bad(
+        CPU + '[cluster.gpu]\nqueue = "closed"\n',
+        r"No worker of the gpu pool started within 8 s: job \d+ is PENDING \(PartitionDown\)\. Ask for less,",
+    ),
+    "dies": Bad(
+        CPU + 'setup = ["load-module mms-regions"]\n',
+        r"3 jobs of the cpu pool ended before their worker was up\. The last one, \d+, is FAILED \(NonZeroExitCode\); "
+        r"it said: .*load-module: command not found\. Correct setup",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_jobs_that_cannot_run_end_a_run_with_a_sentence(site: Site, bad: Bad, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    done = site.run(tmp_path / "x.zarr", SMALL.replace("120", "8") + bad.tables, "--events", "A")
+    assert done.returncode == 5, done.stderr
+    assert re.search(rf"^mms-regions: {bad.sentence}", done.stderr, re.MULTILINE), done.stderr
+    assert "Traceback" not in done.stderr
+    assert [job.state for job in site.slurm.squeue() if job.state != "COMPLETING"] == []
+    assert time.monotonic() - begun < 8 + 60  # to start, to see it, and to end
+
+
+@pytest.mark.timeout(600)
+def test_a_run_that_is_stopped_or_killed_leaves_no_job_and_the_next_goes_on(
+    site: Site, some: Path, tmp_path: Path
+) -> None:
+    store, profile = tmp_path / "x.zarr", SMALL + CPU + GPU
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
+        run = site.start(store, profile, *SOME)
+        site.until_prepared(run, 6)
+        os.kill(run.pid, number)
+        assert run.wait().returncode == code, run.said
+        site.until_queue_is_empty()  # also where nobody is left who could cancel jobs
+    done = site.run(store, profile, *SOME)
+    assert done.returncode == 0, done.stderr
+    assert_same_store(store, some)
+
+
+SLOW = """
+import time
+import mms_regions.prepare
+import mms_regions.store
+
+def dask_setup(worker):
+    seconds = {"segment-prepared": 1.5, "shard-half-written": 5.0}
+    for module in (mms_regions.prepare, mms_regions.store):
+        module.crash_point = lambda point: time.sleep(seconds.get(point, 0.0))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_workers_retire_before_their_wall_time_and_the_run_goes_on(
+    site: Site, many_complete: Path, tmp_path: Path
+) -> None:
+    store, minute, before = tmp_path / "x.zarr", 'walltime = "00:01:00"\n', {job.id for job in site.slurm.jobs()}
+    (tmp_path / "slow.py").write_text(SLOW)
+    slow = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(tmp_path / "slow.py")}
+    done = site.start(store, LARGE + CPU + "jobs = 2\n" + minute + GPU + minute, **slow).wait()
+    assert done.returncode == 0, done.stderr
+    site.until_queue_is_empty()
+    states = [job.state for job in site.slurm.jobs() if job.id not in before]
+    assert len(states) >= 3 + 3, "each worker has retired at least once"
+    assert "TIMEOUT" not in states
+    assert_same_store(store, many_complete)
+
+
+@pytest.fixture
+def scheduler_file(tmp_path: Path, environment: dict[str, str]) -> Iterator[Path]:
+    """A scheduler with one worker, as somebody starts them by hand."""
+    path = tmp_path / "scheduler.json"
+    local = ("--host", "127.0.0.1", "--scheduler-file", path, "--no-dashboard")
+    words = {"dask_scheduler": ("--port", 0), "dask_worker": ("--no-nanny", "--nthreads", 1)}
+    started = [
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.{name}", *map(str, (*more, *local))], env=environment)
+        for name, more in words.items()
+    ]
+    yield path
+    for process in started:
+        process.terminate()
+        process.wait()
+
+
+def test_a_run_takes_the_workers_of_a_scheduler_that_runs_already(
+    site: Site, some: Path, scheduler_file: Path, tmp_path: Path
+) -> None:
+    table = f'[cluster]\nkind = "address"\naddress = "{scheduler_file}"\n'
+    done = site.run(tmp_path / "x.zarr", without_cluster(SMALL) + table, *SOME)
+    assert done.returncode == 0, done.stderr
+    assert_same_store(tmp_path / "x.zarr", some)
+    assert {task["batch_job"] for task in tasks(tmp_path / "x.zarr")} == {""}
