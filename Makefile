@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTEST := $(BIN)/python -m pytest -q -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint bench bench-scale clean
+.PHONY: help venv demo test test-all lint bench bench-scale containers clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ bench: $(STAMP)  ## the benchmarks
 
 bench-scale: $(STAMP)  ## ten thousand segments, a quarter of an hour or more
 	$(BIN)/python benchmarks/scale.py
+
+containers: $(STAMP)  ## build the images and run them, some minutes
+	PYTHON=$(BIN)/python tests/containers.sh
 
 clean:  ## remove .venv, caches and builds
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

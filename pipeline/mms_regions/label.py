@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import nn
 from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.errors import EnvironmentProblem, InputProblem, UsageProblem
 from mms_regions.model import N_FEATURES, N_REGIONS
+
+_LOG = logging.getLogger(__name__)
 
 BLOCK = 1024  # windows computed together: the size is fixed, because results depend on it in the last bits
 
@@ -51,8 +54,10 @@ def label_windows(
     dimensionless, in simulation axes, NaN where missing; T is 32 in the store. withheld: (W, T) bool, samples that get
     no label although their features go into the state (bridged ones). A sample is labelled if it is not withheld and
     every feature is finite from its window's start to itself. Equal probabilities go to the lower index.
-    On one type of machine a window's result does not depend, in any bit, on the other windows.
-    Raises ValueError for shapes that do not match, InputProblem where finite features give no finite probability.
+    On one type of machine a window's result does not depend, in any bit, on the other windows; on a GPU whose memory is
+    too small for a block, blocks are halved, which is logged, and the last bits may differ.
+    Raises ValueError for shapes that do not match, InputProblem where finite features give no finite probability,
+    EnvironmentProblem where a GPU has no memory for a single window.
     """
     if windows.ndim != 3 or windows.shape[2] != N_FEATURES or withheld.shape != windows.shape[:2]:
         raise ValueError(f"windows are (W, T, 14), withheld (W, T); got {windows.shape}, {withheld.shape}")
@@ -60,9 +65,17 @@ def label_windows(
     probability = np.empty((*withheld.shape, N_REGIONS), dtype=np.float32)
     model = model.to(device)
     with steady_arithmetic(), torch.inference_mode():
-        for first in range(0, len(windows), block):
+        first = 0
+        while first < len(windows):
             some = slice(first, first + block)
-            probability[some] = _probability(model, windows[some], device, block)
+            try:
+                probability[some] = _probability(model, windows[some], device, block)
+            except torch.OutOfMemoryError:
+                if device == "cpu":
+                    raise
+                block = _halved(block)
+            else:
+                first += block
     _refuse_not_finite(probability, unlabelled)
     probability[unlabelled] = np.nan
     label = np.where(unlabelled, NO_LABEL, probability.argmax(axis=2)).astype(np.int8)
@@ -110,6 +123,16 @@ def _probability(model: nn.Module, windows: Floats, device: str, block: int) -> 
     logits = model(features.to(device))
     probability: NDArray[np.float32] = logits.softmax(dim=2).cpu().numpy()
     return probability[: len(windows)]
+
+
+def _halved(block: int) -> int:
+    """Half as many windows at once."""
+    if block == 1:
+        raise EnvironmentProblem(
+            "The GPU has no memory left for a single window; run where nobody else uses it, or with --device cpu"
+        )
+    _LOG.warning("The GPU has no memory for %d windows at once; going on with %d.", block, block // 2)
+    return block // 2
 
 
 def _refuse_not_finite(probability: NDArray[np.float32], unlabelled: Flags) -> None:

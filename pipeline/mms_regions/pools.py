@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mms_regions.errors import InputProblem
 from mms_regions.settings import read_profile
 
-_WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d{1,3}):(?P<minutes>\d\d):(?P<seconds>\d\d)")
-_MEMORY = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+_WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
+_MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+_SHORTEST = 60  # s, for SLURM counts minutes, and workers need some time to start
+
+
+def _seconds(walltime: str) -> int:
+    found = _WALLTIME.fullmatch(walltime)
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _walltime(text: str) -> str:
-    if not _WALLTIME.fullmatch(text):
-        raise ValueError("must be a time such as 02:00:00 or 1-00:00:00")
+    if _seconds(text) < _SHORTEST:
+        raise ValueError("must be a time such as 02:00:00 or 1-00:00:00, and a minute or more")
     return text
 
 
@@ -28,12 +36,19 @@ def _memory(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    if "\n" in text:
-        raise ValueError("must be one line")
+    if not text.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _one_word(text: str) -> str:
+    if not text.isprintable() or " " in text:
+        raise ValueError("must be one word")
     return text
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
+Word = Annotated[str, AfterValidator(_one_word)]
 
 
 class _Table(BaseModel):
@@ -44,13 +59,13 @@ class PoolSettings(_Table):
     """Jobs of one kind: each is one worker. Words of SLURM: see `man sbatch`."""
 
     jobs: int = Field(1, ge=1, le=10_000)
-    queue: Line = ""  # partition
-    account: Line = ""
+    queue: Word = ""  # partition
+    account: Word = ""
     walltime: Annotated[str, AfterValidator(_walltime)] = "01:00:00"
     cores: int = Field(1, ge=1)
     memory: Annotated[str, AfterValidator(_memory)] = "4 GB"
-    gres: Line = ""  # such as gpu:1
-    constraint: Line = ""
+    gres: Word = ""  # such as gpu:1
+    constraint: Word = ""
     directives: tuple[Line, ...] = ()  # further #SBATCH lines, such as --qos=debug
     setup: tuple[Line, ...] = ()  # lines of shell before the worker starts, such as `module load apptainer`
     image: Line = ""  # a container of this project, .sif; empty: the Python that submits
@@ -59,9 +74,7 @@ class PoolSettings(_Table):
     @property
     def seconds(self) -> int:
         """The wall time."""
-        found = _WALLTIME.fullmatch(self.walltime)
-        days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        return _seconds(self.walltime)
 
     @property
     def stagger(self) -> int:
@@ -79,7 +92,7 @@ class ClusterSettings(_Table):
 
     kind: Literal["local", "slurm", "allocation", "address"] = "local"
     address: Line = ""  # of a scheduler that runs already, or the path of its scheduler file
-    interface: Line = ""
+    interface: Word = ""
     start_timeout: float = Field(600.0, gt=0, le=604_800)  # s, that the first worker of a pool may take
     cpu: PoolSettings = PoolSettings()
     gpu: PoolSettings | None = None  # labels; without it the cpu pool labels too
@@ -90,11 +103,26 @@ class ClusterSettings(_Table):
             raise ValueError("kind = 'address' and an address belong together")
         return self
 
+    @model_validator(mode="after")
+    def _pools_where_used(self) -> ClusterSettings:
+        if self.kind != "slurm" and {"cpu", "gpu"} & self.model_fields_set:
+            raise ValueError("[cluster.cpu] and [cluster.gpu] need kind = 'slurm'")
+        return self
+
 
 def read_cluster(profile: Path | None) -> ClusterSettings:
     """The cluster of a profile, local where it has none. Raises InputProblem with everything that is wrong."""
     try:
         return ClusterSettings.model_validate(read_profile(profile).get("cluster", {}))
     except ValidationError as problem:
-        wrong = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in problem.errors())
+        wrong = "; ".join(map(_in_words, problem.errors()))
         raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """Such as `cpu.jobs = 0: must be greater than or equal to 1`."""
+    name, given = ".".join(map(str, error["loc"])), error["input"]
+    what = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    if error["type"] == "extra_forbidden":
+        return f"there is no {name}"
+    return f"{name} = {given!r}: {what}" if name else what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -105,18 +106,20 @@ def test_workers_go_on_writing_though_the_whole_group_gets_the_signal(
     mms_regions_here: Command,
     run_words: Words,
     healthy: Path,
+    slow_writes: Any,
     tmp_path: Path,
     asked: signal.Signals,
 ) -> None:
     """As a terminal sends Ctrl-C, and a batch system SIGTERM or SIGUSR1."""
-    words = run_words(tmp_path / "x.zarr")
-    run = processes.start(*words, "--workers", 2, env={})
-    run.until("] prepared LONG/mms1")
+    words, slow = run_words(tmp_path / "x.zarr"), slow_writes(1)
+    run = processes.start(*words, "--workers", 2, env=slow.env)
+    slow.wait_for(run)
     os.killpg(run.pid, asked)
     done = run.wait()
     assert done.returncode == 75, done.stderr
-    first, *_, last = done.stderr.splitlines()
-    assert first == "5 segments to prepare, 3 shards to label"
+    _, stopping, afterwards = done.stderr.partition(f"asked to stop ({asked.name}): ")
+    *_, last = afterwards.splitlines()
+    assert stopping and re.search(r"^shard \d written$", afterwards, re.MULTILINE)
     assert last == f"mms-regions: interrupted ({asked.name}); run the same command again to go on"
     assert "Traceback" not in done.stderr
     assert half_written(tmp_path / "x.zarr") == []

@@ -116,6 +116,50 @@ def test_a_window_does_not_depend_on_its_company(seed: int, count: int, chosen: 
     assert bits(alone) == bits(Prediction(everything.label[some], everything.probability[some]))
 
 
+class Narrow(RegionRNN):
+    """The model of these tests on a GPU that has memory for so many windows at once."""
+
+    def __init__(self, room: int):
+        super().__init__()
+        self.load_state_dict(MODEL.state_dict())
+        self.room, self.seen = room, list[int]()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(features))
+        if len(features) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(features)
+
+
+A_GPU = "cpu:0"  # another name of the CPU, which is not held to blocks of one size
+
+
+@pytest.mark.parametrize("count", [1, 300, 1100])
+def test_a_gpu_without_memory_for_a_block_halves_it_goes_on_and_says_so(
+    count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    windows = some_features(count * 32, 1).reshape(count, 32, 14)
+    withheld = np.zeros((count, 32), dtype=bool)
+    narrow = Narrow(room=300)
+    there = label_windows(narrow, windows, withheld, A_GPU)
+    here = label_windows(MODEL, windows, withheld)
+    assert_agree(there.label.reshape(-1), there.probability.reshape(-1, 6), here.probability.reshape(-1, 6))
+    assert narrow.seen == [1024, 512] + [256] * -(-count // 256)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The GPU has no memory for {block} windows at once; going on with {block // 2}." for block in (1024, 512)
+    ]
+
+
+def test_a_gpu_without_memory_for_a_single_window_is_an_error() -> None:
+    with pytest.raises(EnvironmentProblem, match="no memory left for a single window"):
+        label_windows(Narrow(room=0), some_features(32, 1).reshape(1, 32, 14), np.zeros((1, 32), dtype=bool), A_GPU)
+
+
+def test_on_the_cpu_blocks_keep_their_size() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        label_windows(Narrow(room=300), some_features(32, 1).reshape(1, 32, 14), np.zeros((1, 32), dtype=bool))
+
+
 def test_a_withheld_sample_still_moves_the_state() -> None:
     windows = some_features(32, 5).reshape(1, 32, 14)
     withheld = np.arange(32)[None] == 10
