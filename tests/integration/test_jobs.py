@@ -198,7 +198,8 @@ def test_what_is_wrong_with_the_words_is_said_once_and_ends_all_tasks(site: Site
     assert not store.exists() and not list(run_folder(store).glob("**/*.pem"))
 
 
-TASK = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_NTASKS": "3"}
+TASK = {**STEP, "SLURM_PROCID": "1"}
 
 
 @pytest.mark.parametrize(
