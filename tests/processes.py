@@ -1,6 +1,6 @@
 """The command as a process of its own that starts in a moment: forked from one that has imported what takes seconds.
 
-Run as a script it is that one: it forks for each line that it reads, and tells the pid, then the exit code.
+Run as a script it is that one: it forks for each line that it reads, and tells the pid, then, with it, the exit code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -26,6 +26,7 @@ class Started:
     pid: int
     command: list[str]
     _answers: Any
+    _ended: dict[int, int]  # exit codes by pid, of what the mother has told so far
     _log: Path
 
     @property
@@ -50,10 +51,19 @@ class Started:
 
     def wait(self) -> CompletedProcess[str]:
         """How it ended, its workers too; negative: killed by that signal. What it said is all in stderr."""
-        code = json.loads(self._answers.readline())
+        while self.pid not in self._ended:
+            pid, code = json.loads(self._answers.readline())
+            self._ended[pid] = code
         while _living(5, self.pid):  # workers see that their driver is gone, and end
             time.sleep(0.01)
-        return CompletedProcess(self.command, code, "", self.said)
+        return CompletedProcess(self.command, self._ended[self.pid], "", self.said)
+
+    def end(self) -> None:
+        """End what still runs of it, at once."""
+        if self.pid not in self._ended:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
 
 
 def _living(field: int, value: int) -> list[int]:
@@ -75,18 +85,27 @@ def _command_line(pid: int) -> bytes:
 
 @dataclass(frozen=True)
 class Nursery:
-    """Starts commands, one at a time."""
+    """Starts commands, one at a time; one that a test has not waited for, because it failed, is ended first."""
 
     folder: Path
     _mother: subprocess.Popen[str]
+    _started: list[Started] = field(default_factory=list)
 
     def start(self, *words: object, env: Mapping[str, str]) -> Started:
         """Start `mms-regions` with these words in this environment."""
+        self.end()
         command, log = ["mms-regions", *map(str, words)], self.folder / "log"
         log.write_text("")
         assert self._mother.stdin is not None and self._mother.stdout is not None
         print(json.dumps({"argv": command, "env": dict(env), "log": str(log)}), file=self._mother.stdin, flush=True)
-        return Started(json.loads(self._mother.stdout.readline()), command, self._mother.stdout, log)
+        pid = json.loads(self._mother.stdout.readline())
+        self._started.append(Started(pid, command, self._mother.stdout, {}, log))
+        return self._started[-1]
+
+    def end(self) -> None:
+        """End what a test has started and, because it failed, not waited for."""
+        while self._started:
+            self._started.pop().end()
 
     def run(self, *words: object, env: Mapping[str, str]) -> CompletedProcess[str]:
         """Start one and wait for its end."""
@@ -99,7 +118,11 @@ def nursery(folder: Path, env: Mapping[str, str]) -> Iterator[Nursery]:
     command = [sys.executable, __file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env={**env, "TMPDIR": str(folder)}, **pipes) as mother:
-        yield Nursery(folder, mother)
+        started = Nursery(folder, mother)
+        try:
+            yield started
+        finally:
+            started.end()
 
 
 def _serve() -> None:
@@ -112,15 +135,16 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             _become(asked)
+        os.setpgid(pid, pid)  # here too: it is to be a group before anybody hears of it
         print(pid, flush=True)
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(json.dumps([pid, os.waitstatus_to_exitcode(status)]), flush=True)
 
 
 def _become(asked: dict[str, Any]) -> None:
     from mms_regions.cli import main
 
-    os.setsid()
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor, where in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
