@@ -28,7 +28,7 @@ lint: $(STAMP)  ## ruff, its formatter, mypy
 	$(BIN)/mypy
 
 test: lint  ## lint and every test that is quick
-	$(PYTEST) -n auto --dist loadfile -m "not long" --timeout 300
+	$(PYTEST) -n auto --dist loadfile --no-loadscope-reorder -m "not long" --timeout 300
 
 test-all: lint  ## lint and every test
 	$(PYTEST) --timeout 1800
