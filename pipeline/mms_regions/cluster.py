@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
@@ -21,6 +22,8 @@ from mms_regions.traffic import TaskEvent, Tell, Throttle
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
 _PATIENCE = 2.0  # s, from one look after the workers to the next, for those who wait
+# A profiler that nobody looks at keeps what it saw each second, so that workers grow as long as they live.
+OF_WORKERS: Mapping[str, Any] = MappingProxyType({"distributed.worker.profile.enabled": False})
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -213,9 +216,7 @@ class OnDask:
         """The workers look after themselves."""
 
     def throttle(self, name: str, at_once: int) -> Throttle:
-        from distributed import Semaphore
-
-        return _Lease(Semaphore(max_leases=at_once, name=name))
+        return _Lease(name, at_once)
 
     def teller(self, observe: Tell) -> Tell:
         known = {kind.__name__: kind for kind in get_args(TaskEvent)}
@@ -253,13 +254,22 @@ class _ToClient:
 
 @dataclass(frozen=True)
 class _Lease:
-    """One of the leases of a semaphore of the cluster, each time it is called."""
+    """One of the leases of a semaphore of the cluster, each time it is called on a worker."""
 
-    semaphore: Any
+    name: str
+    at_once: int
 
     def __call__(self) -> AbstractContextManager[Any]:
-        lease: AbstractContextManager[Any] = self.semaphore
+        lease: AbstractContextManager[Any] = _semaphore(self.name, self.at_once)
         return lease
+
+
+@lru_cache
+def _semaphore(name: str, at_once: int) -> Any:
+    """Once per worker: each that is made, and each that comes with a task, keeps a timer that never ends."""
+    from distributed import Semaphore
+
+    return Semaphore(max_leases=at_once, name=name)
 
 
 @contextmanager
@@ -286,12 +296,14 @@ def local_pool(workers: int) -> Iterator[Pool]:
     if workers == 0:
         yield InProcess()
         return
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as open_until_end, for_main_alone():
         scratch = open_until_end.enter_context(
             tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
         )
+        open_until_end.enter_context(dask.config.set(OF_WORKERS))
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

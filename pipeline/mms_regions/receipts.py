@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,12 @@ class InputFile:
     version: str
     size: int
     sha256: str
+
+
+@lru_cache(maxsize=65536)
+def _input_file(name: str, version: str, size: int, sha256: str) -> InputFile:
+    """Once for all segments that were made from it, of which there may be hundreds."""
+    return InputFile(name, version, size, sha256)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Record:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         position = data["position_gse"]
-        inputs = tuple(InputFile(**file) for file in data["inputs"])
+        inputs = tuple(_input_file(**file) for file in data["inputs"])
         return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs})
 
 
