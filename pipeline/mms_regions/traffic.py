@@ -58,8 +58,8 @@ class TaskEnded:
 
     subject: a segment's key, or the shards. cpu: s that its process computed meanwhile, and cpu_ended: until then in
     all, so that what tasks side by side in a process took is not counted twice. bytes: of the files that it read or
-    wrote. peak_memory: bytes, the most that its process ever had. batch_job: the number of the batch job that ran it, where there was one. reason and
-    trace: of a failure, in a sentence and in full.
+    wrote. peak_memory: bytes, the most that its process ever had. batch_job: the number of the batch job that ran it,
+    where there was one. reason and trace: of a failure, in a sentence and in full.
     """
 
     stage: str
