@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from measure import cpu_seconds, machine, table, wall_seconds
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from mms_regions.label import Prediction, label_windows
 from mms_regions.model import N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS, RegionRNN
@@ -20,43 +23,52 @@ FLOP = 2 * (N_HIDDEN * (N_FEATURES + N_HIDDEN + 1) + (N_LAYERS - 1) * N_HIDDEN *
 FLOP += 2 * N_REGIONS * (N_HIDDEN + 1)
 ACTIVATIONS = N_LAYERS * N_HIDDEN
 BATCHES = (256, 1024, 4096, 16384)
+SIDES = (1024, 2048, 4096)  # of square matrices
 CLEAR = 1e-5  # two best logits that are closer than this may change places
 
 Windows = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Rates:
+    """Samples per CPU-second of this project and of nn.RNN, and the FLOP/s of sgemm, measured in turn."""
+
+    samples: int
+    fused: float
+    batched: float
+    peak: float
+
+    def row(self, alone: float) -> list[str]:
+        return [
+            f"{self.samples:.0e}".replace("e+0", "e"),
+            f"{self.fused / 1e6:.2f}",
+            f"{self.batched / 1e6:.2f}",
+            f"{self.fused / self.batched:.2f}",
+            f"{self.fused / alone:.0f}",
+            f"{100 * self.fused * FLOP / self.peak:.0f} % of {self.peak / 1e9:.0f}",
+        ]
+
+
 def results(quick: bool = False) -> str:
     """The section of RESULTS.md on labelling."""
-    sizes = (10_000, 100_000) if quick else (10_000, 1_000_000, 10_000_000)
-    runs = 1 if quick else 3
+    sizes, sides, runs = ((10_000, 100_000), (512,), 1) if quick else ((10_000, 1_000_000, 10_000_000), SIDES, 3)
     torch.manual_seed(0)
     model, windows = RegionRNN().eval(), _windows(sizes[-1])
     alone = _alone(model, windows[: (5_000 if quick else 100_000) // 32])
-    batch, batched = _best_batch(model, windows[: sizes[1] // 32], runs)
-    rows, rates = [], {}
-    for size in sizes:
-        some = windows[: -(-size // 32)]
-        rates[size], peak = _rate_and_peak(model, some, (512,) if quick else (1024, 2048, 4096), runs)
-        rows.append(
-            [
-                f"{size:.0e}".replace("e+0", "e"),
-                f"{rates[size] / 1e6:.2f}",
-                f"{rates[size] / batched:.2f}",
-                f"{rates[size] / alone:.0f}",
-                f"{100 * rates[size] * FLOP / peak:.0f} % of {peak / 1e9:.0f} GFLOP/s",
-            ]
-        )
-    head = ["samples", "M samples/s and CPU-second", "times nn.RNN", "times a window at a time", "of the sgemm peak"]
+    batch = _best_batch(model, windows[: sizes[1] // 32], runs)
+    found = [_rates(model, windows[: -(-size // 32)], size, batch, sides, runs) for size in sizes]
     differing, unclear = _differing(model, windows)
+    head = ["samples", "M/s", "nn.RNN, M/s", "ratio", "to a window at a time", "of the sgemm peak, GFLOP/s"]
     return f"""## Labelling
 
-`make bench`, {machine()}. One core, random weights; CPU time. Promised at 1e6 and 1e7 samples: 45 % of the sgemm peak (best
-of square float32 products, n = 1024 to 4096), 2.5 times nn.RNN at its best batch, 100 times a window at a time.
+`make bench`: {machine()}.
+One core, random weights, samples per CPU-second. Promised at 1e6 and 1e7 samples: 45 % of the sgemm peak (best of square
+float32 products, n = 1024 to 4096), 2.5 times nn.RNN at its best batch, 100 times a window at a time.
 
-{table(head, rows)}
+{table(head, [rates.row(alone) for rates in found])}
 
-A window at a time, as the published code does: {alone / 1e6:.4f} M samples/s. nn.RNN in batches of {batch} windows, the
-best of {", ".join(map(str, BATCHES))}: {batched / 1e6:.2f} M. {_roof(peak)}
+A window at a time, from a loader of 32 samples as in the published code: {alone / 1e6:.4f} M samples/s. nn.RNN has batches
+of {batch} windows, the best of {", ".join(map(str, BATCHES))}. {_roof(found[-1].peak)}
 Of {windows.shape[0] * 32} samples {differing} have another label than nn.RNN gives though their two best logits are {CLEAR:g}
 apart or more (promised: none); {unclear} are closer. {_threads(model, windows[: sizes[1] // 32], runs)}
 {_gpu(model, windows, runs)}
@@ -74,47 +86,52 @@ def _label(model: nn.Module, windows: Windows, device: str = "cpu") -> Predictio
 
 def _alone(model: nn.Module, windows: Windows) -> float:
     """Samples per CPU-second of a window at a time."""
+    samples = TensorDataset(torch.from_numpy(windows.reshape(-1, N_FEATURES)))
 
     def loop() -> None:
-        with torch.inference_mode():
-            for window in windows:
-                model(torch.from_numpy(window)[None]).softmax(2).argmax(2)
+        labels, confidence = list[np.int64](), list[np.float32]()
+        with torch.no_grad():
+            for (window,) in DataLoader(samples, batch_size=32):
+                best = model(window).softmax(1).max(1)
+                labels.extend(best.indices.numpy())
+                confidence.extend(best.values.numpy())
 
-    return windows.shape[0] * 32 / cpu_seconds({"": loop}, 1)[""]
-
-
-def _best_batch(model: nn.Module, windows: Windows, runs: int) -> tuple[int, float]:
-    """The batch that nn.RNN is fastest with, and its samples per CPU-second."""
-
-    def batched(size: int) -> Callable[[], None]:
-        def loop() -> None:
-            for _ in _logits(model, windows, size):
-                pass
-
-        return loop
-
-    taken = cpu_seconds({str(size): batched(size) for size in BATCHES}, runs)
-    best = min(taken, key=lambda size: taken[size])
-    return int(best), windows.shape[0] * 32 / taken[best]
+    return len(samples) / cpu_seconds({"": loop}, 1)[""]
 
 
-def _logits(model: nn.Module, windows: Windows, batch: int) -> Iterator[torch.Tensor]:
+def _best_batch(model: nn.Module, windows: Windows, runs: int) -> int:
+    """The number of windows at once that nn.RNN is fastest with."""
+    taken = cpu_seconds({str(size): partial(_batched, model, windows, size) for size in BATCHES}, runs)
+    return int(min(taken, key=lambda size: taken[size]))
+
+
+def _batched(model: nn.Module, windows: Windows, batch: int) -> None:
+    """Labels and probabilities from nn.RNN."""
+    probability = np.empty((*windows.shape[:2], N_REGIONS), np.float32)
+    label = np.empty(windows.shape[:2], np.int8)
+    for some, logits in _logits(model, windows, batch):
+        probability[some] = logits.softmax(2).numpy()
+        label[some] = logits.max(2).indices.numpy()
+
+
+def _logits(model: nn.Module, windows: Windows, batch: int) -> Iterator[tuple[slice, torch.Tensor]]:
     for first in range(0, len(windows), batch):
+        some = slice(first, first + batch)
         with torch.inference_mode():
-            logits = model(torch.from_numpy(windows[first : first + batch]))
-            logits.softmax(2).max(2)
-        yield logits
+            logits = model(torch.from_numpy(windows[some]))
+        yield some, logits
 
 
-def _rate_and_peak(model: nn.Module, windows: Windows, sides: tuple[int, ...], runs: int) -> tuple[float, float]:
-    """Samples per CPU-second, and the most FLOP/s of a product of square matrices, measured in turn."""
+def _rates(model: nn.Module, windows: Windows, samples: int, batch: int, sides: Sequence[int], runs: int) -> Rates:
     matrices = {side: torch.rand(3, side, side) for side in sides}
 
     def multiply(side: int) -> Callable[[], None]:
         return lambda: torch.mm(*matrices[side][:2], out=matrices[side][2])
 
-    taken = cpu_seconds({"label": lambda: _label(model, windows)} | {str(n): multiply(n) for n in sides}, runs)
-    return windows.shape[0] * 32 / taken["label"], max(2 * side**3 / taken[str(side)] for side in sides)
+    ours = {"fused": lambda: _label(model, windows), "batched": lambda: _batched(model, windows, batch)}
+    taken = cpu_seconds(ours | {str(n): multiply(n) for n in sides}, runs)
+    peak = max(2 * side**3 / taken[str(side)] for side in sides)
+    return Rates(samples, samples / taken["fused"], samples / taken["batched"], peak)
 
 
 def _roof(peak: float) -> str:
@@ -139,14 +156,13 @@ def _roof(peak: float) -> str:
 
 def _differing(model: nn.Module, windows: Windows) -> tuple[int, int]:
     """Samples whose label is not that of nn.RNN though its answer is clear; and samples where it is not."""
-    labels, first, differing, unclear = _label(model, windows).label, 0, 0, 0
-    for logits in _logits(model, windows, 4096):
+    labels, differing, unclear = _label(model, windows).label, 0, 0
+    for some, logits in _logits(model, windows, 4096):
         best = logits.topk(2, dim=2)
         clear = (best.values[:, :, 0] - best.values[:, :, 1] >= CLEAR).numpy()
-        other = labels[first : first + len(logits)] != best.indices[:, :, 0].numpy()
+        other = labels[some] != best.indices[:, :, 0].numpy()
         differing += int((other & clear).sum())
         unclear += int((~clear).sum())
-        first += len(logits)
     return differing, unclear
 
 

@@ -22,9 +22,7 @@ def wall_seconds(variants: Mapping[str, Callable[[], object]], runs: int) -> dic
     return _least(variants, runs, time.perf_counter)
 
 
-def _least(
-    variants: Mapping[str, Callable[[], object]], runs: int, clock: Callable[[], float]
-) -> dict[str, float]:
+def _least(variants: Mapping[str, Callable[[], object]], runs: int, clock: Callable[[], float]) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(runs):
         for name, variant in variants.items():

@@ -24,8 +24,6 @@ BLOCK = 1024  # windows computed together: the size is fixed, because results de
 _GPU_BLOCK = 65_536  # a GPU is idle half the time with less
 _LARGEST = torch.finfo(torch.float32).max
 
-_Put = Callable[[int, Tensor, Tensor], None]
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -44,10 +42,11 @@ class Prediction:
             raise ValueError(
                 f"label is (W, T), probability (W, T, 6); got {self.label.shape}, {self.probability.shape}"
             )
-        if ((self.label < NO_LABEL) | (self.label >= N_REGIONS)).any():
+        if self.label.size and not NO_LABEL <= self.label.min() <= self.label.max() < N_REGIONS:
             raise ValueError("label is 0 to 5, or -1 for none")
-        labelled = (self.label != NO_LABEL)[:, :, None]
-        if (np.isfinite(self.probability) != labelled).any() or (np.isnan(self.probability) == labelled).any():
+        without = self.label == NO_LABEL
+        finite = np.count_nonzero(np.isfinite(self.probability))
+        if finite != N_REGIONS * np.count_nonzero(~without) or not np.isnan(self.probability[without]).all():
             raise ValueError("probability is finite where there is a label, and NaN where there is none")
 
 
@@ -69,23 +68,16 @@ def label_windows(
     """
     if windows.ndim != 3 or windows.shape[2] != N_FEATURES or withheld.shape != windows.shape[:2]:
         raise ValueError(f"windows are (W, T, 14), withheld (W, T); got {windows.shape}, {withheld.shape}")
-    count = len(windows)
-    block = block or (_gpu_block(count) if device.startswith("cuda") else BLOCK)
+    block = block or (_gpu_block(len(windows)) if device.startswith("cuda") else BLOCK)
     label = np.empty(withheld.shape, dtype=np.int8)
     probability = np.empty((*withheld.shape, N_REGIONS), dtype=np.float32)
-
-    def put(first: int, some_labels: Tensor, some_probabilities: Tensor) -> None:
-        """Keep what a block says, (block, T) and (block, T, 6), padding left out."""
-        n = min(len(some_labels), count - first)
-        torch.from_numpy(label[first : first + n]).copy_(some_labels[:n])
-        torch.from_numpy(probability[first : first + n]).copy_(some_probabilities[:n])
-
     model = model.to(device)
     with steady_arithmetic() as threads, torch.inference_mode():
         if type(model) is RegionRNN and device == "cpu":
-            _label_side_by_side(FusedRNN(model), windows, withheld, block, threads, put)
+            _label_side_by_side(FusedRNN(model), windows, withheld, block, threads, label, probability)
         else:
-            _label_in_turn(model, windows, withheld, block, device, put)
+            for some, labels, probabilities in _label_in_turn(model, windows, withheld, block, device):
+                label[some], probability[some] = labels, probabilities
     _refuse_not_finite(label, probability)
     return Prediction(label, probability)
 
@@ -145,12 +137,12 @@ class FusedRNN:
         """(T, 14, W) features -> (T, 6, W) logits."""
         steps, _, count = features.shape
         ends = [N_FEATURES + k * (1 + N_HIDDEN) for k in range(N_LAYERS + 1)]  # of x, s0, s1 and s2
-        state = torch.full((ends[-1], count), 0.5)  # tanh a = 0
+        state = _rows(ends[-1], count).fill_(0.5)  # tanh a = 0
         state[ends[:-1]] = 1.0
         read = [state[max(0, end - N_HIDDEN) : next_end] for end, next_end in pairwise(ends)]
         own = [state[end - N_HIDDEN : end] for end in ends[1:]]
         top = state[ends[-2] :]
-        sums, logits = torch.empty(N_HIDDEN, count), torch.empty(steps, N_REGIONS, count)
+        sums, logits = _rows(N_HIDDEN, count), torch.empty(steps, N_REGIONS, count)
         for t in range(steps):
             state[:N_FEATURES] = features[t]
             for weight, inputs, outputs in zip(self._layers, read, own, strict=True):
@@ -160,41 +152,57 @@ class FusedRNN:
         return logits
 
 
+def _rows(rows: int, columns: int) -> Tensor:
+    """(rows, columns) that do not begin a power of two apart, for a cache keeps few such lines."""
+    return torch.empty(rows, columns + 16)[:, :columns]
+
+
 def _of_sigmoids(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Weights and bias for s that make of s what these make of h = 2s - 1."""
     return 2 * weight, bias - weight.sum(dim=1)
 
 
 def _label_side_by_side(
-    network: FusedRNN, windows: Floats, withheld: Flags, block: int, threads: int, put: _Put
+    network: FusedRNN,
+    windows: Floats,
+    withheld: Flags,
+    block: int,
+    threads: int,
+    label: NDArray[np.int8],
+    probability: NDArray[np.float32],
 ) -> None:
-    """Blocks on the CPU, each on a thread of its own: torch lets other threads run while it computes."""
+    """Fill in blocks on the CPU, each on a thread of its own: torch lets other threads run while it computes."""
     steps = windows.shape[1]
 
     def label_block(first: int) -> None:
         some = slice(first, first + block)
-        features, kept_back = torch.zeros(steps, N_FEATURES, block), torch.zeros(steps, block, dtype=torch.bool)
-        n = len(windows[some])
-        features.numpy()[:, :, :n] = windows[some].transpose(1, 2, 0)
+        rows = windows[some].copy()  # in the order they lie in memory, which is faster than to turn them around there
+        n = len(rows)
+        features, kept_back = torch.empty(steps, N_FEATURES, block), torch.zeros(steps, block, dtype=torch.bool)
+        features.numpy()[:, :, :n] = rows.transpose(1, 2, 0)
+        features.numpy()[:, :, n:] = 0.0
         kept_back.numpy()[:, :n] = withheld[some].T
         with torch.inference_mode():
-            label, probability = _answer(network, features, kept_back, dim=1)
-            flat = probability.reshape(-1, block).t()
-            put(first, label.t(), flat.contiguous().view(block, steps, N_REGIONS))
+            labels, probabilities = _answer(network, features, kept_back, dim=1)
+            torch.from_numpy(label[some]).copy_(labels[:, :n].t())
+            flat = torch.from_numpy(probability[some].reshape(n, -1))
+            flat.copy_(probabilities.view(-1, block)[:, :n].t())
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(label_block, range(0, len(windows), block)):
             pass
 
 
-def _label_in_turn(model: nn.Module, windows: Floats, withheld: Flags, block: int, device: str, put: _Put) -> None:
+def _label_in_turn(
+    model: nn.Module, windows: Floats, withheld: Flags, block: int, device: str
+) -> Iterator[tuple[slice, NDArray[np.int8], NDArray[np.float32]]]:
     """Blocks on any device, one being copied while another is computed; smaller ones where memory is short."""
     lanes, first = _lanes(model, device, block, windows.shape[1]), 0
-    under_way: tuple[int, _Lane] | None = None
+    under_way: tuple[slice, _Lane] | None = None
     while first < len(windows):
-        lane = next(lanes)
+        some, lane = slice(first, min(first + block, len(windows))), next(lanes)
         try:
-            lane.begin(windows[first : first + block], withheld[first : first + block])
+            lane.begin(windows[some], withheld[some])
         except torch.OutOfMemoryError:
             if device == "cpu":
                 raise
@@ -202,11 +210,11 @@ def _label_in_turn(model: nn.Module, windows: Floats, withheld: Flags, block: in
             lanes = _lanes(model, device, block, windows.shape[1])
             continue
         if under_way:
-            put(under_way[0], *under_way[1].end())
-        under_way = first, lane
+            yield under_way[0], *under_way[1].end()
+        under_way = some, lane
         first += block
     if under_way:
-        put(under_way[0], *under_way[1].end())
+        yield under_way[0], *under_way[1].end()
 
 
 def _lanes(model: nn.Module, device: str, block: int, steps: int) -> Iterator[_Lane]:
@@ -218,7 +226,7 @@ class _Lane:
 
     def __init__(self, model: nn.Module, device: str, block: int, steps: int):
         gpu = device.startswith("cuda")  # from pinned memory alone do copies run beside computing
-        self._model, self._device = model, device
+        self._model, self._device, self._used = model, device, 0
         self._features = torch.zeros(block, steps, N_FEATURES, pin_memory=gpu)
         self._withheld = torch.zeros(block, steps, dtype=torch.bool, pin_memory=gpu)
         self._label = torch.empty(block, steps, dtype=torch.int8, pin_memory=gpu)
@@ -229,8 +237,9 @@ class _Lane:
 
     def begin(self, windows: Floats, withheld: Flags) -> None:
         """Start on a block; the one before has ended."""
-        self._features.numpy()[: len(windows)] = windows
-        self._withheld.numpy()[: len(windows)] = withheld
+        self._used = len(windows)
+        self._features.numpy()[: self._used] = windows
+        self._withheld.numpy()[: self._used] = withheld
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
             features = self._features.to(self._device, non_blocking=True)
             kept_back = self._withheld.to(self._device, non_blocking=True)
@@ -238,23 +247,23 @@ class _Lane:
             self._label.copy_(label, non_blocking=True)
             self._probability.copy_(probability, non_blocking=True)
 
-    def end(self) -> tuple[Tensor, Tensor]:
-        """Wait for the block: its labels (block, T) and probabilities (block, T, 6), good until the next one begins."""
+    def end(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Wait for the block: its labels (w, T) and probabilities (w, T, 6), good until the next one begins."""
         if self._stream:
             self._stream.synchronize()
-        return self._label, self._probability
+        return self._label[: self._used].numpy(), self._probability[: self._used].numpy()
 
 
 def _answer(network: Callable[[Tensor], Tensor], features: Tensor, withheld: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Labels and probabilities of a block, -1 and NaN where there is no label.
+    """Labels and probabilities of a block, -1 and NaN where there is no label; what is not finite of it becomes 0.
 
     features: their axis is `dim`, as is that of the logits; that of time comes before it.
     """
-    incomplete = ~(features.abs().amax(dim) <= _LARGEST)  # NaN is not
-    unlabelled = withheld | (incomplete.cumsum(dim - 1) > 0)
-    probability = network(features.nan_to_num(0.0, 0.0, 0.0)).softmax(dim)
+    finite = (features.amin(dim) >= -_LARGEST) & (features.amax(dim) <= _LARGEST)  # both are NaN where one is
+    unlabelled = withheld | ((~finite).cumsum(dim - 1) > 0)
+    probability = network(features.nan_to_num_(0.0, 0.0, 0.0)).softmax(dim)
     label = probability.max(dim).indices.to(torch.int8)
-    return label.masked_fill(unlabelled, NO_LABEL), probability.masked_fill(unlabelled.unsqueeze(dim), torch.nan)
+    return label.masked_fill_(unlabelled, NO_LABEL), probability.masked_fill_(unlabelled.unsqueeze(dim), torch.nan)
 
 
 def _gpu_block(windows: int) -> int:
