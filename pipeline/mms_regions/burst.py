@@ -203,9 +203,9 @@ class _Reader:
         return values
 
     def _refuse_backwards(self, time: Times, epoch: str) -> None:
-        back = np.flatnonzero(np.diff(time) < 0)
-        if back.size:
-            row = back[0] + 1
+        back = time[1:] < time[:-1]
+        if back.any():
+            row = int(back.argmax()) + 1
             at = pycdfpp.to_datetime64(self._cdf[epoch])[row]
             raise SegmentProblem(f"{self.file.name}: {epoch} runs backwards at row {row} ({at}); fetch the file again")
 

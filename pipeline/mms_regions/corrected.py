@@ -130,16 +130,24 @@ def _taken(values: Floats, rows: NDArray[np.intp]) -> Floats:
 
 
 def _magnetic(field: MagneticField) -> _Field:
-    order, repeated = in_time_order(field.time, field.source, field.files)
-    return _Field(field.time[order], field.b_gse[order], np.zeros(len(order), bool), repeated)
+    rows, repeated = _rows_in_time_order(field)
+    return _Field(field.time[rows], field.b_gse[rows], np.zeros(len(repeated), bool), repeated)
 
 
 def _electric(field: ElectricField) -> _Field:
-    order, repeated = in_time_order(field.time, field.source, field.files)
-    quality = field.quality[order]
+    rows, repeated = _rows_in_time_order(field)
+    quality, values = field.quality[rows], field.e_gse[rows]
     bad = (quality == 0) | (quality > 3)
-    values = np.where(bad[:, None], np.float32(np.nan), field.e_gse[order])
-    return _Field(field.time[order], values, (quality == 1) | (quality == 2), repeated)
+    if bad.any():
+        values = np.where(bad[:, None], np.float32(np.nan), values)
+    return _Field(field.time[rows], values, (quality == 1) | (quality == 2), repeated)
+
+
+def _rows_in_time_order(field: MagneticField | ElectricField) -> tuple[NDArray[np.intp] | slice, Flags]:
+    """The same for a field, whose rows are many: nothing is copied where they are in order."""
+    if _increases(field.time):
+        return slice(None), np.zeros(len(field.time), bool)
+    return in_time_order(field.time, field.source, field.files)
 
 
 def in_time_order(time: Times, source: NDArray[np.int16], files: Sequence[CdfFile]) -> tuple[NDArray[np.intp], Flags]:
@@ -147,7 +155,7 @@ def in_time_order(time: Times, source: NDArray[np.int16], files: Sequence[CdfFil
 
     Of rows with equal times the one from the file with the higher version is taken, then from the later file.
     """
-    if (np.diff(time) > 0).all():
+    if _increases(time):
         return np.arange(len(time)), np.zeros(len(time), bool)
     by_worth = sorted(range(len(files)), key=lambda i: (files[i].version, files[i].start))
     worth = np.argsort(by_worth)[source]
@@ -155,6 +163,16 @@ def in_time_order(time: Times, source: NDArray[np.int16], files: Sequence[CdfFil
     last = np.append(np.diff(time[order]) > 0, True)
     counts = np.diff(np.flatnonzero(last), prepend=-1)
     return order[last], counts > 1
+
+
+def _increases(time: Times) -> bool:
+    return bool((time[1:] > time[:-1]).all())
+
+
+def _finite_rows(values: Floats) -> Flags:
+    """(n,): rows (n, k) without a NaN; column by column, for rows are short."""
+    finite: Flags = np.logical_and.reduce([np.isfinite(column) for column in values.T])
+    return finite
 
 
 def _rows(electrons: _Species, event: Event, clock: Clock) -> tuple[Times, NDArray[np.intp]]:
@@ -197,11 +215,13 @@ def _interpolated(at: Times, time: Times, values: Floats, cadence: int, longest:
 
 def _averaged(at: Times, half: int, field: _Field, longest: int) -> _Input:
     """Means over [at - half, at + half); where samples are missing for up to `longest`, interpolated from its rows."""
-    valid = np.isfinite(field.values).all(axis=1)
-    time, values = field.time[valid], field.values[valid]
+    time, values = field.time, field.values
+    valid = _finite_rows(values)
+    if not valid.all():
+        time, values = time[valid], values[valid]
     if not time.size:
-        return _nothing(len(at), field.values.shape[1])
-    cadence = int(np.median(np.diff(field.time))) if len(field.time) > 1 else 0
+        return _nothing(len(at), values.shape[1])
+    cadence = _cadence(field.time)
     # Rows beyond the interval, so that a short gap that reaches over its edge has something to be bridged from.
     beyond = 2 * half * np.arange(1, longest // (2 * half) + 2)
     rows = np.concatenate([at[0] - beyond[::-1], at, at[-1] + beyond])
@@ -211,6 +231,14 @@ def _averaged(at: Times, half: int, field: _Field, longest: int) -> _Input:
         means[~whole] = _linear(rows[~whole], rows[whole], means[whole])
     inside = slice(len(beyond), -len(beyond))
     return _filled(means[inside], gap[inside], longest)
+
+
+def _cadence(time: Times) -> int:
+    """ns: the median step from a sample to the next, told from a thousand steps or more, spread evenly."""
+    if len(time) < 2:
+        return 0
+    some = np.arange(0, len(time) - 1, max(1, len(time) // 2000))
+    return int(np.median(time[some + 1] - time[some]))
 
 
 def _gap_in_bins(at: Times, half: int, time: Times, cadence: int) -> Times:
@@ -227,8 +255,12 @@ def _missing_between(time: Times, cadence: int) -> Times:
 
     Counted in whole samples, so that clocks that run a little slow do not make a gap longer than it is.
     """
-    samples = np.rint(np.diff(time) / cadence).astype(np.int64) - 1
-    return np.concatenate([[_NEVER], np.maximum(samples, 0) * cadence, [_NEVER]])
+    steps = np.diff(time)
+    missing = np.full(len(time) + 1, _NEVER)
+    missing[1:-1] = 0
+    far = np.flatnonzero(steps >= 1.5 * cadence)  # the others are next to each other
+    missing[far + 1] = (np.rint(steps[far] / cadence).astype(np.int64) - 1) * cadence
+    return missing
 
 
 def _filled(values: Floats, gap: Times, longest: int) -> _Input:
@@ -308,6 +340,8 @@ def _nearest(at: Times, time: Times) -> NDArray[np.intp]:
 
 
 def _any_in_bin(at: Times, half: int, time: Times, where: Flags) -> Flags:
+    if not where.any():
+        return np.zeros(len(at), bool)
     count = np.concatenate([[0], np.cumsum(where)])
     inside: Flags = count[np.searchsorted(time, at + half)] > count[np.searchsorted(time, at - half)]
     return inside

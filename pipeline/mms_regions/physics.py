@@ -169,8 +169,10 @@ def published_mean(target: Times, time: Times, values: Floats) -> Floats:
 def _slice_sum(values: NDArray[Any], first: NDArray[np.intp], last: NDArray[np.intp]) -> Floats:
     """(m, ...): the sum of values[first[i]:last[i]] for each i, 0 where that is empty; slices may overlap."""
     edges = np.stack([first, np.maximum(last, first + 1)], axis=1).ravel()
-    padded = np.concatenate([values, np.zeros((2, *values.shape[1:]), values.dtype)])
-    sums = np.add.reduceat(padded, np.minimum(edges, len(values) + 1), axis=0, dtype=np.float64)[::2]
+    if edges.size and edges.max() >= len(values):
+        values = np.concatenate([values, np.zeros((2, *values.shape[1:]), values.dtype)])
+        edges = np.minimum(edges, len(values) - 1)
+    sums = np.add.reduceat(values, edges, axis=0, dtype=np.float64)[::2]
     return np.where(_wide(last > first, values.ndim), sums, 0.0)
 
 

@@ -7,9 +7,9 @@ as point samples, T_i is taken with the uncorrected density, averages end in zer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from mms_regions.arrays import Bits, Flags, Floats, Times
 from mms_regions.burst import Burst
@@ -26,6 +26,9 @@ from mms_regions.physics import (
     temperature_tensor,
 )
 from mms_regions.samples import Samples, as_physics, quality_of
+
+if TYPE_CHECKING:
+    import xarray as xr  # and pandas with it: half a second that preparing does not need
 
 FPI_SHIFT = 0.075  # s, for ions and electrons alike
 
@@ -259,6 +262,8 @@ def _in_utc(data: xr.DataArray, burst: Burst) -> xr.DataArray:
 
 
 def _array(time: Times, values: Floats, energy: Floats | None = None) -> xr.DataArray:
+    import xarray as xr
+
     dims = ("time", "energy") if energy is not None else ("time", "x", "y")[: values.ndim]
     coords = {"time": time.astype("datetime64[ns]")}
     if energy is not None:

@@ -210,7 +210,7 @@ def job_options(
     threads = pool.cores if where == "gpu" else 1
     scratch = '"${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"'  # on the node, never the home folder
     variables = [f"export {name}={threads}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")]
-    variables += ["export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"]  # see OF_WORKERS in cluster
+    variables += ["export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"]  # it only grows
     lifetime = f"$(( SECONDS < {pool.lifetime} ? {pool.lifetime} - SECONDS : 1 ))s"  # bash counts from the job's start
     return {
         "cores": 1,

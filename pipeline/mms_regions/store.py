@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore, StorePath
 from mms_regions.arrays import WINDOW, Flags, Floats
 from mms_regions.crash import crash_point
 from mms_regions.errors import DamagedStore, EnvironmentProblem
-from mms_regions.files import busy_disk_retried, sync_file, sync_folder, write_whole
+from mms_regions.files import busy_disk_retried, sync_folder, write_whole
 from mms_regions.labelled import read_labelled, read_provenance
 from mms_regions.layout import (
     FEATURE_ARRAYS,
@@ -47,6 +47,7 @@ from mms_regions.samples import FEATURES, Samples, bridged_in
 if TYPE_CHECKING:
     from mms_regions.label import Prediction  # imports torch, which writing features does not need
 
+_MANY = 64  # more chunks than a shard has
 _REPAIRED = "receipt.json"  # in the folder of a repair: all of it is there, and is to be moved in
 
 
@@ -190,12 +191,13 @@ def _write_arrays(
     source: Path, target: Path, shard: ShardPlan, placed: Sequence[tuple[Slot, Outcome]], records: tuple[Record, ...]
 ) -> Receipt:
     """Write a shard into the group `target`, with what is kept from the group `source`."""
-    there, group = _group(source, "r"), _group(target, "r+")
+    group, files = _group(source, "r"), dict[str, Written]()
     for i, name in enumerate(FEATURE_ARRAYS):
-        _write_shard(target, _array(group, name), shard, _assembled(_array(there, name), shard, placed))
+        array = _array(group, name)
+        files |= _write_shard(target, array, shard, _assembled(array, shard, placed))
         if i == len(FEATURE_ARRAYS) // 2:
             crash_point("shard-half-written")
-    files = _settle(target, group, FEATURE_ARRAYS, shard.number)
+    _sync_above(target, files)
     return Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
 
 
@@ -216,25 +218,29 @@ def _assembled(array: zarr.Array[Any], shard: ShardPlan, placed: Iterable[tuple[
     return values
 
 
-def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> None:
-    """Put a shard of an array in the place of the old one, in one step.
+def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Written]:
+    """Put a shard of an array in the place of the old one, in one step; what was written, by path below the folder.
 
     There is no moment without it: a worker that was held to be lost may be writing the same still, and die over it.
     zarr itself would read the old one first, and stop if that is damaged.
     """
-    encoded: dict[str, Any] = {}
-    _in_memory(array, encoded)[shard.begin : shard.end] = values
     path = _shard_file(folder, array, shard.number)
-    write_whole(path, encoded[path.relative_to(folder / array.basename).as_posix()].to_bytes())
+    data = _encoded(array, shard, values)[path.relative_to(folder / array.basename).as_posix()].to_bytes()
+    write_whole(path, data)
+    return {str(path.relative_to(folder)): Written.of_bytes(data)}
 
 
-def _in_memory(array: zarr.Array[Any], files: dict[str, Any]) -> zarr.Array[Any]:
-    """An array of the same kind whose files are in memory; chunks of mere fill values are among them.
+def _encoded(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Any]:
+    """The files of an array, of which this shard is all there is; chunks of mere fill values are among them.
 
     A chunk that is not there would read as fill, in silence; zarr keeps this wish with the array, not in the metadata.
+    All chunks of a shard go to the compressor at once: one by one costs zarr as much again as compressing them.
     """
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.Array(AsyncArray(array.metadata, StorePath(MemoryStore(files))))
+    files: dict[str, Any] = {}
+    with zarr.config.set({"array.write_empty_chunks": True, "codec_pipeline.batch_size": _MANY}):
+        in_memory: zarr.Array[Any] = zarr.Array(AsyncArray(array.metadata, StorePath(MemoryStore(files))))
+        in_memory[shard.begin : shard.end] = values
+    return files
 
 
 def _shard_file(folder: Path, array: zarr.Array[Any], number: int) -> Path:
@@ -255,16 +261,10 @@ def _values(name: str, slot: Slot, samples: Samples) -> NDArray[Any]:
             return samples.physics[name]
 
 
-def _settle(folder: Path, group: zarr.Group, names: Iterable[str], number: int) -> dict[str, Written]:
-    """Bring the files of a shard to the disk, and what leads to them; what was written, by path below the group."""
-    files = {}
-    for name in names:
-        path = _shard_file(folder, _array(group, name), number)
-        sync_file(path)
-        for parent in path.parent.relative_to(folder).parents:
-            sync_folder(folder / parent)
-        files[str(path.relative_to(folder))] = Written.of(path)
-    return files
+def _sync_above(folder: Path, files: Iterable[str]) -> None:
+    """Bring to the disk what leads from a group to files in it; they themselves are there, and their own folders."""
+    for above in sorted({above for name in files for above in Path(name).parent.parents}):
+        sync_folder(folder / above)
 
 
 def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
@@ -298,12 +298,14 @@ def write_labels(
         "label": prediction.label.reshape(-1),
         "probability": prediction.probability.reshape(-1, N_REGIONS),
     }
+    arrays = {name: _array(group, name) for name in LABEL_ARRAYS}
     for name in reversed(LABEL_ARRAYS):  # labels of other features go before their probabilities do
-        _shard_file(folder, _array(group, name), shard.number).unlink(missing_ok=True)
+        _shard_file(folder, arrays[name], shard.number).unlink(missing_ok=True)
+    files: dict[str, Written] = {}
     for name in LABEL_ARRAYS:
-        _write_shard(folder, _array(group, name), shard, values[name])
+        files |= _write_shard(folder, arrays[name], shard, values[name])
         crash_point("labels-half-written")
-    files = _settle(folder, group, LABEL_ARRAYS, shard.number)
+    _sync_above(folder, files)
     receipt = Receipt("labels", shard.uuid, shard.number, decides, files)
     crash_point("labels-unreceipted")
     receipt.write(path)

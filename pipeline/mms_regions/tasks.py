@@ -8,7 +8,7 @@ import resource
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mms_regions.traffic import TaskEnded, Tell
@@ -27,7 +27,7 @@ class Job:
 
 def told(job: Job, tell: Tell, size: Callable[[Any], int], function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a task, and tell how it went. size: bytes of the files behind its result; raises what the task raises."""
-    started = time.time()
+    started = _Clocks()
     try:
         result = function(*arguments)
     except Exception as problem:
@@ -37,15 +37,26 @@ def told(job: Job, tell: Tell, size: Callable[[Any], int], function: Callable[..
     return result
 
 
-def _ended(job: Job, started: float, size: int, reason: str, trace: str) -> TaskEnded:
+@dataclass(frozen=True)
+class _Clocks:
+    """s since 1970, and s that this process has computed."""
+
+    wall: float = field(default_factory=time.time)
+    cpu: float = field(default_factory=time.process_time)
+
+
+def _ended(job: Job, started: _Clocks, size: int, reason: str, trace: str) -> TaskEnded:
+    ended = _Clocks()
     return TaskEnded(
         stage=job.stage,
         subject=job.subject,
         attempt=job.attempt,
         host=platform.node(),
         worker=os.getpid(),
-        started=started,
-        ended=time.time(),
+        started=started.wall,
+        ended=ended.wall,
+        cpu=ended.cpu - started.cpu,
+        cpu_ended=ended.cpu,
         bytes=size,
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         reason=reason,

@@ -56,9 +56,10 @@ class Quarantined:
 class TaskEnded:
     """A task has run: where, when (s since 1970, UTC), and what came of it.
 
-    subject: a segment's key, or the shards. bytes: of the files that it read or wrote. peak_memory: bytes, the most
-    that its process ever had. batch_job: the number of the batch job that ran it, where there was one. reason and
-    trace: of a failure, in a sentence and in full.
+    subject: a segment's key, or the shards. cpu: s that its process computed meanwhile, and cpu_ended: until then in
+    all, so that what tasks side by side in a process took is not counted twice. bytes: of the files that it read or
+    wrote. peak_memory: bytes, the most that its process ever had. batch_job: the number of the batch job that ran it,
+    where there was one. reason and trace: of a failure, in a sentence and in full.
     """
 
     stage: str
@@ -68,6 +69,8 @@ class TaskEnded:
     worker: int  # process
     started: float
     ended: float
+    cpu: float
+    cpu_ended: float
     bytes: int
     peak_memory: int
     reason: str = ""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy_rnn import probabilities
 
 from mms_regions.errors import EnvironmentProblem, InputProblem, UsageProblem
-from mms_regions.label import Prediction, as_windows, choose_device, label_windows
+from mms_regions.label import Prediction, as_windows, choose_device, label_windows, steady_arithmetic
 from mms_regions.model import RegionRNN
 
 
@@ -114,6 +114,33 @@ def test_a_window_does_not_depend_on_its_company(seed: int, count: int, chosen: 
     some = np.random.default_rng(seed).permutation(count)[:chosen]
     alone = label_windows(MODEL, windows[some], withheld[some])
     assert bits(alone) == bits(Prediction(everything.label[some], everything.probability[some]))
+
+
+def test_labels_are_those_of_plain_torch_where_the_answer_is_clear() -> None:
+    windows = some_features(32 * 8000, 7).reshape(-1, 32, 14)
+    prediction = label_windows(MODEL, windows, np.zeros(windows.shape[:2], dtype=bool))
+    with steady_arithmetic(), torch.no_grad():
+        logits = torch.cat([MODEL(some) for some in torch.from_numpy(windows).split(2000)])
+    second, first = logits.topk(2).values.flip(2).unbind(2)
+    clear = (first - second >= 1e-5).numpy()
+    assert clear.mean() > 0.999
+    np.testing.assert_array_equal(prediction.label[clear], logits.argmax(2).numpy()[clear])
+    np.testing.assert_allclose(prediction.probability, logits.softmax(2).numpy(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
+    windows = some_features(32 * 5000, 8).reshape(-1, 32, 14)
+    windows[np.random.default_rng(0).random(windows.shape) < 1e-4] = np.nan
+    withheld = np.random.default_rng(1).random(windows.shape[:2]) < 0.01
+    found, before = set(), torch.get_num_threads()
+    try:
+        for several in (1, threads):
+            torch.set_num_threads(several)
+            found.add(bits(label_windows(MODEL, windows, withheld)))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
 
 
 class Narrow(RegionRNN):

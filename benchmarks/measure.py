@@ -1,0 +1,49 @@
+"""How the benchmarks measure: variants in turn, several times, the least of each; so load from outside hits all alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def cpu_seconds(variants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """CPU seconds of this process that each variant takes; all of them once, then again."""
+    return _least(variants, runs, time.process_time)
+
+
+def wall_seconds(variants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    return _least(variants, runs, time.perf_counter)
+
+
+def _least(variants: Mapping[str, Callable[[], object]], runs: int, clock: Callable[[], float]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(runs):
+        for name, variant in variants.items():
+            begin = clock()
+            variant()
+            taken[name].append(clock() - begin)
+    return {name: min(times) for name, times in taken.items()}
+
+
+def machine() -> str:
+    """Where and when this was measured."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {names[0] if names else platform.machine()}, "
+        f"{len(os.sched_getaffinity(0))} CPUs, Python {platform.python_version()}, numpy {np.__version__}, torch "
+        f"{torch.__version__.partition('+')[0]}"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
