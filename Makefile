@@ -39,8 +39,8 @@ bench: $(STAMP)  ## the benchmarks
 bench-scale: $(STAMP)  ## ten thousand segments, a quarter of an hour or more
 	$(BIN)/python benchmarks/scale.py
 
-containers: $(STAMP)  ## build the images and run them, some minutes
-	PYTHON=$(BIN)/python tests/containers.sh
+containers: $(STAMP)  ## build all images and run them, ten minutes
+	PYTHON=$(BIN)/python tests/containers.sh all
 
 clean:  ## remove .venv, caches and builds
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

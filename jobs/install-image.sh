@@ -24,5 +24,7 @@ find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete
 find "$packages" -depth -type d -name tests -exec rm -rf {} \;
 
 # Compiled here, and never checked against the sources: nobody who runs the image may write beside them, so that each
-# start would compile them all again. One file of torch is for newer Pythons.
-"$prefix/bin/python" -m compileall -q -j 0 -x py312_intrinsics --invalidation-mode unchecked-hash "$packages"
+# start would compile them all again. Left out is what only torch.compile and training need, nearly half of it all, and
+# a file of torch for newer Pythons.
+rare='/(mpmath|networkx|setuptools|sympy|torchgen)/|/torch/(_dynamo|_inductor|onnx|testing)/|py312_intrinsics'
+"$prefix/bin/python" -m compileall -q -j 0 -x "$rare" --invalidation-mode unchecked-hash "$packages"

@@ -1,4 +1,4 @@
-"""What all tests share: where the reference cases are, and a loud line when they are not there."""
+"""What all tests share: where the reference cases are, and loud lines about what could not be tested here."""
 
 from __future__ import annotations
 
@@ -45,3 +45,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if without:
         line = f"SKIPPED: SLURM (TESTS: {len(without)}). TO RUN THEM, INSTALL slurmctld slurmd slurm-client munge."
         terminalreporter.write_line(line, red=True, bold=True)
+    for kind in ("passed", "failed", "skipped"):
+        for report in terminalreporter.getreports(kind):
+            _show_containers(terminalreporter, report)
+
+
+def _show_containers(terminalreporter: pytest.TerminalReporter, report: pytest.TestReport) -> None:
+    """What tests/containers.sh said: sizes, steps, and in red what it could not do."""
+    for name, said in getattr(report, "user_properties", ()):
+        if name == "containers" and report.when == "call":
+            for line in str(said).splitlines():
+                loud = line.startswith("SKIPPED")
+                terminalreporter.write_line(line, red=loud, bold=loud)

