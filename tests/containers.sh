@@ -3,7 +3,7 @@
 #   tests/containers.sh [image|base|all]      image (as without a word): the Dockerfile's image and the .sif made of it;
 #                                             base: the .sif that apptainer.def makes from the base; all: both
 # What this machine cannot do is SKIPPED, which is no failure. From the environment: PYTHON, whose pip gets the packages
-# as it is configured to; BASE; TORCH_INDEX, as in the Dockerfile.
+# as it is configured to; BASE; TORCH_INDEX, as in the Dockerfile; SIF, where the .sif is to be left.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -197,3 +197,4 @@ has apptainer || skip "APPTAINER" "it is not on the PATH"
 get_packages
 if [ "$wanted" != base ]; then try_image; fi
 if [ "$wanted" != image ]; then try_base; fi
+if [ -n "${SIF:-}" ] && has apptainer; then mv "$work/from-${wanted/all/image}.sif" "$SIF"; fi

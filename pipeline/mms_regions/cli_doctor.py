@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mms_regions.errors import EnvironmentProblem
-from mms_regions.options import DataDirOption, JsonOption, ProfileOption, named_store
+from mms_regions.options import DataDirOption, JsonOption, ModelOption, ProfileOption, named_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +27,7 @@ def doctor(
     profile: ProfileOption = None,
     store: Annotated[Path | None, typer.Option("--store", help="Where a store is to be made, or is.")] = None,
     data_dir: DataDirOption = None,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what this machine lacks for a profile; exit code 5 where it cannot work, 0 where there are remarks at most.
@@ -37,7 +38,7 @@ def doctor(
     from mms_regions.pools import read_cluster
     from mms_regions.settings import resolve_settings
 
-    settings = resolve_settings({"data_dir": data_dir}, os.environ, profile)
+    settings = resolve_settings({"data_dir": data_dir, "model": model}, os.environ, profile)
     cluster = read_cluster(profile)
     findings = diagnose(settings, cluster, named_store(store) if store else None, os.environ)
     problems = [finding for finding in findings if finding.state == "problem"]

@@ -1,4 +1,4 @@
-"""What is missing on this machine for a profile: Python, libraries, GPU, SLURM, containers, room, network, time.
+"""What is missing here for a profile: Python, libraries, GPU, model, SLURM, containers, room, network, time.
 
 Each check is a function that returns what it found. All run at once, each in a thread of its own, and none is waited
 for too long. What a check needs of other rooms is imported inside it, so that a broken library is a finding too.
@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 from rich.filesize import decimal
 
+from mms_regions.card import find_model
+from mms_regions.errors import InputProblem
 from mms_regions.findings import Finding, State, Unanswered, begun, program
 from mms_regions.libraries import gpu, packages, python
 from mms_regions.places import cache_place, scratch_place, store_place
@@ -47,6 +49,7 @@ def diagnose(
         "Python": lambda: [python()],
         "packages": lambda: packages(environ),
         "GPU": lambda: gpu(settings, cluster, environ),
+        "model": lambda: [model(settings, environ)],
         "SLURM": lambda: list(slurm(cluster, environ)),
         "scheduler": lambda: list(scheduler(cluster)),
         "containers": lambda: list(containers(cluster, environ)),
@@ -69,6 +72,20 @@ def _outcome(what: str, future: Future[Iterable[Finding]], until: float) -> Iter
     except Exception as problem:
         said = f"cannot be looked at ({type(problem).__name__}: {problem})"
         return [Finding(what, "remark", said, "see whether the packages above are sound")]
+
+
+# --- The model
+
+
+def model(settings: Settings, environ: Mapping[str, str]) -> Finding:
+    """Whether the model that settings name is here, with its weights."""
+    try:
+        found = find_model(settings.model, environ)
+    except InputProblem as problem:
+        return Finding("model", "problem", str(problem), "correct model in the profile, or --model")
+    if found.weights is None:
+        return Finding("model", "problem", f"{found.card.name}, without its weights", found.card.how_to_get_weights)
+    return Finding("model", "ok", f"{found.card.name}, in {found.folder}")
 
 
 # --- What runs elsewhere

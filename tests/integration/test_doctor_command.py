@@ -39,7 +39,8 @@ finally:
 def bare(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """The environment of a machine with no programs at all, and light libraries."""
     lib = fakes.libraries(tmp_path / "lib", {**dict.fromkeys(LIGHT, ""), "torch": fakes.torch()})["PYTHONPATH"]
-    return {**environment, "PATH": str(tmp_path / "bin"), "TMPDIR": str(tmp_path), "PYTHONPATH": lib}
+    places = {"PATH": str(tmp_path / "bin"), "TMPDIR": str(tmp_path), "PYTHONPATH": lib}
+    return {**environment, **places, "MMS_REGIONS_MODEL": "first"}
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_on_a_machine_without_slurm_gpu_and_network_it_is_quick_and_leaves_nothi
     begun = time.monotonic()
     done = subprocess.run(
         [*map(str, command)],
-        env={**environment, **nowhere, "MMS_REGIONS_ARCHIVE_URL": silent_server},
+        env={**environment, **nowhere, "MMS_REGIONS_ARCHIVE_URL": silent_server, "MMS_REGIONS_MODEL": "first"},
         capture_output=True,
         text=True,
         check=False,
@@ -70,7 +71,9 @@ def test_on_a_machine_without_slurm_gpu_and_network_it_is_quick_and_leaves_nothi
     told = json.loads(done.stdout)
     assert (told["works"], told["cluster"], told["profile"]) == (True, "local", None)
     states = {finding["what"]: finding["state"] for finding in told["findings"]}
-    assert set(states) == set("Python packages torch GPU SLURM containers store cache scratch network clock".split())
+    assert set(states) == set(
+        "Python packages torch GPU model SLURM containers store cache scratch network clock".split()
+    )
     assert states["network"] == "remark"
     assert [*home.rglob("*"), *data.rglob("*"), *place.rglob("*")] == []
     assert set(json.loads(done.stderr.splitlines()[-1])) & HEAVY == set()
@@ -109,6 +112,16 @@ def test_a_profile_that_cannot_work_is_exit_5_with_a_line_of_advice_for_each_pro
     profile('queue = "cpu"')
     done = mms_regions_here(*words, env=bare)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_model_without_weights_is_exit_5_and_another_can_be_named(
+    mms_regions_here: Command, bare: dict[str, str]
+) -> None:
+    done = mms_regions_here("doctor", "--model", "waters2025", env=bare)
+    assert done.returncode == 5
+    assert done.stderr == "mms-regions: A run without a profile cannot work here: model\n"
+    assert "then run `mms-regions model import best_model`" in done.stdout
+    assert mms_regions_here("doctor", "--model", "second", env=bare).returncode == 0
 
 
 def test_a_gpu_that_is_asked_for_and_missing_is_exit_5(mms_regions_here: Command, bare: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_regions.doctor import clock, containers, network, scheduler
+from mms_regions.doctor import clock, containers, model, network, scheduler
 from mms_regions.findings import Finding, Unanswered, ask
 from mms_regions.libraries import gpu, imports, minimal_versions, python
 from mms_regions.loopback import LoopbackArchive
@@ -203,6 +203,18 @@ def test_whether_the_device_that_is_asked_for_can_be_had(
 
 
 # --- Containers
+
+
+def test_a_model_that_is_unknown_or_without_its_weights_is_a_problem_and_how_to_get_them_is_said(
+    tmp_path: Path,
+) -> None:
+    only_shipped = {"MMS_REGIONS_MODEL_DIR": str(tmp_path)}
+    found = model(Settings(model="waters2025"), only_shipped)
+    assert (found.state, "without its weights" in found.found) == ("problem", True)
+    assert "mms-regions model fetch" in found.advice
+    unknown = model(Settings(model="nobody"), only_shipped)
+    assert (unknown.state, "'nobody'" in unknown.found) == ("problem", True)
+    assert model(Settings(model="analytic-layer"), only_shipped).state == "ok"
 
 
 def test_an_image_needs_apptainer_and_to_be_there(tmp_path: Path) -> None:
