@@ -85,7 +85,7 @@ build_image() {
     quietly build buildah build --isolation chroot --network host --pull=never --format docker \
         --volume "$work/pip:/mnt:ro" --secret "id=pip.conf,src=$work/pip/pip.conf" \
         --build-arg "BASE=$BASE" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" --tag "$IMAGE" .
-    step "image: $(podman image inspect --format '{{.Size}}' "$IMAGE" | numfmt --to=si)B, base included"
+    step "image: $(podman image inspect --format '{{.Size}}' "$IMAGE" | numfmt --to=si --format=%.2f)B, base included"
 }
 
 run_image() { # without network, nothing to write to but /tmp, as a user whom nobody knows
