@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +55,11 @@ def containers(word: str, sif: Path) -> Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The Dockerfile's image and the .sif made of it, once; the image is gone again."""
-    return containers("image", tmp_path_factory.mktemp("sif") / "mms-regions.sif")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """The Dockerfile's image, which is gone again, and the .sif made of it, which goes at the end."""
+    sif = tmp_path_factory.mktemp("sif") / "mms-regions.sif"
+    yield containers("image", sif)
+    sif.unlink(missing_ok=True)
 
 
 def test_the_image_and_its_sif_are_built_and_run(made: Made, record_property: Callable[[str, object], None]) -> None:
@@ -106,6 +108,7 @@ def test_the_sif_in_an_allocation_makes_what_one_process_does(
 @pytest.mark.long
 def test_the_sif_is_built_from_the_base_too(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     built = containers("base", tmp_path / "mms-regions.sif")
+    built.sif.unlink(missing_ok=True)
     record_property("containers", built.said)
     assert built.code == 0, built.said
     built.skip_without_images()
