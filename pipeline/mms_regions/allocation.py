@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import platform
+import resource
 import shutil
 import signal
 import tempfile
@@ -28,9 +29,10 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import get_ip_interface
 
 from mms_regions.cluster import OnDask, Pool, PoolFactory, for_main_alone
+from mms_regions.credentials import credentials_in, write_credentials
 from mms_regions.errors import EnvironmentProblem
 from mms_regions.pools import ClusterSettings
-from mms_regions.slurm import ALLOWED_FAILURES, credentials_in, how_to_watch, write_credentials
+from mms_regions.slurm import ALLOWED_FAILURES, how_to_watch
 
 _RUN = 1  # the task that runs, as SLURMRunner has it
 _FEWEST = 3  # tasks: scheduler, run, worker
@@ -132,6 +134,8 @@ def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
     """Be the scheduler, or a worker, until the run has ended."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)  # srun sends them to all tasks: the run hears them, and then ends us
+    # Who is ended within a task may abort, and its memory is no file that anybody asked for.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     scratch = os.environ.get("SLURM_TMPDIR") or None  # else $TMPDIR; on the node, never the home folder
     with ExitStack() as at_end:
         if step.task == 0:

@@ -48,6 +48,10 @@ class Pool(Protocol):
         """How many there are of each kind; the same ones may be of both."""
 
     @property
+    def labels_apart(self) -> bool:
+        """Whether those that label are workers of their own, which are meant to have a GPU."""
+
+    @property
     def about(self) -> str:
         """What whoever started the run should know of the cluster, if anything."""
 
@@ -95,6 +99,7 @@ class InProcess:
     """Tasks run here, one after another, when they are submitted."""
 
     workers: Mapping[Where, int] = MappingProxyType({"cpu": 1, "gpu": 1})
+    labels_apart = False
     about = ""
 
     def __init__(self) -> None:
@@ -177,6 +182,7 @@ def _bare(argument: Any) -> Any:
 class OnDask:
     """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind."""
 
+    labels_apart = False
     about = ""
 
     def __init__(

@@ -102,12 +102,16 @@ def _beside(store: Path, sha256: str) -> Path:
     return run_folder(store) / f"relabel-{sha256[:12]}"
 
 
-def check_labelling(labelling: Labelling) -> None:
-    """Refuse a device or a model that cannot be used before hours of preparing: what a worker tries first."""
+def check_labelling(labelling: Labelling) -> str:
+    """Refuse a device or a model that cannot be used before hours of preparing: what a worker tries first.
+
+    Gives the device that it is going to use.
+    """
     from mms_regions.label import choose_device
 
-    choose_device(labelling.device)
+    device = choose_device(labelling.device)
     _network(labelling.model.folder, labelling.sha256)
+    return device
 
 
 def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> list[Receipt]:

@@ -409,7 +409,9 @@ def _check(workers: Pool, labelling: Labelling, this: _Run) -> None:
     while workers.next_within(_PATIENCE) is None:
         this.stop.check()
         workers.attend()
-    checked.result()
+    device = checked.result()
+    if workers.labels_apart and labelling.device == "auto" and device == "cpu":
+        this.observe(Remark("the workers of the pool gpu find no GPU that torch can use, and label on CPUs"))
 
 
 def _forget_redone(store: Path, todo: Outstanding, event: Event) -> None:

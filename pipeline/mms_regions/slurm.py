@@ -7,12 +7,10 @@ submit again what was cancelled or has expired, and to keep two kinds of workers
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import re
 import secrets
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +30,7 @@ from distributed.core import Status
 from distributed.security import Security
 
 from mms_regions.cluster import OnDask, Where, for_main_alone
+from mms_regions.credentials import temporary_credentials
 from mms_regions.errors import EnvironmentProblem
 from mms_regions.pools import ClusterSettings, PoolSettings
 
@@ -39,7 +38,6 @@ _SOON, _SELDOM = 2.0, 60.0  # s, from one look at the queue to the next, while w
 _STARTS = 3  # jobs of a pool that may end, one after another, before their worker is up
 ALLOWED_FAILURES = 10  # workers that a task may lose before it is held to be the reason
 _RESOURCES: Mapping[Where, str] = {"cpu": "CPU", "gpu": "GPU"}
-_CREDENTIALS = ("tls_ca_file", "tls_scheduler_cert", "tls_scheduler_key", "tls_worker_cert", "tls_worker_key")
 _OVER = ("COMPLETING",)  # such a job is in the queue still, but its worker is gone
 
 
@@ -72,7 +70,7 @@ class SlurmPool(OnDask):
     """Tasks run on the jobs of a cluster, which is looked after between them."""
 
     def __init__(self, client: Any, cluster: Any, settings: ClusterSettings, name: str, folder: Path):
-        with_gpu = settings.gpu is not None
+        self.labels_apart = with_gpu = settings.gpu is not None
         resources: dict[Where, dict[str, float]] = {
             "cpu": {_RESOURCES["cpu"]: 1e-6},  # binds a task to its pool, and never is the limit
             "gpu": {_RESOURCES["gpu" if with_gpu else "cpu"]: 1e-6},
@@ -222,7 +220,8 @@ def job_options(
         "walltime": pool.walltime,
         "job_directives_skip": ("#SBATCH -e ", "#SBATCH -o "),  # which no path with a space survives
         "job_extra_directives": [*_directives(pool, logs), *pool.directives],
-        "job_script_prologue": ["set -e", *variables, *pool.setup],
+        # A worker that is ended within a task may abort, and its memory is no file that anybody asked for.
+        "job_script_prologue": ["set -e", "ulimit -S -c 0", *variables, *pool.setup],
         "job_name": job_name,
         "log_directory": str(logs),
         "python": "exec " + _python(pool, where),
@@ -294,53 +293,17 @@ def slurm_pool(settings: ClusterSettings, folder: Path) -> Iterator[SlurmPool]:
     folder: on a file system that all nodes see, for logs of jobs and, while they run, the credentials of the workers.
     """
     name, logs = f"mms-regions-{secrets.token_hex(3)}", folder / "jobs"
-    with ExitStack() as open_until_end, for_main_alone():
-        security = open_until_end.enter_context(_credentials(folder))
-        open_until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}))
-        options = job_options(settings, "cpu", settings.cpu, name, logs)
-        cluster = _Cluster(
-            **options,
-            interface=settings.interface or None,
-            security=security,
-            scheduler_options={"dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL + 1,
-        )
-        cluster = open_until_end.enter_context(cluster)
-        client = open_until_end.enter_context(Client(cluster))
-        opened = open_until_end.pop_all()
-        with opened:
+    with ExitStack() as until_end:
+        with for_main_alone():
+            security = until_end.enter_context(temporary_credentials(folder))
+            until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}))
+            cluster = _Cluster(
+                **job_options(settings, "cpu", settings.cpu, name, logs),
+                interface=settings.interface or None,
+                security=security,
+                scheduler_options={"dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.CRITICAL + 1,
+            )
+            client = until_end.enter_context(Client(until_end.enter_context(cluster)))
             pool = SlurmPool(client, cluster, settings, name, logs)
-            opened = opened.pop_all()
-    with opened:
         yield pool
-
-
-@contextmanager
-def _credentials(folder: Path) -> Iterator[Security]:
-    """Temporary credentials of a run, as files that nobody else can read and that its workers take from there."""
-    path = folder / f"credentials-{os.getpid()}"
-    try:
-        write_credentials(path)
-        yield credentials_in(path)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def write_credentials(path: Path) -> None:
-    """Make a folder of temporary credentials that nobody else can read."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = Security.temporary()
-    for name in _CREDENTIALS:
-        _write_secret(path / f"{name}.pem", getattr(made, name))
-
-
-def credentials_in(path: Path) -> Security:
-    """The credentials in a folder, as distributed takes them."""
-    files = {name: str(path / f"{name}.pem") for name in _CREDENTIALS}
-    client = {"tls_client_cert": files["tls_worker_cert"], "tls_client_key": files["tls_worker_key"]}
-    return Security(require_encryption=True, **files, **client)
-
-
-def _write_secret(path: Path, content: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(content)
