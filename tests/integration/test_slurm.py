@@ -11,7 +11,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,9 +26,7 @@ from stores import assert_same_store, run_folder
 
 Command = Callable[..., "CompletedProcess[str]"]
 
-pytestmark = pytest.mark.long  # until their cost is known
-
-PATIENCE = 120.0  # s
+PATIENCE = 240.0  # s; a machine that others use too stalls now and then
 PROFILE = """
 shard_samples = 4096
 model = "first"
@@ -43,7 +40,7 @@ start_timeout = 120
 CPU = '[cluster.cpu]\nqueue = "cpu"\nmemory = "1 GB"\n'
 GPU = '[cluster.gpu]\nqueue = "gpu"\nmemory = "1 GB"\ngres = "gpu:1"\n'
 SOME = ("--events", "A-F")
-LARGE, SMALL = PROFILE, PROFILE.replace("4096", "1024")  # shards: few of the whole catalogue, or many of some segments
+SMALL = PROFILE.replace("4096", "1024")  # shards: many of some segments; those of PROFILE: few of the whole catalogue
 
 
 @dataclass(frozen=True)
@@ -209,14 +206,16 @@ class Watched:
     with_tls: dict[Listener, bool]
     intruder: str
     modes: set[int]
+    core_limits: set[str]
 
 
 @pytest.fixture(scope="module")
 def watched(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("two words")  # jobs get by with a space in every path
     store, gate = folder / "cluster.zarr", folder / "gate"
-    wait = f"setup = [\"until [ -e '{gate}' ]; do sleep 0.1; done\"]\n"
-    run = site.start(store, LARGE + CPU + "jobs = 2\n" + GPU + wait)
+    wait = f"setup = [\"until [ -e '{gate}' ]; do sleep 0.1; done; export CUDA_VISIBLE_DEVICES=\"]\n"
+    profile = PROFILE.replace('"cpu"', '"auto"')
+    run = site.start(store, profile + CPU + "jobs = 2\n" + GPU + wait)
     command = site.until(lambda: [one for one in workers(site) if "--name cpu-" in one], "a worker of the cpu pool")[0]
     scheduler, secrets = re.findall(r"tls://\S+", command)[0], next(run_folder(store).glob("credentials-*"))
     words = [sys.executable, "-c", INTRUDER, scheduler, str(secrets)]
@@ -226,8 +225,14 @@ def watched(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     site.until_prepared(run, 1)
     found = listeners({run.pid: "driver", **{pid: one for pid, one in site.slurm.processes().items() if "dask" in one}})
     with_tls = {one: one.speaks_tls for one in found if not one.is_local}
+    core_limits = {core_limit(pid) for pid, one in site.slurm.processes().items() if "dask_worker" in one}
     done = run.wait()
-    return Watched(store, done, found, with_tls, intruder.stdout or intruder.stderr, modes)
+    return Watched(store, done, found, with_tls, intruder.stdout or intruder.stderr, modes, core_limits)
+
+
+def core_limit(pid: int) -> str:
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return next(line.split()[4] for line in limits.splitlines() if line.startswith("Max core file size"))
 
 
 def workers(site: Site) -> list[str]:
@@ -245,6 +250,15 @@ def test_labels_are_made_in_the_gpu_pool_and_all_else_in_the_cpu_pool(site: Site
     assert set(ran) == {("fetch", "cpu"), ("prepare", "cpu"), ("write", "cpu"), ("label", "gpu")}
     assert ran.count(("prepare", "cpu")) == 92
     assert len({(task["batch_job"], task["worker"]) for task in tasks(watched.store)}) == 3
+
+
+def test_a_gpu_pool_without_a_gpu_labels_on_cpus_and_says_so(watched: Watched) -> None:
+    told = "the workers of the pool gpu find no GPU that torch can use, and label on CPUs"
+    assert watched.done.stderr.count(told) == 1
+
+
+def test_a_worker_leaves_no_core(watched: Watched) -> None:
+    assert watched.core_limits == {"0"}
 
 
 def test_who_has_no_certificate_of_the_run_is_refused(watched: Watched) -> None:
@@ -279,27 +293,52 @@ def now_and_then(site: Site, tmp_path: Path) -> str:
     return f"{tmp_path / 'bin'}:{site.environment['PATH']}"
 
 
-@pytest.mark.timeout(600)
+def in_workers(code: str, folder: Path) -> dict[str, str]:
+    """The environment that has workers run this first; a folder for what it notes takes the place of HERE."""
+    (folder / "preloaded.py").write_text(code.replace("HERE", str(folder)))
+    return {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(folder / "preloaded.py")}
+
+
+# In the middle of tasks of these numbers, counted over all workers, a worker tells its job, and gets no further.
+HELD = """
+import os, pathlib, time
+import mms_regions.prepare
+import mms_regions.store
+
+here = pathlib.Path("HERE")
+
+def hold(point):
+    numbers = {"segment-prepared": (4, 16), "labels-half-written": (1,)}.get(point, ())
+    with (here / point).open("ab") as passes:
+        passes.write(b".")
+        passes.flush()
+        count = os.fstat(passes.fileno()).st_size
+    if count in numbers:
+        (here / f"{point}-{count}").write_text(os.environ["SLURM_JOB_ID"])
+        time.sleep(3600)
+
+def dask_setup(worker):
+    mms_regions.prepare.crash_point = mms_regions.store.crash_point = hold
+"""
+
+
 def test_lost_jobs_of_either_pool_are_replaced(site: Site, some: Path, now_and_then: str, tmp_path: Path) -> None:
     store = tmp_path / "x.zarr"
-    run = site.start(store, SMALL + CPU + GPU, *SOME, PATH=now_and_then)
-    lost = [
-        cancel_a_worker(site, run, "cpu", after=3),
-        cancel_a_worker(site, run, "gpu", after=8),
-        cancel_a_worker(site, run, "cpu", after=14),
-    ]
+    run = site.start(store, SMALL + CPU + GPU, *SOME, PATH=now_and_then, **in_workers(HELD, tmp_path))
+    held_at = ("segment-prepared-4", "labels-half-written-1", "segment-prepared-16")
+    lost = [cancel_the_held(site, run, tmp_path / one) for one in held_at]
     done = run.wait()
     assert done.returncode == 0, done.stderr
     assert_same_store(store, some)
-    assert len({task["batch_job"] for task in tasks(store)} | set(lost)) == 5, "each was replaced, once"
+    assert len(set(lost)) == 3
+    assert len({task["batch_job"] for task in tasks(store)} - set(lost)) == 2, "the last of either pool ended it"
 
 
-def cancel_a_worker(site: Site, run: Started, partition: str, after: int) -> str:
-    """Cancel the job of a pool of one when so many segments are prepared, and wait for the next; the number of it."""
-    site.until_prepared(run, after)
-    (job,) = site.jobs_in_queue(partition)
+def cancel_the_held(site: Site, run: Started, held: Path) -> str:
+    """Cancel the job of a worker when it is in the middle of a task; the number of it."""
+    job = site.until(lambda: (held.exists() and held.read_text()) or not run.lives, held.name)
+    assert run.lives, run.said
     site.slurm.scancel(job)
-    site.until(lambda: set(site.jobs_in_queue(partition)) - {job} or not run.lives, "another job")
     return str(job)
 
 
@@ -335,16 +374,15 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_jobs_that_cannot_run_end_a_run_with_a_sentence(site: Site, bad: Bad, tmp_path: Path) -> None:
-    begun = time.monotonic()
     done = site.run(tmp_path / "x.zarr", SMALL.replace("120", "8") + bad.tables, "--events", "A")
     assert done.returncode == 5, done.stderr
     assert re.search(rf"^mms-regions: {bad.sentence}", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
     assert [job.state for job in site.slurm.squeue() if job.state != "COMPLETING"] == []
-    assert time.monotonic() - begun < 8 + 60  # to start, to see it, and to end
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_run_that_is_stopped_or_killed_leaves_no_job_and_the_next_goes_on(
     site: Site, some: Path, tmp_path: Path
 ) -> None:
@@ -357,6 +395,38 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_job_and_the_next_goes_on(
         site.until_queue_is_empty()  # also where nobody is left who could cancel jobs
     done = site.run(store, profile, *SOME)
     assert done.returncode == 0, done.stderr
+    assert_same_store(store, some)
+
+
+# From its fifth segment on, the first worker of the run is in the middle of a task until it retires.
+UNTIL_IT_RETIRES = """
+import pathlib, time
+import mms_regions.prepare
+
+first = pathlib.Path("HERE/first")
+
+def dask_setup(worker):
+    try:
+        first.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    passes = []
+    def wait(point):
+        passes.append(point)
+        while len(passes) > 4 and worker.status.name == "running":
+            time.sleep(0.1)
+    mms_regions.prepare.crash_point = wait
+"""
+
+
+def test_a_worker_retires_before_its_wall_time_and_another_goes_on(site: Site, some: Path, tmp_path: Path) -> None:
+    store, minute, before = tmp_path / "x.zarr", 'walltime = "00:01:00"\n', {job.id for job in site.slurm.jobs()}
+    done = site.start(store, SMALL + CPU + minute, *SOME, **in_workers(UNTIL_IT_RETIRES, tmp_path)).wait()
+    assert done.returncode == 0, done.stderr
+    site.until_queue_is_empty()
+    states = [job.state for job in site.slurm.jobs() if job.id not in before]
+    assert len(states) >= 2
+    assert "TIMEOUT" not in states
     assert_same_store(store, some)
 
 
@@ -373,14 +443,13 @@ def dask_setup(worker):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
-def test_workers_retire_before_their_wall_time_and_the_run_goes_on(
+@pytest.mark.timeout(1800)
+def test_workers_retire_again_and_again_and_none_is_ended_by_its_wall_time(
     site: Site, many_complete: Path, tmp_path: Path
 ) -> None:
     store, minute, before = tmp_path / "x.zarr", 'walltime = "00:01:00"\n', {job.id for job in site.slurm.jobs()}
-    (tmp_path / "slow.py").write_text(SLOW)
-    slow = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(tmp_path / "slow.py")}
-    done = site.start(store, LARGE + CPU + "jobs = 2\n" + minute + GPU + minute, **slow).wait()
+    profile = PROFILE + CPU + "jobs = 2\n" + minute + GPU + minute
+    done = site.start(store, profile, **in_workers(SLOW, tmp_path)).wait()
     assert done.returncode == 0, done.stderr
     site.until_queue_is_empty()
     states = [job.state for job in site.slurm.jobs() if job.id not in before]
