@@ -134,7 +134,7 @@ def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
     """Be the scheduler, or a worker, until the run has ended."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)  # srun sends them to all tasks: the run hears them, and then ends us
-    # Who is ended within a task may abort, and its memory is no file that anybody asked for.
+    # Who is ended while it reads a CDF file aborts; its memory is no file that anybody asked for.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     scratch = os.environ.get("SLURM_TMPDIR") or None  # else $TMPDIR; on the node, never the home folder
     with ExitStack() as at_end:

@@ -220,7 +220,7 @@ def job_options(
         "walltime": pool.walltime,
         "job_directives_skip": ("#SBATCH -e ", "#SBATCH -o "),  # which no path with a space survives
         "job_extra_directives": [*_directives(pool, logs), *pool.directives],
-        # A worker that is ended within a task may abort, and its memory is no file that anybody asked for.
+        # A worker that is ended while it reads a CDF file aborts; its memory is no file that anybody asked for.
         "job_script_prologue": ["set -e", "ulimit -S -c 0", *variables, *pool.setup],
         "job_name": job_name,
         "log_directory": str(logs),

@@ -198,6 +198,7 @@ def refuses_strangers(folder: Path) -> None:
             Client(stranger, timeout=3)
 
 
+@pytest.mark.long
 def test_what_is_wrong_with_the_words_is_said_once_and_ends_all_tasks(site: Site, tmp_path: Path) -> None:
     store = tmp_path / "none.zarr"
     job = site.submit("allocation.sbatch", *FOUR_TASKS, words=("--events", "NONE"), STORE=store)
