@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import (
@@ -28,6 +28,7 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 
@@ -45,6 +46,7 @@ _YEARS = range(2015, 2030)  # MMS was launched in March 2015; the dipole model o
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+_TIME_PATTERN = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?$"  # the same without names
 _TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?"
     r"(?P<offset>Z|[+-]\d\d:\d\d)?",
@@ -131,7 +133,23 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
 
 
-UtcTime = Annotated[np.datetime64, BeforeValidator(_utc), PlainSerializer(str, return_type=str)]
+UtcTime = Annotated[
+    np.datetime64,
+    BeforeValidator(_utc),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _TIME_PATTERN, "description": "UTC, such as 2017-05-28T03:58:30"}),
+]
+
+
+_PROBES_SCHEMA: dict[str, Any] = {
+    "type": ["string", "integer"],
+    "pattern": r"^\s*[1-4](\s*-\s*[1-4])?([,;\s]+[1-4](\s*-\s*[1-4])?)*\s*$",
+    "description": "spacecraft that have data, such as 1-4 or 1,3; all four where it is left out",
+}
+
+
+def _above_zero(unit: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "description": f"in {unit}"})
 
 
 class Event(BaseModel):
@@ -144,12 +162,14 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    name: Annotated[str, BeforeValidator(safe_name)]
+    name: Annotated[
+        str, BeforeValidator(safe_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})
+    ]
     t_start: UtcTime
     t_end: UtcTime
-    B0: Annotated[float, BeforeValidator(_positive)]
-    n0: Annotated[float, BeforeValidator(_positive)]
-    probes: Annotated[tuple[int, ...], BeforeValidator(_probes)] = ALL_PROBES
+    B0: Annotated[float, BeforeValidator(_positive), _above_zero("nT")]
+    n0: Annotated[float, BeforeValidator(_positive), _above_zero("cm^-3")]
+    probes: Annotated[tuple[int, ...], BeforeValidator(_probes), WithJsonSchema(_PROBES_SCHEMA)] = ALL_PROBES
     notes: str = ""
 
     @field_validator("t_end")
@@ -266,6 +286,16 @@ class Catalogue:
         names = [event.name for event in self.events]
         more = f" and {len(names) - 50} more" if len(names) > 50 else ""
         return f"Known events: {', '.join(names[:50])}{more}."
+
+
+def catalogue_schema() -> dict[str, Any]:
+    """The JSON schema of an event list: an array of rows by column, as a CSV file with these columns holds them."""
+    event = Event.model_json_schema()
+    columns = {"event" if name == "name" else name: about for name, about in event["properties"].items()}
+    columns["probes"].pop("default", None)  # a CSV file says 1-4
+    row = {"type": "object", "properties": columns, "required": list(_REQUIRED), "additionalProperties": False}
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An event list of mms-regions"}
+    return {**about, "type": "array", "minItems": 1, "items": row}
 
 
 def _wanted(probes: str) -> frozenset[int]:

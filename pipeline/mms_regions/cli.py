@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mms_regions.cli_config import config
 from mms_regions.cli_demo import demo, synthesise, train
 from mms_regions.cli_doctor import doctor
 from mms_regions.cli_fetch import fetch, serve_archive
@@ -24,9 +25,11 @@ from mms_regions.options import (
     DataDirOption,
     DeviceOption,
     EventsOption,
+    FormatOption,
     JsonOption,
     ManifestOption,
     ModelOption,
+    OfflineOption,
     ProbesOption,
     ProfileOption,
     RedoOption,
@@ -41,17 +44,19 @@ if TYPE_CHECKING:
     from mms_regions.run import PlannedRun, Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
+_SETTINGS = "Settings: a flag beats the environment, that beats the profile, that beats the default; see `config show`."
 
 app = typer.Typer(
     name="mms-regions",
     help="Label where an MMS spacecraft is in a magnetic-reconnection region, sample by sample.",
-    epilog="Any command takes --debug, which shows the trace behind an error.",
+    epilog=f"{_SETTINGS} Any command takes --debug, which shows the trace behind an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(models, name="model")
-app.add_typer(catalogues, name="catalogue")
+app.add_typer(models, name="model", rich_help_panel="What there is")
+app.add_typer(catalogues, name="catalogue", rich_help_panel="What there is")
+app.add_typer(config, name="config", rich_help_panel="What there is")
 
 
 def main() -> None:
@@ -74,16 +79,28 @@ def main() -> None:
 
 
 def _run_app() -> None:
+    """Run the command; words that are off are one sentence, as all other errors are."""
     try:
-        app()
-    except SystemExit as end:
-        if end.code == _TYPER_INTERRUPTED:
-            raise Interrupted("interrupted; run the same command again to go on") from None
-        raise
+        code = app(standalone_mode=False) or 0
+    except typer.TyperException as problem:
+        said = problem.format_message().strip()
+        if not said or said.startswith("Usage:"):  # a group without a command, of which the help is shown
+            print(said, end="\n" if said else "", file=sys.stderr)
+            sys.exit(UsageProblem.exit_code)
+        context = getattr(problem, "ctx", None)
+        command = context.command_path if context else "mms-regions"
+        raise UsageProblem(f"{said.removesuffix('.')}; `{command} --help` tells the words it takes") from problem
+    except typer.Abort:
+        code = _TYPER_INTERRUPTED
+    if code == _TYPER_INTERRUPTED:
+        raise Interrupted("interrupted; run the same command again to go on")
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         from mms_regions import __version__
 
@@ -99,7 +116,7 @@ def run(
     events: EventsOption = None,
     probes: ProbesOption = None,
     data_dir: DataDirOption = None,
-    offline: Annotated[bool | None, typer.Option("--offline", help="Use only files that are there.")] = None,
+    offline: OfflineOption = None,
     source: SourceOption = None,
     archive_url: ArchiveUrlOption = None,
     manifest: ManifestOption = None,
@@ -117,7 +134,9 @@ def run(
     Files that are not in the data folder are fetched first, unless --offline.
     Running the same command again makes what is missing and nothing else; other events are added.
     Ctrl-C, SIGTERM and SIGUSR1 end it when what is being written is whole; twice, and it ends now.
+
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
+    Example: mms-regions run --data-dir ~/mms --offline --model analytic-layer --store all.zarr --dry-run
     """
     from mms_regions.card import find_model
     from mms_regions.catalogue import read_catalogue
@@ -166,7 +185,7 @@ def label(
 ) -> None:
     """Label what a store holds with another model; its features stay as they are.
 
-    Example: mms-regions label a.zarr --model my-models/second
+    Example: mms-regions label a.zarr --model analytic-layer
     """
     from mms_regions.card import find_model
     from mms_regions.clusters import pool_for
@@ -189,7 +208,7 @@ def export(
     store: StoreArgument,
     *,
     out: Annotated[Path, typer.Option("--out", help="The folder to write to.")],
-    form: Annotated[str, typer.Option("--format", help="csv: the folders and files of the published code.")] = "csv",
+    form: FormatOption = "csv",
     events: EventsOption = None,
     probes: ProbesOption = None,
 ) -> None:

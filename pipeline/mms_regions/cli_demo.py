@@ -34,6 +34,7 @@ def synthesise(
     """Write MMS-like CDF files of crossings of an analytic reconnection layer, and which region is true when.
 
     Example: mms-regions synthesise --events A,C-F --data-dir synthetic --seed 7
+    Example: mms-regions synthesise --events A --probes 1 --data-dir troubled --gaps 3 --flags 2
     """
     from mms_regions.catalogue import read_catalogue
     from mms_regions.instruments import Troubles

@@ -32,7 +32,8 @@ def doctor(
 ) -> None:
     """Say what this machine lacks for a profile; exit code 5 where it cannot work, 0 where there are remarks at most.
 
-    Example: mms-regions doctor --profile cluster.toml --store /project/me/all.zarr
+    Example: mms-regions doctor
+    Example: mms-regions doctor --profile slurm-cpu --store all.zarr --data-dir ~/mms
     """
     from mms_regions.doctor import diagnose
     from mms_regions.pools import read_cluster

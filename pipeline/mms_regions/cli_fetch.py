@@ -48,7 +48,10 @@ def fetch(
 ) -> None:
     """Bring the CDF files of events into the data folder, verified, on a node with a way out.
 
-    Example: mms-regions fetch --events A --data-dir ~/mms, then elsewhere: mms-regions run --offline ...
+    Elsewhere, `mms-regions run --offline` then takes what is there.
+
+    Example: mms-regions fetch --events A --data-dir ~/mms
+    Example: mms-regions fetch --events A --data-dir ~/mms --dry-run
     """
     from mms_regions.catalogue import read_catalogue
     from mms_regions.cluster import local_pool

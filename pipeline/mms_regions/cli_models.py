@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mms_regions.options import CatalogueArgument, EventsOption, JsonOption, ProbesOption
+from mms_regions.options import CatalogueArgument, EventsOption, JsonOption, ModelArgument, ProbesOption
 
 models = typer.Typer(help="Models: which there are, getting their weights, checking them.", no_args_is_help=True)
 catalogues = typer.Typer(
@@ -19,7 +19,10 @@ catalogues = typer.Typer(
 
 @models.command("list")
 def model_list(as_json: JsonOption = False) -> None:
-    """List the models that are installed here, and whether their weights are there."""
+    """List the models that are installed here, and whether their weights are there.
+
+    Example: mms-regions model list
+    """
     from mms_regions.card import list_models
 
     found = list_models(os.environ)
@@ -32,16 +35,22 @@ def model_list(as_json: JsonOption = False) -> None:
 
 
 @models.command("show")
-def model_show(name: Annotated[str, typer.Argument(help="A model's name or folder.")] = "waters2025") -> None:
-    """Print a model's card: its regions, how far each is trusted, features, scaling, training data, licence."""
+def model_show(name: ModelArgument = "waters2025") -> None:
+    """Print a model's card: its regions, how far each is trusted, features, scaling, training data, licence.
+
+    Example: mms-regions model show waters2025
+    """
     from mms_regions.card import find_model
 
     print(find_model(name, os.environ).card.model_dump_json(indent=2))
 
 
 @models.command("check")
-def model_check(name: Annotated[str, typer.Argument(help="A model's name or folder.")] = "waters2025") -> None:
-    """Load a model and check its checksum, names, shapes and numbers."""
+def model_check(name: ModelArgument = "waters2025") -> None:
+    """Load a model and check its checksum, names, shapes and numbers.
+
+    Example: mms-regions model check analytic-layer
+    """
     from mms_regions.card import find_model
     from mms_regions.model import load_model
 
@@ -55,7 +64,10 @@ def model_import(
     path: Annotated[Path, typer.Argument(help="The authors' weights file, best_model.")],
     name: Annotated[str, typer.Option("--name", help="The card of the model.")] = "waters2025",
 ) -> None:
-    """Check a published weights file against its card and convert it to safetensors in your model folder."""
+    """Check a published weights file against its card and convert it to safetensors in your model folder.
+
+    Example: mms-regions model import best_model
+    """
     from mms_regions.model import import_published
 
     installed = import_published(path, os.environ, name)
@@ -65,10 +77,13 @@ def model_import(
 
 @models.command("fetch")
 def model_fetch(
-    name: Annotated[str, typer.Argument(help="The card of the model.")] = "waters2025",
+    name: ModelArgument = "waters2025",
     url: Annotated[str, typer.Option("--url", help="Another address of the same file.")] = "",
 ) -> None:
-    """Get a published weights file from its authors, check it against its card and convert it as `import` does."""
+    """Get a published weights file from its authors, check it against its card and convert it as `import` does.
+
+    Example: mms-regions model fetch
+    """
     from mms_regions.model import fetch_published
 
     installed = fetch_published(os.environ, name, url)
@@ -78,7 +93,10 @@ def model_fetch(
 
 @catalogues.command("list")
 def catalogue_list() -> None:
-    """List the built-in event lists."""
+    """List the built-in event lists.
+
+    Example: mms-regions catalogue list
+    """
     from mms_regions.catalogue import builtin_catalogues, read_catalogue
 
     for name in builtin_catalogues():
@@ -89,7 +107,11 @@ def catalogue_list() -> None:
 def catalogue_show(
     catalogue: CatalogueArgument = "rogers2023", events: EventsOption = None, probes: ProbesOption = None
 ) -> None:
-    """Print the events of a list as they were understood."""
+    """Print the events of a list as they were understood.
+
+    Example: mms-regions catalogue show
+    Example: mms-regions catalogue show --events A,C-F
+    """
     from mms_regions.catalogue import read_catalogue
 
     chosen = read_catalogue(catalogue)
@@ -104,8 +126,22 @@ def catalogue_show(
 
 @catalogues.command("check")
 def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
-    """Check an event list; all its bad rows are reported at once."""
+    """Check an event list; all its bad rows are reported at once.
+
+    Example: mms-regions catalogue check my-events.csv
+    """
     from mms_regions.catalogue import read_catalogue
 
     chosen = read_catalogue(catalogue)
     print(f"{chosen.name}: {len(chosen.events)} events, {len(chosen.segments())} segments, sha256 {chosen.sha256[:12]}")
+
+
+@catalogues.command("schema")
+def catalogue_schema() -> None:
+    """Print the JSON schema of an event list: an array of its rows, each an object by column.
+
+    Example: mms-regions catalogue schema
+    """
+    from mms_regions.catalogue import catalogue_schema
+
+    print(json.dumps(catalogue_schema(), indent=2))

@@ -34,6 +34,9 @@ def status(
     """Say of each segment of a store whether it is complete, prepared, running, failed (and why) or missing.
 
     Reads the run folder alone, also while a run is going on. With --watch and --json, one object per line.
+
+    Example: mms-regions status a.zarr
+    Example: mms-regions status a.zarr --watch
     """
     from mms_regions.status import store_status
 
@@ -83,6 +86,9 @@ def verify(
     """Read every file of a store and compare it with what was written; name what is damaged.
 
     The receipts of damaged shards are taken away, so that the next `run` makes these anew, and nothing else.
+
+    Example: mms-regions verify a.zarr
+    Example: mms-regions verify a.zarr --inputs --data-dir ~/mms
     """
     from mms_regions.verify import verify as verify_store
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mms_regions.errors import InputProblem
-from mms_regions.settings import read_profile
+from mms_regions.settings import Settings, read_profile
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
@@ -117,6 +117,17 @@ def read_cluster(profile: Path | None) -> ClusterSettings:
     except ValidationError as problem:
         wrong = "; ".join(map(_in_words, problem.errors()))
         raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None
+
+
+def profile_schema() -> dict[str, Any]:
+    """The JSON schema of a profile: the settings, and the table [cluster]."""
+    schema = Settings.model_json_schema()
+    cluster = ClusterSettings.model_json_schema()
+    schema["properties"].pop("origin")  # is made, not given
+    schema["$defs"] = {**schema.get("$defs", {}), **cluster.pop("$defs"), "ClusterSettings": cluster}
+    schema["properties"]["cluster"] = {"$ref": "#/$defs/ClusterSettings"}
+    about = {"title": "A profile of mms-regions", "description": "The settings of a run, and where its tasks run."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, **about}
 
 
 def _in_words(error: ErrorDetails) -> str:

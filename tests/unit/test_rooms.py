@@ -20,7 +20,7 @@ ROOMS = """
     tasks cluster credentials slurm allocation clusters observe trace status verify prepare inputs prestage forecast
     outstanding redo provenance showing line run reading export pictures report scores layer crossing level2 instruments
     synthetic faults shelf loopback train demo findings probe libraries queues places doctor
-    options cli_models cli_fetch cli_demo cli_status cli_doctor cli __main__
+    options cli_config cli_models cli_fetch cli_demo cli_status cli_doctor cli __main__
 """.split()
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
