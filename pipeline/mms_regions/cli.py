@@ -81,7 +81,7 @@ def main() -> None:
 def _run_app() -> None:
     """Run the command; words that are off are one sentence, as all other errors are."""
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="mms-regions", standalone_mode=False) or 0
     except typer.TyperException as problem:
         said = problem.format_message().strip()
         if not said or said.startswith("Usage:"):  # a group without a command, of which the help is shown

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -33,7 +33,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     r"mms-regions model import": ("the authors' file", "tests/parity/test_published_weights.py"),
     r"mms-regions demo": ("half a minute", "tests/integration/test_demo.py"),
     r"mms-regions train": ("five minutes", "tests/unit/test_train.py"),
-    r"mms-regions doctor --profile": ("seconds of imports", "tests/integration/test_doctor_command.py"),
+    r"mms-regions doctor": ("seconds of imports", "tests/integration/test_doctor_command.py"),
     r"mms-regions serve-archive": ("serves until Ctrl-C", "tests/unit/test_loopback.py"),
     r"(docker|apptainer) ": ("container tools, minutes", "tests/containers.sh"),
     r"python3 -m venv|/projects/mms/venv/bin/pip": ("an installation, minutes", ".ci/run"),
@@ -44,7 +44,6 @@ SAID = ("SLURM         ok",)
 # Events of the docs that would take longer than they tell, and what those names of places mean here.
 SMALLER = {"A,J,O": "A", "A,C-F": "A", "A-F": "A", "/scratch/$USER": ".", "/project/me": ".", "/data/mms": "mms"}
 SERVED_AT = "http://127.0.0.1:8181/mms/sdc/public/files/api/v1"
-MAY_SAY = {"doctor": {0, 5}}  # what this machine lacks is not what is tested here
 
 
 def is_run(line: Line) -> bool:
@@ -58,12 +57,12 @@ class Scratch:
     folder: Path
     url: str
     command: Command
-    typed: set[tuple[str, ...]] = field(default_factory=set)
+
+    def begin(self) -> None:
+        """Each page writes the synthetic files that it needs."""
+        shutil.rmtree(self.folder / "synthetic", ignore_errors=True)
 
     def type(self, line: Line) -> None:
-        if line.words in self.typed:
-            return
-        self.typed.add(line.words)
         words = [self._meant(word) for word in line.words[1:]]
         if "--workers" in words:
             words[words.index("--workers") + 1] = "0"
@@ -76,7 +75,7 @@ class Scratch:
         }
         with contextlib.chdir(self.folder):
             done = self.command(*words, env=env)
-        assert done.returncode in MAY_SAY.get(words[0], {0}), f"{line.where}: {line.text}\n{done.stderr}"
+        assert done.returncode == 0, f"{line.where}: {line.text}\n{done.stderr}"
 
     def _meant(self, word: str) -> str:
         word = re.sub(r"^~(?=/|$)", str(self.folder), word).replace(SERVED_AT, self.url)
@@ -108,6 +107,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory, mms_regions_here: Command)
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_line_is_known_and_what_can_be_run_here_works(page: Path, scratch: Scratch) -> None:
+    scratch.begin()
     for line in commands(page):
         if line.text.startswith(SAID):
             break
@@ -129,6 +129,7 @@ def test_words_in_running_text_are_those_of_the_command(page: Path) -> None:
 
 @pytest.mark.parametrize("name", HELP)
 def test_the_help_of_each_command_ends_with_examples_that_work(name: str, scratch: Scratch) -> None:
+    scratch.begin()
     assert HELP[name], f"{name} --help has no line that begins with `Example: `"
     for line in HELP[name]:
         assert line.is_ours and unknown_words(line, ROOT_COMMAND) == []

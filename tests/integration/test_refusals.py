@@ -20,7 +20,7 @@ Command = Callable[..., "CompletedProcess[str]"]
 
 HEADER = "event,t_start,t_end,B0,n0,probes\n"
 SOUND = "A,2017-07-11T10:34:00,2017-07-11T10:34:06,12.0,0.2,1\n"
-RUN = "run {list} --data-dir {data} --profile {small} --offline --store {new}"
+RUN = "run {list} --data-dir {data} --profile {small} --offline --model first --store {new}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ CASES = {
     "no such option": Refused("status {store} --speed 9", 2, "--speed"),
     "an option without its value": Refused("status {store} --json --watch=", 2, "--watch"),
     "a missing option": Refused("run {list}", 2, "--store"),
-    "a missing argument": Refused("status", 2, "STORE"),
+    "a missing argument": Refused("status", 2, "argument 'store'; `mms-regions status --help`"),
     "too many words": Refused("catalogue list of mine", 2, "of mine"),
     "not a number": Refused("synthesise --data-dir {new} --seed x", 2, "--seed"),
     "setting in a flag": Refused(f"{RUN} --device tpu", 2, "flag --device"),
@@ -165,6 +165,9 @@ CASES = {
     "no SLURM here": Refused(f"{RUN} --profile slurm-cpu", 5, "sbatch"),
 }
 
+# Runs that were planned when the error was met: a store without segments stays, and the same command goes on with it.
+BEGUN = {"run: truncated model", "run: hostile model", "an address where no scheduler is", "no SLURM here"}
+
 
 @pytest.fixture(scope="module")
 def places(
@@ -184,12 +187,14 @@ def places(
     for name, text in texts.items():
         (folder / name).write_text(text)
     (folder / "folder").mkdir()
+    (folder / "folder" / "notes.txt").write_text("something else")
     for bad in ("truncated", "hostile"):
-        model = Path(shutil.copytree(model_dir / "first", folder / "models" / bad))
-        (model / CARD_FILE).write_text((model / CARD_FILE).read_text().replace('"first"', f'"{bad}"'))
+        model = Path(shutil.copytree(model_dir / "second", folder / "models" / bad))
+        (model / CARD_FILE).write_text((model / CARD_FILE).read_text().replace('"second"', f'"{bad}"'))
         (weights,) = model.glob("*.safetensors")
         weights.write_bytes(weights.read_bytes()[:999] if bad == "truncated" else b"cos\nsystem\n(S'false'\ntR.")
-    shutil.copytree(model_dir / "first", folder / "models" / "first")
+    for sound in ("first", "second"):
+        shutil.copytree(model_dir / sound, folder / "models" / sound)
     named = {Path(name).stem: folder / name for name in texts}
     return {
         **named, "bad_rows": folder / "bad.csv", "bad_profile": folder / "bad.toml", "folder": folder / "folder",
@@ -223,7 +228,7 @@ def test_each_error_is_one_sentence_with_its_exit_code(
         words = [word.format_map(meant) for word in shlex.split(refused.words)]
         done = mms_regions_here(*words, env={"MMS_REGIONS_MODEL_DIR": str(places["models"]), **refused.env})
     assert_one_sentence(done, refused.code, refused.names.format_map(meant))
-    assert not list(tmp_path.iterdir())
+    assert case in BEGUN or not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -233,7 +238,7 @@ def test_no_gpu_is_one_sentence(
 ) -> None:
     meant = {**places, "new": tmp_path / "new"}
     typed = [word.format_map(meant) for word in shlex.split(words)]
-    done = mms_regions_here(*typed, "--model", "first", "--workers", 0, "--device", "cuda")
+    done = mms_regions_here(*typed, "--model", "second", "--workers", 0, "--device", "cuda")
     assert_one_sentence(done, 5, "GPU")
 
 

@@ -1,0 +1,168 @@
+"""The command line itself: help in groups, completion, colours, settings with their origins, schemas."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from mms_regions.catalogue import builtin_catalogues, catalogue_schema, read_catalogue
+from mms_regions.pools import profile_schema
+from mms_regions.settings import shipped_profiles
+
+Command = Callable[..., "CompletedProcess[str]"]
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
+
+
+# --- help and colours -----------------------------------------------------------------------------------------------
+
+
+def test_help_groups_commands_and_options(mms_regions_here: Command) -> None:
+    shown = mms_regions_here("--help").stdout
+    assert all(group in shown for group in ("Runs", "Results", "What there is", "Without MMS data"))
+    assert "a flag beats the environment" in " ".join(shown.replace("│", " ").split())
+    shown = mms_regions_here("run", "--help").stdout
+    assert all(group in shown for group in ("Which segments", "Where files come from", "How it is done"))
+
+
+def on_terminal(environment: Mapping[str, str], *words: str, **env: str) -> str:
+    """What the command says on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mms_regions", *words]
+    plain = {name: value for name, value in environment.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    done = subprocess.Popen(command, env={**plain, "TERM": "xterm-256color", **env}, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # nobody writes there any more
+            part = b""
+        if not part:
+            break
+        said += part
+    os.close(ours)
+    assert done.wait() == 0
+    return said.decode()
+
+
+def test_colours_are_on_a_terminal_alone_and_not_where_they_are_unwanted(
+    environment: dict[str, str], mms_regions_here: Command
+) -> None:
+    assert COLOUR.search(on_terminal(environment, "--help"))
+    assert not COLOUR.search(on_terminal(environment, "--help", NO_COLOR="1"))
+    assert "\x1b" not in mms_regions_here("--help").stdout
+
+
+# --- completion -----------------------------------------------------------------------------------------------------
+
+
+def completed(environment: Mapping[str, str], line: str, *, imports: bool = False) -> tuple[str, ...]:
+    """What bash offers after a line."""
+    asks = {"_MMS_REGIONS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    code = "import sys; sys.argv = ['mms-regions']; from mms_regions.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, *(["-X", "importtime"] if imports else []), "-c", code],
+        env={**environment, **asks},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return tuple((done.stderr if imports else done.stdout).split())
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("mms-regions ex", {"export"}),
+        ("mms-regions run --off", {"--offline"}),
+        ("mms-regions run ro", {"rogers2023"}),
+        ("mms-regions run --model ", {"analytic-layer", "waters2025", "first", "second"}),
+        ("mms-regions run --profile slurm", {"slurm-cpu", "slurm-gpu"}),
+        ("mms-regions export a.zarr --format c", {"csv"}),
+        ("mms-regions model check an", {"analytic-layer"}),
+    ],
+)
+def test_bash_completes_names(environment: dict[str, str], line: str, offered: set[str]) -> None:
+    assert offered <= set(completed(environment, line))
+
+
+def test_completing_imports_next_to_nothing(environment: dict[str, str]) -> None:
+    imported = set(completed(environment, "mms-regions run --model ", imports=True))
+    assert "mms_regions.options" in imported
+    assert not imported & {"numpy", "torch", "zarr", "xarray", "dask", "mms_regions.card"}
+
+
+def test_the_script_for_bash_is_sound(mms_regions: Command) -> None:
+    done = mms_regions("--show-completion", "bash")
+    assert done.returncode == 0, done.stderr
+    assert "complete " in done.stdout
+    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
+
+
+# --- settings and schemas -------------------------------------------------------------------------------------------
+
+
+def test_each_setting_is_shown_with_its_value_and_origin(mms_regions_here: Command, tmp_path: Path) -> None:
+    profile = tmp_path / "mine.toml"
+    profile.write_text('workers = 3\nmargin = 2\n[cluster]\nkind = "slurm"\n[cluster.gpu]\njobs = 7\n')
+    env = {"MMS_REGIONS_WORKERS": "5", "SPEDAS_DATA_DIR": "/data"}
+    done = mms_regions_here("config", "show", "--profile", profile, "--json", env=env)
+    shown = json.loads(done.stdout)
+    told = {
+        "workers": (5, "environment MMS_REGIONS_WORKERS"),
+        "data_dir": ("/data/mms", "environment SPEDAS_DATA_DIR"),
+        "margin": (2.0, f"profile {profile}"),
+        "bridge": (0.15, "default"),
+        "cluster.kind": ("slurm", f"profile {profile}"),
+        "cluster.gpu.jobs": (7, f"profile {profile}"),
+        "cluster.cpu.jobs": (1, "default"),
+    }
+    assert {name: (shown[name]["value"], shown[name]["origin"]) for name in told} == told
+    lines = mms_regions_here("config", "show", "--profile", profile, env=env).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(shown)
+    assert "workers                 5                           environment MMS_REGIONS_WORKERS" in lines
+
+
+def keys(table: Mapping[str, object], schema: dict, below: dict) -> None:
+    """Every key of a TOML table has a place in a schema that takes no others."""
+    assert below["additionalProperties"] is False
+    for key, value in table.items():
+        about = below["properties"][key]
+        if isinstance(value, dict):
+            (name,) = re.findall(r'"#/\$defs/(\w+)"', json.dumps(about))
+            keys(value, schema, schema["$defs"][name])
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shipped_profiles_fit_the_schema(name: str) -> None:
+    schema = profile_schema()
+    keys(tomllib.loads(shipped_profiles()[name].read_text()), schema, schema)
+
+
+def test_the_schema_of_event_lists_takes_what_is_taken_and_refuses_what_is_refused() -> None:
+    row = catalogue_schema()["items"]
+    assert row["required"] == ["event", "t_start", "t_end", "B0", "n0"]
+    columns = row["properties"]
+    for event in read_catalogue(builtin_catalogues()[0]).events:
+        assert re.search(columns["event"]["pattern"], event.name)
+        assert re.search(columns["t_start"]["pattern"], str(event.t_start))
+        assert columns["B0"]["exclusiveMinimum"] == 0
+    bad = {"event": ["", "../x", "a."], "t_start": ["yesterday", "2017-05-28"], "probes": ["7", "1-9", ""]}
+    good = {"probes": ["1-4", "1,3", "2;4", "1 3"], "t_end": ["2017-05-28T03:58:30.5Z"]}
+    assert [v for name, values in bad.items() for v in values if re.search(columns[name]["pattern"], v)] == []
+    assert [v for name, values in good.items() for v in values if not re.search(columns[name]["pattern"], v)] == []
+
+
+def test_schemas_are_printed(mms_regions_here: Command) -> None:
+    assert json.loads(mms_regions_here("config", "schema").stdout) == profile_schema()
+    assert json.loads(mms_regions_here("catalogue", "schema").stdout) == catalogue_schema()
