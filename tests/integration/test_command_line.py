@@ -102,10 +102,12 @@ def test_completing_imports_next_to_nothing(environment: dict[str, str]) -> None
     assert not imported & {"numpy", "torch", "zarr", "xarray", "dask", "mms_regions.card"}
 
 
-def test_the_script_for_bash_is_sound(mms_regions: Command) -> None:
-    done = mms_regions("--show-completion", "bash")
+def test_the_script_for_bash_is_sound(environment: dict[str, str]) -> None:
+    in_bash = ["bash", "-c", f"{sys.executable} -m mms_regions --show-completion; exit $?"]
+    done = subprocess.run(in_bash, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "complete " in done.stdout
+    assert "_MMS_REGIONS_COMPLETE=complete_bash" in done.stdout
+    assert "mms-regions" in done.stdout
     assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
 
 

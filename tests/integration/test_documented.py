@@ -34,6 +34,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     r"mms-regions demo": ("half a minute", "tests/integration/test_demo.py"),
     r"mms-regions train": ("five minutes", "tests/unit/test_train.py"),
     r"mms-regions doctor": ("seconds of imports", "tests/integration/test_doctor_command.py"),
+    r"mms-regions --show-completion": ("asks which shell it is in", "tests/integration/test_command_line.py"),
     r"mms-regions serve-archive": ("serves until Ctrl-C", "tests/unit/test_loopback.py"),
     r"(docker|apptainer) ": ("container tools, minutes", "tests/containers.sh"),
     r"python3 -m venv|/projects/mms/venv/bin/pip": ("an installation, minutes", ".ci/run"),
