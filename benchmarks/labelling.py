@@ -70,10 +70,12 @@ square float32 products, n = 1024 to 4096), 2.5 times nn.RNN at its best batch, 
 {table(head, [rates.row(alone) for rates in found])}
 
 A window at a time, with all that the published code does for each: {alone / 1e6:.4f} M samples/s on one thread; on
-{CORES}, for it leaves that to torch, {published / 1e6:.4f} M as seconds pass,
-{found[1].fused / published:.0f} times slower than this project on one. nn.RNN has batches of {batch} windows, the best of {", ".join(map(str, BATCHES))}. {_roof(found[-1].peak)}
+{CORES}, for it leaves that to torch, {published / 1e6:.4f} M as seconds pass, {found[1].fused / published:.0f} times
+slower than this project on one. nn.RNN has batches of {batch} windows, the best of {", ".join(map(str, BATCHES))}.
+{_roof(found[-1].peak)}
 Of {windows.shape[0] * 32} samples {differing} have another label than nn.RNN gives though their two best logits are
-{CLEAR:g} apart or more (promised: none); {unclear} are closer. {_threads(model, windows[: sizes[1] // 32], runs)}
+{CLEAR:g} apart or more (promised: none); {unclear} are closer.
+{_threads(model, windows[: sizes[1] // 32], runs)}
 {_gpu(model, windows, runs)}
 """
 
