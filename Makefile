@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTEST := $(BIN)/python -m pytest -q -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint bench bench-scale containers clean
+.PHONY: help venv demo test test-all lint bench bench-quick bench-scale containers clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,14 +27,17 @@ lint: $(STAMP)  ## ruff, its formatter, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## lint and every test that is quick
+test: lint bench-quick  ## lint, every test that is quick, and a quick form of the benchmarks
 	$(PYTEST) -n auto --dist loadfile --no-loadscope-reorder -m "not long" --timeout 300
 
 test-all: lint  ## lint and every test
 	$(PYTEST) --timeout 1800
 
-bench: $(STAMP)  ## the benchmarks
+bench: $(STAMP)  ## the benchmarks, ten minutes
 	$(BIN)/python benchmarks/run.py
+
+bench-quick: $(STAMP)  ## the same on little data, so that they cannot rot
+	$(BIN)/python benchmarks/run.py --quick >/dev/null
 
 bench-scale: $(STAMP)  ## ten thousand segments, a quarter of an hour or more
 	$(BIN)/python benchmarks/scale.py

@@ -16,7 +16,7 @@ from mms_regions.prestage import prestage
 from mms_regions.settings import Settings
 from mms_regions.traffic import TransferStarted
 
-DELAY, EVENTS, SECONDS = 0.05, 29, 1.0  # s before each answer; events x four spacecraft, s each
+DELAY, EVENTS, SECONDS = 0.05, 12, 1.0  # s before each answer; events x four spacecraft, s each
 PRODUCTS = ("dis", "des", "fgm", "edp_brst")
 
 

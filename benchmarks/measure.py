@@ -1,4 +1,4 @@
-"""How the benchmarks measure: variants in turn, several times, the least of each; so load from outside hits all alike."""
+"""How the benchmarks measure: variants in turn, several times, the least of each; so load hits all alike."""
 
 from __future__ import annotations
 

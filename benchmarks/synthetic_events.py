@@ -1,30 +1,28 @@
-"""Benchmarks on synthetic events, whose truth is known: the demonstration on other seeds, the whole catalogue."""
+"""Benchmark on synthetic events, whose truth is known: the demonstration on other seeds."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import time
 from pathlib import Path
 
 from mms_regions.card import InstalledModel, find_model
 from mms_regions.catalogue import read_catalogue
 from mms_regions.cluster import local_pool
-from mms_regions.demo import CATALOGUE, EVENTS, MODEL, Compared, Folder, compare, label_synthetic, total
+from mms_regions.demo import CATALOGUE, EVENTS, MODEL, Folder, compare, label_synthetic, total
 from mms_regions.model import import_published
 from mms_regions.run import relabel
 from mms_regions.scores import Agreement
 from mms_regions.settings import Settings
 
 SEEDS = range(1, 11)  # the demonstration itself takes 0
-WORKERS = 2
 
 
 def results() -> str:
     """The sections of RESULTS.md on synthetic events."""
     with tempfile.TemporaryDirectory() as folder:
         published = _published(Path(folder) / "models")
-        return "\n".join([_training(), _seeds(Path(folder), published), _catalogue(Path(folder))])
+        return "\n".join([_training(), _seeds(Path(folder), published)])
 
 
 def _published(folder: Path) -> InstalledModel | None:
@@ -75,28 +73,6 @@ weights were made for another scene, so their figures say how far the two differ
 def _with_other_model(here: Folder, model: InstalledModel, other: InstalledModel) -> Agreement:
     relabel(here.store, other, Settings(workers=0), local_pool, _quiet)
     return total(compare(here.store, here.data, model))[0]
-
-
-def _catalogue(folder: Path) -> str:
-    """All events x four spacecraft at full length."""
-    segments, model = read_catalogue(CATALOGUE).segments(), find_model(MODEL, {})
-    here, begin, made = Folder(folder / "catalogue"), time.perf_counter(), []
-    label_synthetic(here, segments, 0, WORKERS, model, lambda segment: made.append(time.perf_counter() - begin), _quiet)
-    took = time.perf_counter() - begin - made[-1]
-    compared = compare(here.store, here.data, model)
-    network, linear = total(compared)
-    return f"""## The whole catalogue, synthetic, at full length
-
-{len(compared)} of {len(segments)} segments complete, {sum(map(_samples, compared))} samples ({
-        sum(s.event.seconds for s in segments):.0f} s of data). Making the files: {
-        made[-1]:.0f} s on one core. `mms-regions run --workers {WORKERS}`:
-{took:.0f} s. {network.overall:.1%} of samples agree with the truth ({network.balanced:.1%} balanced), of the logistic
-regression {linear.overall:.1%} ({linear.balanced:.1%}).
-"""
-
-
-def _samples(compared: Compared) -> int:
-    return len(compared.label)
 
 
 def _cells(scores: Agreement) -> str:

@@ -22,14 +22,10 @@ from mms_regions.traffic import TaskEvent, Tell, Throttle
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
 _PATIENCE = 2.0  # s, from one look after the workers to the next, for those who wait
-_NEEDED = ["mms_regions.inputs", "mms_regions.labelling"]  # imported while workers start, and not by their first tasks
+_NEEDED = ("mms_regions.inputs", "mms_regions.labelling")  # imported while workers start, and not by their first tasks
 # Of workers, whose arrays are for one core. Memory that is given back to the system at once, as Dask would have it, and
-# arenas of each thread that comes and goes, cost a fifth more time. A profiler that nobody looks at keeps what it saw
-# each second, so that workers grow as long as they live.
+# arenas of each thread that comes and goes, cost a fifth more time.
 _ENVIRONMENT = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "MALLOC_ARENA_MAX": 1}
-_OF_WORKERS: Mapping[str, Any] = MappingProxyType(
-    {"distributed.nanny.pre-spawn-environ": _ENVIRONMENT, "distributed.worker.profile.enabled": False}
-)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -302,6 +298,19 @@ def for_main_alone() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _of_workers() -> dict[str, Any]:
+    """What Dask is told of workers on this machine, beside what its user has told it."""
+    import dask
+
+    asked = dask.config.get("distributed.worker.preload")
+    return {
+        "distributed.worker.preload": [*([asked] if isinstance(asked, str) else asked), *_NEEDED],
+        "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
+        # A profiler that nobody looks at keeps what it saw each second: workers would grow as long as they live.
+        "distributed.worker.profile.enabled": False,
+    }
+
+
 @contextmanager
 def local_pool(workers: int) -> Iterator[Pool]:
     """A pool of `workers` processes on this machine, one thread each, listening on localhost; 0: this process."""
@@ -315,7 +324,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
         scratch = open_until_end.enter_context(
             tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
         )
-        open_until_end.enter_context(dask.config.set(_OF_WORKERS))
+        open_until_end.enter_context(dask.config.set(_of_workers()))
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -324,7 +333,6 @@ def local_pool(workers: int) -> Iterator[Pool]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             local_directory=scratch,
-            preload=_NEEDED,
             silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop tells
         )
         client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))

@@ -117,7 +117,7 @@ class Line:
         self._attempts[stage, name] += 1
         job = Job(stage, name, self._attempts[stage, name])
         words = (told, job, self._tell, size, *task)
-        if stage == "fetch":
+        if stage == "fetch" and self.ledger.inputs.source is not None:  # else it reads what is there, and computes
             future = self.pool.submit_waiting(*words)
         else:
             future = self.pool.submit(*words, priority=priority, where="gpu" if stage == "label" else "cpu")

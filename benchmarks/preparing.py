@@ -1,0 +1,252 @@
+"""Benchmark of one segment: from CDF files to labels, by stage, and how that grows with the length of the event."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pycdfpp
+from cdf_files import Scene, write_files
+from measure import cpu_seconds, machine, table
+
+from mms_regions.archive import CdfFile, find_files
+from mms_regions.burst import Burst, _Reader, read_burst
+from mms_regions.card import find_model
+from mms_regions.catalogue import Event, Segment, read_catalogue
+from mms_regions.label import as_windows, label_windows
+from mms_regions.layout import FEATURE_ARRAYS, LABEL_ARRAYS, whole_store
+from mms_regions.layout import write_files as write_store
+from mms_regions.model import RegionRNN
+from mms_regions.plan import make_plan
+from mms_regions.prepare import Convention, convention
+from mms_regions.receipts import Prepared
+from mms_regions.samples import FEATURES, QUANTITIES, Samples
+from mms_regions.settings import Settings
+from mms_regions.store import write_features
+
+START = np.datetime64("2017-07-11T20:00:00", "ns")
+LONGEST_FILE = 180.0  # s
+PRODUCTS = ("dis", "des", "fgm", "edp_brst")
+REFERENCE = os.environ.get("MMS_REGIONS_REFERENCE", "")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A segment and how it is prepared; its files lie below `folder`."""
+
+    segment: Segment
+    folder: Path
+    how: Convention
+
+    @property
+    def trange(self) -> tuple[int, int]:
+        begin, end = self.segment.event.trange
+        margin = round(self.how.margin * 1e9)
+        return begin - margin, end + margin
+
+    def files(self) -> Mapping[str, Sequence[CdfFile]]:
+        return find_files(self.segment, self.how.products, self.folder, self.how.margin)
+
+    def burst(self) -> Burst:
+        return read_burst(self.files(), self.trange, self.how.invalid)
+
+    def samples(self) -> Samples:
+        return self.how.samples(self.burst(), self.segment.event)
+
+
+def results(quick: bool = False) -> str:
+    """The sections of RESULTS.md on single segments."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        return "\n".join([_stages(here, quick), _growth(here, quick), _store(here, quick)])
+
+
+def made_case(folder: Path, seconds: float) -> Case:
+    """A segment of so many seconds with files of noise, several of them where one would be too long."""
+    here, left, at = folder / f"{seconds:g}", seconds + 10, START - np.timedelta64(5, "s")
+    while left > 0 and not (here / "done").exists():
+        length = min(left, LONGEST_FILE)
+        write_files(here, 4, str(at), length, _noise(), products=PRODUCTS)
+        left, at = left - length, at + np.timedelta64(round(length), "s")
+    (here / "done").touch()
+    end = START + np.timedelta64(round(seconds * 1e3), "ms")
+    event = Event(name="E", t_start=str(START), t_end=str(end), B0=7.8, n0=0.2)
+    return Case(Segment(event, 4), here, convention(Settings()))
+
+
+def _noise() -> Scene:
+    rng = np.random.default_rng(0)
+    return Scene(b_gse=lambda t: rng.normal(size=(len(t), 3)), e_gse=lambda t: rng.normal(size=(len(t), 3)))
+
+
+def _reference_cases() -> dict[str, Case]:
+    """Reference case A, where it is at hand."""
+    folder = Path(REFERENCE) / "reference" / "A-mms4" / "inputs"
+    if not REFERENCE or not folder.exists():
+        return {}
+    segment = next(s for s in read_catalogue("rogers2023").segments() if s.key == "A/mms4")
+    words = ("corrected", "published")
+    return {f"A/mms4, `{word}`": Case(segment, folder, convention(Settings(convention=word))) for word in words}
+
+
+def _stages(folder: Path, quick: bool) -> str:
+    cases = {} if quick else _reference_cases()
+    cases |= {f"{seconds:g} s": made_case(folder, seconds) for seconds in ((10,) if quick else (45, 180))}
+    rows = [_row(name, case, 1 if quick else 7) for name, case in cases.items()]
+    head = [
+        "segment",
+        "reading alone",
+        "reading, checked",
+        "features, physics",
+        "labels",
+        "all of it",
+        "ratio",
+        "memory",
+    ]
+    return f"""## One segment from CDF files to labels
+
+`make bench`: {machine()}.
+CPU ms in one warm process. Reading alone: the needed variables with pycdfpp, nothing else. Promised of A/mms4, which
+has 45 s: all of it at most 6 times reading alone, and less than 250 MB above the imports.
+
+{table(head, rows)}
+"""
+
+
+def _row(name: str, case: Case, runs: int) -> list[str]:
+    needed, burst, samples, model = _needed(case), case.burst(), case.samples(), RegionRNN().eval()
+
+    def everything() -> None:
+        _labels(model, case.samples())
+
+    stages: dict[str, Callable[[], object]] = {
+        "alone": partial(_read_alone, needed),
+        "read": case.burst,
+        "make": lambda: case.how.samples(burst, case.segment.event),
+        "label": lambda: _labels(model, samples),
+        "all": everything,
+    }
+    everything()
+    taken = cpu_seconds(stages, runs)
+    milliseconds = [f"{1e3 * seconds:.1f}" for seconds in taken.values()]
+    return [name, *milliseconds, f"{taken['all'] / taken['alone']:.2f}", f"{_peak_memory(case):.0f} MB"]
+
+
+def _labels(model: RegionRNN, samples: Samples) -> None:
+    windows = as_windows(samples.features)
+    label_windows(model, windows, np.zeros(windows.shape[:2], bool))
+
+
+def _needed(case: Case) -> dict[Path, set[str]]:
+    """Which variables are read of which file."""
+    needed: dict[Path, set[str]] = {}
+    read = _Reader._values
+
+    def noted(reader: _Reader, name: str) -> np.ndarray:
+        needed.setdefault(reader.file.path, set()).add(name)
+        return read(reader, name)
+
+    with patch.object(_Reader, "_values", noted):
+        case.burst()
+    return needed
+
+
+def _read_alone(needed: Mapping[Path, set[str]]) -> None:
+    for path, names in needed.items():
+        cdf = pycdfpp.load(str(path))
+        for name in names:
+            np.asarray(cdf[name].values)
+
+
+def _peak_memory(case: Case) -> float:
+    """MB that a process takes at most for a segment, above what it has after its imports."""
+    words = [str(case.folder), case.segment.event.name, *(str(at) for at in case.segment.event.trange)]
+    words += [str(case.segment.event.B0), str(case.segment.event.n0), str(int(case.how.margin == 0))]
+    paths = [str(Path(__file__).parents[1] / "tests"), os.environ.get("PYTHONPATH", "")]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run(
+        [sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True, env=environ
+    )
+    return float(done.stdout)
+
+
+def _measure_memory(folder: str, name: str, begin: str, end: str, b0: str, n0: str, published: str) -> float:
+    start, stop = (str(np.datetime64(int(at), "ns")) for at in (begin, end))
+    event = Event(name=name, t_start=start, t_end=stop, B0=float(b0), n0=float(n0))
+    how = convention(Settings(convention="published" if published == "1" else "corrected"))
+    model = RegionRNN().eval()
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    _labels(model, Case(Segment(event, 4), Path(folder), how).samples())
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+
+
+def _growth(folder: Path, quick: bool) -> str:
+    lengths = (0.1, 0.3) if quick else (1, 3, 10, 20)
+    cases = {f"{minutes:g}": made_case(folder, 60 * minutes) for minutes in lengths}
+    taken = cpu_seconds({name: case.samples for name, case in cases.items()}, 1 if quick else 5)
+    each = {name: 1e3 * seconds / float(name) for name, seconds in taken.items()}
+    rows = [["CPU ms per minute", *(f"{milliseconds:.1f}" for milliseconds in each.values())]]
+    ratio = each[f"{lengths[-1]:g}"] / each[f"{lengths[1]:g}"]
+    return f"""## Longer events
+
+From CDF files of at most {LONGEST_FILE:g} s to features and physics. Promised: a minute of {lengths[-1]:g} costs at
+most 1.1 times a minute of {lengths[1]:g}; it costs {ratio:.2f} times as much.
+
+{table(["minutes", *each], rows)}
+"""
+
+
+def _store(folder: Path, quick: bool) -> str:
+    """Creating a store for the whole catalogue, and writing its first shard full of noise."""
+    settings = Settings(shard_samples=4096) if quick else Settings()
+    catalogue = read_catalogue("rogers2023")
+    plan = make_plan(catalogue, catalogue.segments(), settings.shard_samples, settings.deciding())
+    shard, store, card = plan.shards[0], folder / "x.zarr", find_model("analytic-layer", {}).card
+    noise = _noise_samples(max(slot.length for slot in shard.slots))
+    outcomes = [_cut(slot.segment.key, noise, slot.length) for slot in shard.slots]
+
+    fresh = map("{}.zarr".format, count())
+
+    def create() -> None:
+        write_store(folder / next(fresh), whole_store(plan, {}, card, []))
+
+    write_store(store, whole_store(plan, {}, card, []))
+    taken = cpu_seconds({"create": create, "write": lambda: write_features(store, shard, outcomes)}, 2 if quick else 5)
+    arrays = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS)
+    return f"""## Writing the store
+
+{arrays} arrays of {plan.n_samples} samples: {1e3 * taken["create"] / arrays:.1f} CPU ms per array to create. A shard of
+{plan.shard_samples} samples: {1e3 * taken["write"] / len(FEATURE_ARRAYS):.1f} CPU ms per array to compress, hash and
+bring to disk. Promised: 7 each.
+"""
+
+
+def _noise_samples(n: int) -> Samples:
+    rng = np.random.default_rng(0)
+    physics = {q.name: rng.standard_normal((n, *q.shape), np.float32) for q in QUANTITIES}
+    features = rng.standard_normal((n, len(FEATURES)), np.float32)
+    return Samples(30_000_000 * np.arange(n), features, np.zeros(n, np.uint16), physics)
+
+
+def _cut(key: str, samples: Samples, n: int) -> Prepared:
+    cut = Samples(
+        samples.time[:n],
+        samples.features[:n],
+        samples.quality[:n],
+        {name: values[:n] for name, values in samples.physics.items()},
+    )
+    return Prepared(key, cut, (), (0.0, 0.0, 0.0))
+
+
+if __name__ == "__main__":
+    print(_measure_memory(*sys.argv[1:]) if len(sys.argv) > 1 else results())
