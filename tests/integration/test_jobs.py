@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import stat
 import sys
@@ -258,19 +257,6 @@ def test_an_allocation_that_loses_its_head_ends_and_goes_on_when_submitted_again
     assert code != 0
     assert ("task 0 of srun, is gone; run again to go on" in said) == (task == 0), said
     code, said = more.finish(more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store))
-    assert code == 0, said
-    assert_same_store(store, more_local)
-    assert_nothing_left(store)
-
-
-@pytest.mark.long
-def test_an_allocation_inside_the_image_makes_the_same(more: Site, more_local: Path, tmp_path: Path) -> None:
-    image, apptainer = os.environ.get("MMS_REGIONS_SIF"), shutil.which("apptainer")
-    if not image or not apptainer:
-        pytest.skip("SKIPPED: NO IMAGE TO RUN (SET MMS_REGIONS_SIF TO A .sif, AND HAVE apptainer ON THE PATH).")
-    store = tmp_path / "in the image.zarr"
-    words = {"IMAGE": image, "APPTAINER": apptainer, "BINDS": str(more.catalogue.parent), "PYTHONPATH": ""}
-    code, said = more.finish(more.submit("allocation.sbatch", *FOUR_TASKS, words=SOME, STORE=store, **words))
     assert code == 0, said
     assert_same_store(store, more_local)
     assert_nothing_left(store)
