@@ -54,22 +54,25 @@ def write_changed(path: Path, data: bytes) -> bool:
 
 
 def sealed(data: Mapping[str, Any]) -> bytes:
-    """JSON that carries the sha256 of what it says. Raises ValueError for data that has such a field already."""
+    """JSON, a line for each field, the sha256 of all before it at the end. Raises ValueError where data has one."""
     if _SEAL in data:
         raise ValueError(f"{_SEAL!r} is the name of the seal")
-    return json.dumps({**data, _SEAL: _digest(data)}, indent=1).encode() + b"\n"
+    said = "".join(f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in data.items())
+    return _with_seal(b"{\n" + said.encode())
+
+
+def _with_seal(said: bytes) -> bytes:
+    return said + f' "{_SEAL}": "{hashlib.sha256(said).hexdigest()}"\n}}\n'.encode()
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """What a sealed file says. Raises FileNotFoundError, and Damaged where a single bit of it is not as written."""
     found = path.read_bytes()
-    try:
-        data = json.loads(found)
-        if data.pop(_SEAL) == _digest(data) and sealed(data) == found:
-            return dict(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise Damaged(f"{path} was changed or cut short since it was written")
+    if _with_seal(found[: -len(_with_seal(b""))]) != found:
+        raise Damaged(f"{path} was changed or cut short since it was written")
+    data: dict[str, Any] = json.loads(found)
+    del data[_SEAL]
+    return data
 
 
 def write_twice(path: Path, data: Mapping[str, Any]) -> None:
@@ -96,10 +99,6 @@ def read_twice(path: Path) -> dict[str, Any] | None:
 def copy_of(path: Path) -> Path:
     """The second place of a file that is written twice: `plan.json` -> `plan.copy.json`."""
     return path.with_suffix(f".copy{path.suffix}")
-
-
-def _digest(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mms_regions.arrays import NO_LABEL, WINDOW
 from mms_regions.card import Architecture, ModelCard
 from mms_regions.files import Damaged, read_sealed, sealed, write_changed
 from mms_regions.plan import Plan, run_folder
-from mms_regions.receipts import Record, Written
+from mms_regions.receipts import InputFile, Record, Written
 from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 
 TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
@@ -224,6 +225,12 @@ def _put(
     )[...] = array
 
 
+@lru_cache(maxsize=65536)
+def _as_json(inputs: tuple[InputFile, ...]) -> str:
+    """Once for each segment, however often the index is brought up to date."""
+    return json.dumps([asdict(file) for file in inputs])
+
+
 def _add_index(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) -> None:
     """The index, one row per segment, and what the axes mean."""
     slots = plan.slots
@@ -247,8 +254,7 @@ def _add_index(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) -> 
     row("n_samples", np.array([record.n_samples for record in made], np.int64), "samples")
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
     row("reason", (record.reason for record in made), "why it failed")
-    inputs = (json.dumps([asdict(file) for file in record.inputs]) for record in made)
-    row("inputs", inputs, "the CDF files it was made from, as JSON")
+    row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
     position = np.array([record.position_gse or (np.nan,) * 3 for record in made], np.float64).reshape(-1, 3)
     attributes = {"long_name": "mean position of the spacecraft, GSE", "units": "km"}
     _put(group, "position_gse", ("segment", "xyz"), position, attributes)
