@@ -187,7 +187,8 @@ def _measure_memory(folder: str, name: str, begin: str, end: str, b0: str, n0: s
     model = RegionRNN().eval()
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     _labels(model, Case(Segment(event, 4), Path(folder), how).samples())
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+    most = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return (int(most.split()[1]) * 1024 - before) / 1e6  # getrusage would count what the process before exec had
 
 
 def _growth(folder: Path, quick: bool) -> str:

@@ -29,6 +29,7 @@ from mms_regions.physics import (
 )
 from mms_regions.samples import Samples, as_physics, quality_of
 
+_PIECE = 1 << 20  # samples of a field that are looked at together: fresh memory costs more than what is done in it
 _NEVER = np.iinfo(np.int64).max
 
 # FPI error-flag bits (FPI data product guide): values that must not be used, and values to use with care.
@@ -245,9 +246,10 @@ def _gap_in_bins(at: Times, half: int, time: Times, cadence: int) -> Times:
     """(m,) ns: the longest stretch of missing samples that reaches into each bin; a sample stands for one cadence."""
     first = np.searchsorted(time, at - half + cadence // 2, "right")
     last = np.maximum(np.searchsorted(time, at + half - cadence // 2, "left"), first)
-    gaps = np.append(_missing_between(time, cadence), 0)
-    longest: Times = np.maximum.reduceat(gaps, np.stack([first, last + 1], axis=1).ravel())[::2]
-    return longest
+    place, gaps = _gaps(time, cadence)
+    begin, end = np.searchsorted(place, first), np.searchsorted(place, last, "right")
+    longest: Times = np.maximum.reduceat(np.append(gaps, 0), np.stack([begin, end], axis=1).ravel())[::2]
+    return np.where(end > begin, longest, 0)
 
 
 def _missing_between(time: Times, cadence: int) -> Times:
@@ -255,12 +257,22 @@ def _missing_between(time: Times, cadence: int) -> Times:
 
     Counted in whole samples, so that clocks that run a little slow do not make a gap longer than it is.
     """
-    steps = np.diff(time)
-    missing = np.full(len(time) + 1, _NEVER)
-    missing[1:-1] = 0
-    far = np.flatnonzero(steps >= 1.5 * cadence)  # the others are next to each other
-    missing[far + 1] = (np.rint(steps[far] / cadence).astype(np.int64) - 1) * cadence
+    place, gaps = _gaps(time, cadence)
+    missing = np.zeros(len(time) + 1, np.int64)
+    missing[place] = gaps
     return missing
+
+
+def _gaps(time: Times, cadence: int) -> tuple[NDArray[np.intp], Times]:
+    """Before which of n times samples are missing, n being after the last, and for how long (ns)."""
+    far = np.concatenate(
+        [
+            begin + np.flatnonzero(np.diff(time[begin : begin + _PIECE + 1]) >= 1.5 * cadence)
+            for begin in range(0, max(len(time) - 1, 1), _PIECE)
+        ]
+    )  # the others are next to each other
+    gaps = (np.rint((time[far + 1] - time[far]) / cadence).astype(np.int64) - 1) * cadence
+    return np.concatenate([[0], far + 1, [len(time)]]), np.concatenate([[_NEVER], gaps, [_NEVER]])
 
 
 def _filled(values: Floats, gap: Times, longest: int) -> _Input:

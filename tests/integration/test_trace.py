@@ -53,6 +53,7 @@ def test_each_task_is_kept_with_where_when_and_how_large_it_was(
         assert task["host"] == platform.node() and task["worker"] != os.getpid()
         assert 1.7e9 < task["started"] <= task["ended"] <= task["at"]
         assert task["bytes"] > 1000 and 5e7 < task["peak_memory"] < 1e11
+        assert 0 < task["cpu"] <= task["cpu_ended"]
         assert (task["attempt"], task["reason"], task["trace"]) == (1, "", "")
     assert Counter(subjects["fetch"]) == Counter(subjects["prepare"]) == Counter(KEYS)
     assert Counter(subjects["write"]) == Counter(SHARDS)
