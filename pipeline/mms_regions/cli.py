@@ -30,6 +30,7 @@ from mms_regions.options import (
     ManifestOption,
     ModelOption,
     OfflineOption,
+    PerturbOption,
     ProbesOption,
     ProfileOption,
     RedoOption,
@@ -125,6 +126,7 @@ def run(
     profile: ProfileOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = None,
+    perturb: PerturbOption = None,
     redo: RedoOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and how large it is.")] = False,
     as_json: JsonOption = False,
@@ -158,6 +160,7 @@ def run(
         "model": model,
         "workers": workers,
         "device": device,
+        "perturb": perturb,
     }
     with pool_for(read_cluster(profile), run_folder(store)) as pool:
         settings = resolve_settings(flags, os.environ, profile)
@@ -181,6 +184,7 @@ def label(
     profile: ProfileOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = None,
+    perturb: PerturbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Label what a store holds with another model; its features stay as they are.
@@ -196,7 +200,8 @@ def label(
     from mms_regions.stopping import heard_signals
 
     with pool_for(read_cluster(profile), run_folder(store)) as pool:
-        settings = resolve_settings({"model": model, "workers": workers, "device": device}, os.environ, profile)
+        flags = {"model": model, "workers": workers, "device": device, "perturb": perturb}
+        settings = resolve_settings(flags, os.environ, profile)
         installed = find_model(settings.model, os.environ)
         with display(as_json) as observe, heard_signals() as stop:
             summary = relabel(store, installed, settings, pool, observe, stop)

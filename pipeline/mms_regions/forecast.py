@@ -14,8 +14,8 @@ from mms_regions.plan import Plan
 from mms_regions.receipts import receipts
 
 _COMPRESSED = 0.7  # of the bytes of samples in slots; the padding of shards takes next to nothing
-_ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS)
-_SMALL_FILES = 60  # coordinates, the index, and what lies beside the store, but receipts
+_ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS) + 1  # stability, where it is asked for
+_SMALL_FILES = 64  # coordinates, the index, and what lies beside the store, but receipts
 _SMALL_BYTES = 1_000_000  # of these and of all metadata; more for thousands of segments
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +16,33 @@ from mms_regions.plan import run_folder
 
 @dataclass(frozen=True)
 class Labelled:
-    """The card of the model whose labels a store shows; `swapping` while they are put in the place of other ones."""
+    """The card of the model whose labels a store shows; `swapping` while they are put in the place of other ones.
+
+    perturb: by which fraction B0 and n0 were moved for `stability`; 0 where there is none.
+    """
 
     card: ModelCard
     swapping: bool = False
+    perturb: float = 0.0
 
     @property
     def sha256(self) -> str:
-        return str(self.card.weights_sha256)
+        """What decides its labels: the weights alone, or also the fraction."""
+        weights = str(self.card.weights_sha256)
+        return hashlib.sha256(f"{weights} {self.perturb!r}".encode()).hexdigest() if self.perturb else weights
 
 
 def read_labelled(store: Path) -> Labelled | None:
     """Whose labels a store shows, or None where it has none yet. Raises EnvironmentProblem where that is lost."""
     data = _read(_labelled_path(store))
-    return Labelled(ModelCard.model_validate(data["card"]), data["swapping"]) if data else None
+    if data is None:
+        return None
+    return Labelled(ModelCard.model_validate(data["card"]), data["swapping"], data.get("perturb", 0.0))
 
 
 def write_labelled(store: Path, labelled: Labelled) -> None:
     card = labelled.card.model_dump(mode="json")
-    write_twice(_labelled_path(store), {"card": card, "swapping": labelled.swapping})
+    write_twice(_labelled_path(store), {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb})
 
 
 def read_provenance(store: Path) -> tuple[Mapping[str, Any], ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from mms_regions.card import InstalledModel, read_model
 from mms_regions.crash import crash_point
 from mms_regions.errors import EnvironmentProblem, InputProblem
 from mms_regions.labelled import Labelled, read_labelled, write_labelled
-from mms_regions.layout import labels_alone, write_files
+from mms_regions.layout import label_arrays, labels_alone, write_files
 from mms_regions.plan import Plan, ShardPlan, run_folder
 from mms_regions.receipts import Receipt, labelled_shards, labels_decide, receipt_path
+from mms_regions.sensitivity import sensitivity_of
 from mms_regions.store import read_windows, swap_labels, withdraw_labels, write_labels
 
 
@@ -30,13 +31,19 @@ class Labelling:
     device: str
     store: Path
     folder: Path
+    perturb: float = 0.0  # the fraction by which B0 and n0 are moved for `stability`; 0: there is none
+
+    @property
+    def labelled(self) -> Labelled:
+        """What the store will be when all is there."""
+        return Labelled(self.model.card, perturb=self.perturb)
 
     @property
     def sha256(self) -> str:
-        return str(self.model.card.weights_sha256)
+        return self.labelled.sha256
 
-    def done(self, written: Mapping[int, Receipt]) -> set[int]:
-        """Which of these shards have labels of this model, made from the features that they have now."""
+    def done(self, written: Mapping[int, Receipt]) -> Collection[int]:
+        """Which of these shards have these labels, made from the features that they have now."""
         return labelled_shards(self.store, self.folder, written, self.sha256)
 
 
@@ -46,26 +53,34 @@ def require_weights(model: InstalledModel) -> None:
         raise InputProblem(f"The weights of model {model.card.name} are not here. {model.card.how_to_get_weights}")
 
 
-def start_labelling(store: Path, plan: Plan, model: InstalledModel, device: str) -> Labelling:
-    """Labels go into the store, or beside it where it holds those of another model."""
+def wanted_labels(store: Path, model: InstalledModel, perturb: float | None) -> Labelled:
+    """What labels a store is to have; perturb: None where nobody says, so that it keeps what it has."""
     there = read_labelled(store)
-    sha256 = str(model.card.weights_sha256)
+    kept = there.perturb if there else 0.0
+    return Labelled(model.card, perturb=kept if perturb is None else perturb)
+
+
+def start_labelling(
+    store: Path, plan: Plan, model: InstalledModel, device: str, perturb: float | None = None
+) -> Labelling:
+    """Labels go into the store, or beside it where it holds other ones: of another model, or another fraction."""
+    there, wanted = read_labelled(store), wanted_labels(store, model, perturb)
     if there is None:
-        write_labelled(store, Labelled(model.card))
-    if there is None or there.sha256 == sha256:
-        return Labelling(model, device, store, store)
-    folder = _beside(store, sha256)
+        write_labelled(store, wanted)
+    if there is None or there.sha256 == wanted.sha256:
+        return Labelling(model, device, store, store, wanted.perturb)
+    folder = _beside(store, wanted.sha256)
     if not folder.exists():
-        _forget_labels(store, sha256)  # of an earlier time, when the store was of that model
-    write_files(folder, labels_alone(plan, model.card))
-    return Labelling(model, device, store, folder)
+        _forget_labels(store, wanted.sha256)  # of an earlier time, when the store had these
+    write_files(folder, labels_alone(plan, wanted))
+    return Labelling(model, device, store, folder, wanted.perturb)
 
 
 def finish_labelling(plan: Plan, labelling: Labelling) -> None:
     """Bring labels that were made beside the store into it; all of them are there."""
     if labelling.folder != labelling.store:
         withdraw_labels(labelling.store, plan)  # first, so that what is shown is never more than what is there
-        write_labelled(labelling.store, Labelled(labelling.model.card, swapping=True))
+        write_labelled(labelling.store, replace(labelling.labelled, swapping=True))
         finish_swap(labelling.store, plan)
 
 
@@ -79,8 +94,8 @@ def finish_swap(store: Path, plan: Plan) -> None:
         return
     crash_point("labels-withdrawn")
     withdraw_labels(store, plan)
-    swap_labels(store, _beside(store, now.sha256))
-    write_labelled(store, Labelled(now.card))
+    swap_labels(store, _beside(store, now.sha256), label_arrays(now))
+    write_labelled(store, replace(now, swapping=False))
     forget_other_labels(store, now.sha256)
 
 
@@ -110,7 +125,7 @@ def check_labelling(labelling: Labelling) -> str:
     from mms_regions.label import choose_device
 
     device = choose_device(labelling.device)
-    _network(labelling.model.folder, labelling.sha256)
+    _network(labelling.model.folder, str(labelling.model.card.weights_sha256))
     return device
 
 
@@ -119,13 +134,24 @@ def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> list[Rece
     from mms_regions.label import choose_device, label_windows
 
     device = choose_device(labelling.device)
-    network = _network(labelling.model.folder, labelling.sha256)
+    network = _network(labelling.model.folder, str(labelling.model.card.weights_sha256))
     made = []
     for shard in shards:
         features, withheld = read_windows(labelling.store, shard)
         prediction = label_windows(network, features, withheld, device)
+        sensitivity = None
+        if labelling.perturb:
+            begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
+            sensitivity = sensitivity_of(
+                prediction.label,
+                features,
+                withheld,
+                begins,
+                labelling.perturb,
+                lambda windows, flags: label_windows(network, windows, flags, device).label,
+            )
         decides = _decide(labelling, shard)
-        made.append(write_labels(labelling.store, labelling.folder, shard, prediction, decides))
+        made.append(write_labels(labelling.store, labelling.folder, shard, prediction, decides, sensitivity))
     return made
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from mms_regions.arrays import NO_LABEL, WINDOW
-from mms_regions.card import Architecture, ModelCard
+from mms_regions.card import Architecture
 from mms_regions.files import Damaged, read_sealed, sealed, write_changed
+from mms_regions.labelled import Labelled
 from mms_regions.plan import Plan, run_folder
-from mms_regions.receipts import InputFile, Record, Written
+from mms_regions.receipts import InputFile, Record, Steadiness, Written
 from mms_regions.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 
 TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
@@ -33,6 +35,7 @@ NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
 STATUSES = ("missing", "prepared", "complete", "failed")
 FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
+STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
 N_REGIONS = Architecture().classes
 _CHUNK = 8192
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
@@ -44,9 +47,13 @@ Files = Mapping[str, bytes]  # by path below a group
 
 
 def whole_store(
-    plan: Plan, records: Mapping[str, Record], card: ModelCard | None, runs: Sequence[Mapping[str, Any]]
+    plan: Plan,
+    records: Mapping[str, Record],
+    labelled: Labelled | None,
+    runs: Sequence[Mapping[str, Any]],
+    steadiness: Mapping[str, Steadiness] = MappingProxyType({}),
 ) -> Files:
-    """All files of a store but the shards; segments without a record are `missing`, without a card there are no labels.
+    """All files of a store but the shards; segments without a record are `missing`, `labelled` is None without labels.
 
     What comes last makes the others visible: the root, which holds all metadata once more, so that a store opens with
     one read.
@@ -54,10 +61,10 @@ def whole_store(
 
     def fill(group: zarr.Group) -> None:
         _add_features(group, plan)
-        if card is not None:
-            _add_labels(group, plan, card)
-        _add_index(group, plan, records)
-        group.attrs.update(_attributes(plan, card, runs))
+        if labelled is not None:
+            _add_labels(group, plan, labelled)
+        _add_index(group, plan, records, steadiness)
+        group.attrs.update(_attributes(plan, labelled, runs))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Consolidated metadata")  # that readers of other makers may not use it
             zarr.consolidate_metadata(group.store)
@@ -65,9 +72,14 @@ def whole_store(
     return _files_of(fill)
 
 
-def labels_alone(plan: Plan, card: ModelCard) -> Files:
-    """A group with the arrays of labels alone, for labels that are made beside those of another model."""
-    return _files_of(lambda group: _add_labels(group, plan, card))
+def labels_alone(plan: Plan, labelled: Labelled) -> Files:
+    """A group with the arrays of labels alone, for labels that are made beside other ones."""
+    return _files_of(lambda group: _add_labels(group, plan, labelled))
+
+
+def label_arrays(labelled: Labelled) -> tuple[str, ...]:
+    """The names of the arrays of labels, in the order in which they are written."""
+    return (STABILITY, *LABEL_ARRAYS) if labelled.perturb else LABEL_ARRAYS
 
 
 def write_files(folder: Path, files: Files) -> None:
@@ -141,7 +153,7 @@ def _files_of(fill: Callable[[zarr.Group], None]) -> Files:
     return {name: buffer.to_bytes() for name, buffer in memory._store_dict.items()}
 
 
-def _attributes(plan: Plan, card: ModelCard | None, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "title": TITLE,
         "Conventions": "CF-1.11",
@@ -150,7 +162,8 @@ def _attributes(plan: Plan, card: ModelCard | None, runs: Sequence[Mapping[str, 
         "deciding": dict(plan.deciding),
         "window": WINDOW,
         "shard_samples": plan.shard_samples,
-        **({"model": card.model_dump(mode="json")} if card else {}),
+        **({"model": labelled.card.model_dump(mode="json")} if labelled else {}),
+        **({"perturb": labelled.perturb} if labelled and labelled.perturb else {}),
         "provenance": [dict(run) for run in runs],
     }
 
@@ -170,8 +183,15 @@ def _add_features(group: zarr.Group, plan: Plan) -> None:
         _add(group, plan, q.name, q.dims, "float32", np.nan, {"long_name": q.long_name, "units": q.units})
 
 
-def _add_labels(group: zarr.Group, plan: Plan, card: ModelCard) -> None:
-    names = [region.name for region in sorted(card.regions, key=lambda region: region.index)]
+def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
+    if labelled.perturb:
+        attributes: dict[str, Any] = {
+            "long_name": "share of runs with B0 and n0 moved, and with windows begun later, that agree with the label",
+            "units": "1",
+            "perturb": labelled.perturb,
+        }
+        _add(group, plan, STABILITY, (), "float32", np.nan, attributes)
+    names = [region.name for region in sorted(labelled.card.regions, key=lambda region: region.index)]
     attributes = {
         "long_name": "region",
         "missing_label": NO_LABEL,
@@ -231,7 +251,9 @@ def _as_json(inputs: tuple[InputFile, ...]) -> str:
     return json.dumps([asdict(file) for file in inputs])
 
 
-def _add_index(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) -> None:
+def _add_index(
+    group: zarr.Group, plan: Plan, records: Mapping[str, Record], steadiness: Mapping[str, Steadiness]
+) -> None:
     """The index, one row per segment, and what the axes mean."""
     slots = plan.slots
     events = [slot.segment.event for slot in slots]
@@ -255,6 +277,15 @@ def _add_index(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) -> 
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
     row("reason", (record.reason for record in made), "why it failed")
     row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
+    steady = [steadiness.get(slot.segment.key, Steadiness("", 0, 0.0, 0)) for slot in slots]
+    row(
+        "mean_stability",
+        np.array([s.mean for s in steady]),
+        "mean stability of its labels; NaN: not asked for",
+        units="1",
+    )
+    changed = "share of its labels that change where B0 and n0 are moved; NaN: not asked for"
+    row("share_changed", np.array([s.share_changed for s in steady]), changed, units="1")
     position = np.array([record.position_gse or (np.nan,) * 3 for record in made], np.float64).reshape(-1, 3)
     attributes = {"long_name": "mean position of the spacecraft, GSE", "units": "km"}
     _put(group, "position_gse", ("segment", "xyz"), position, attributes)

@@ -144,6 +144,12 @@ ProfileOption = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+PerturbOption = Annotated[
+    float | None,
+    typer.Option(
+        "--perturb", help="E.g. 0.1: how far labels hang on B0, n0 and window phase. 0: off. Default: as the store is."
+    ),
+]
 RedoOption = Annotated[
     str | None,
     typer.Option(

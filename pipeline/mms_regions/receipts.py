@@ -7,6 +7,7 @@ and sha256; where it stands, the stage is done, and nothing else tells so.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -106,6 +107,26 @@ class Kept:
         return self.record.n_samples
 
 
+@dataclass(frozen=True)
+class Steadiness:
+    """Of a segment, or of its part in a shard: samples with a label, the sum of their stability, how many change."""
+
+    key: str
+    labelled: int
+    stability: float
+    changes: int
+
+    @property
+    def mean(self) -> float:
+        """The mean stability, NaN without labels."""
+        return self.stability / self.labelled if self.labelled else math.nan
+
+    @property
+    def share_changed(self) -> float:
+        """The share of labels that another B0 or n0 changes, NaN without labels."""
+        return self.changes / self.labelled if self.labelled else math.nan
+
+
 Outcome = Prepared | Failed | Kept
 
 
@@ -139,6 +160,7 @@ class Receipt:
     decides: Mapping[str, Any]
     files: Mapping[str, Written]  # by path below the group that they are in
     records: tuple[Record, ...] = ()
+    steadiness: tuple[Steadiness, ...] = ()  # of labels, where it was asked for
 
     def matches(self, uuid: str, decides: Mapping[str, Any]) -> bool:
         return self.uuid == uuid and dict(self.decides) == dict(decides)
@@ -172,21 +194,22 @@ class Receipt:
             data = read_sealed(path)
             files = {name: Written(**written) for name, written in data["files"].items()}
             records = tuple(Record.from_json(record) for record in data["records"])
-            return cls(**data | {"files": files, "records": records})
+            steadiness = tuple(Steadiness(**part) for part in data.get("steadiness", ()))
+            return cls(**data | {"files": files, "records": records, "steadiness": steadiness})
         except (FileNotFoundError, NotADirectoryError, Damaged, KeyError, TypeError, AttributeError):
             return None
 
 
-def receipt_path(store: Path, stage: Stage, shard: int, model_sha256: str = "") -> Path:
-    """Where a receipt lies; those of labels carry the start of the model's sha256."""
-    middle = f"-{model_sha256[:12]}" if model_sha256 else ""
+def receipt_path(store: Path, stage: Stage, shard: int, labels_sha256: str = "") -> Path:
+    """Where a receipt lies; those of labels carry the start of the sha256 of what decides them."""
+    middle = f"-{labels_sha256[:12]}" if labels_sha256 else ""
     return run_folder(store) / "receipts" / f"{stage}{middle}-{shard:05d}.json"
 
 
-def receipts(store: Path, plan: Plan, stage: Stage, model_sha256: str = "") -> Iterator[Receipt]:
+def receipts(store: Path, plan: Plan, stage: Stage, labels_sha256: str = "") -> Iterator[Receipt]:
     """The receipts there are of a stage, by shard, those of other stores left out; their files are not looked at."""
     for shard in plan.shards:
-        receipt = Receipt.read(receipt_path(store, stage, shard.number, model_sha256))
+        receipt = Receipt.read(receipt_path(store, stage, shard.number, labels_sha256))
         if receipt is not None and receipt.uuid == plan.uuid:
             yield receipt
 
@@ -201,20 +224,38 @@ def written_shards(store: Path, plan: Plan) -> dict[int, Receipt]:
     }
 
 
-def labelled_shards(store: Path, group: Path, written: Mapping[int, Receipt], model_sha256: str) -> set[int]:
-    """The shards whose labels of a model are in a group, made from the features that are there now."""
+def labelled_shards(store: Path, group: Path, written: Mapping[int, Receipt], labels_sha256: str) -> dict[int, Receipt]:
+    """The receipts of the shards whose labels are in a group, made from the features that are there now.
+
+    labels_sha256: of what decides labels beside features, see `Labelled.sha256`.
+    """
     return {
-        number
+        number: receipt
         for number, features in written.items()
-        if (receipt := Receipt.read(receipt_path(store, "labels", number, model_sha256))) is not None
-        and receipt.matches(features.uuid, labels_decide(model_sha256, features))
+        if (receipt := Receipt.read(receipt_path(store, "labels", number, labels_sha256))) is not None
+        and receipt.matches(features.uuid, labels_decide(labels_sha256, features))
         and receipt.stands(group)
     }
 
 
-def labels_decide(model_sha256: str, features: Receipt) -> dict[str, Any]:
-    """What decides the labels of a shard, for its receipt: the model, and the files of its features."""
-    return {"model_sha256": model_sha256, "features_sha256": features.content}
+def labels_decide(labels_sha256: str, features: Receipt) -> dict[str, Any]:
+    """What decides the labels of a shard, for its receipt: model and fraction, and the files of its features."""
+    return {"labels_sha256": labels_sha256, "features_sha256": features.content}
+
+
+def steadiness_of(labelled: Mapping[int, Receipt]) -> dict[str, Steadiness]:
+    """What the receipts of labels say of each segment, its parts put together."""
+    found: dict[str, Steadiness] = {}
+    for number in sorted(labelled):
+        for part in labelled[number].steadiness:
+            so_far = found.get(part.key, Steadiness(part.key, 0, 0.0, 0))
+            found[part.key] = Steadiness(
+                part.key,
+                so_far.labelled + part.labelled,
+                so_far.stability + part.stability,
+                so_far.changes + part.changes,
+            )
+    return found
 
 
 def records_of(plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:

@@ -29,6 +29,7 @@ from mms_regions.labelling import (
     forget_other_labels,
     require_weights,
     start_labelling,
+    wanted_labels,
 )
 from mms_regions.line import Line
 from mms_regions.lock import hold
@@ -137,8 +138,8 @@ def plan_run(
     data_dir, how = require_data_dir(settings), convention(settings)
     plan = _plan(catalogue, segments, store, settings, redo)
     written, labelled = written_shards(store, plan), read_labelled(store)
-    sha256 = str(model.card.weights_sha256)
-    done = labelled_shards(store, store, written, sha256) if labelled and labelled.sha256 == sha256 else set()
+    sha256 = wanted_labels(store, model, settings.perturb).sha256
+    done = labelled_shards(store, store, written, sha256) if labelled and labelled.sha256 == sha256 else {}
     todo = outstanding(plan, written, done, _asked(store, plan, settings, redo))
     new = sum(number not in written for number in todo.unwritten)
     needed, free = room_for(plan, new), free_at(store)
@@ -174,7 +175,7 @@ def relabel(
         written = written_shards(store, plan)
         if len(written) < plan.n_shards:
             raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
-        labelling = start_labelling(store, plan, model, settings.device)
+        labelling = start_labelling(store, plan, model, settings.device, settings.perturb)
         describe_store(store, plan)
         done = labelling.done(written)
         unlabelled = [shard for shard in plan.shards if shard.number not in done]
@@ -282,7 +283,7 @@ def _create(this: _Run, plan: Plan) -> Labelling:
         write_plan(store, plan)
         crash_point("plan-written")
         empty_foreign(store, plan)
-        labelling = start_labelling(store, plan, this.model, this.settings.device)
+        labelling = start_labelling(store, plan, this.model, this.settings.device, this.settings.perturb)
         describe_store(store, plan)
     except OSError as problem:
         raise _cannot_be_written(store, plan, problem) from problem
@@ -368,7 +369,7 @@ def _require_all(store: Path, plan: Plan, labelling: Labelling) -> None:
     The file system of a network may show late what another node has written.
     """
     limit = time.monotonic() + _SHOWN_WITHIN
-    while gone := sorted({shard.number for shard in plan.shards} - labelling.done(written_shards(store, plan))):
+    while gone := sorted({shard.number for shard in plan.shards} - set(labelling.done(written_shards(store, plan)))):
         if time.monotonic() > limit:
             numbers = ", ".join(map(str, gone))
             raise EnvironmentProblem(f"{store}: shards {numbers} were written, but are not there; run again")

@@ -90,6 +90,9 @@ class Settings(BaseModel):
     )
     margin: Seconds = Field(1.0, description="seconds loaded around an interval, from 0 to 3600")
     bridge: Seconds = Field(0.15, description="seconds, the longest missing stretch that is bridged, from 0 to 3600")
+    perturb: Annotated[float | None, BeforeValidator(_no_bool)] = Field(
+        None, ge=0, le=0.5, allow_inf_nan=False, description="a fraction from 0 (off) to 0.5"
+    )
     segments_in_flight: Whole = Field(3, ge=1, description="a whole number per worker, 1 or more")
     attempts: Whole = Field(
         2,

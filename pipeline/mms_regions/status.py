@@ -62,7 +62,7 @@ def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str]]:
     """What receipts say, for they alone tell what is done; what the index does not show yet is not complete."""
     labelled, written = read_labelled(store), written_shards(store, plan)
     shown = labelled.sha256 if labelled and not labelled.swapping else ""
-    with_labels = labelled_shards(store, store, written, shown) if shown else set()
+    with_labels = labelled_shards(store, store, written, shown) if shown else {}
     found = shown_records(plan, written, with_labels)
     index = zip(plan.slots, shown_statuses(store), strict=False)  # which is shorter while a store grows
     open_to_all = {slot.segment.key for slot, status in index if status == "complete"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from zarr import AsyncArray
 from zarr.storage import MemoryStore, StorePath
 
-from mms_regions.arrays import WINDOW, Flags, Floats
+from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.crash import crash_point
 from mms_regions.errors import DamagedStore, EnvironmentProblem
 from mms_regions.files import busy_disk_retried, sync_folder, write_whole
@@ -23,6 +24,7 @@ from mms_regions.layout import (
     FEATURE_ARRAYS,
     LABEL_ARRAYS,
     N_REGIONS,
+    STABILITY,
     Files,
     read_description,
     whole_store,
@@ -36,16 +38,19 @@ from mms_regions.receipts import (
     Prepared,
     Receipt,
     Record,
+    Steadiness,
     Written,
     labelled_shards,
     receipt_path,
     shown_records,
+    steadiness_of,
     written_shards,
 )
 from mms_regions.samples import FEATURES, Samples, bridged_in
 
 if TYPE_CHECKING:
     from mms_regions.label import Prediction  # imports torch, which writing features does not need
+    from mms_regions.sensitivity import Sensitivity
 
 _MANY = 64  # more chunks than a shard has
 _REPAIRED = "receipt.json"  # in the folder of a repair: all of it is there, and is to be moved in
@@ -59,10 +64,16 @@ def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> 
     written, labelled = written_shards(store, plan), read_labelled(store)
     if labelled is None or labelled.swapping:
         return _describe_without_labels(store, plan, written)
-    with_labels = labelled_shards(store, store, written, labelled.sha256) - set(rewritten)
+    made = labelled_shards(store, store, written, labelled.sha256)
+    with_labels = {number: receipt for number, receipt in made.items() if number not in rewritten}
     records = shown_records(plan, written, with_labels)
-    write_description(store, plan.uuid, whole_store(plan, records, labelled.card, read_provenance(store)))
+    steady = {key: s for key, s in steadiness_of(with_labels).items() if _is_complete(records.get(key))}
+    write_description(store, plan.uuid, whole_store(plan, records, labelled, read_provenance(store), steady))
     return records
+
+
+def _is_complete(record: Record | None) -> bool:
+    return record is not None and record.status == "complete"
 
 
 def withdraw_labels(store: Path, plan: Plan) -> None:
@@ -282,13 +293,19 @@ def read_shard(store: Path, name: str, number: int, shard_samples: int) -> None:
 
 @busy_disk_retried
 def write_labels(
-    store: Path, folder: Path, shard: ShardPlan, prediction: Prediction, decides: Mapping[str, Any]
+    store: Path,
+    folder: Path,
+    shard: ShardPlan,
+    prediction: Prediction,
+    decides: Mapping[str, Any],
+    sensitivity: Sensitivity | None = None,
 ) -> Receipt:
     """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
 
-    folder: the store, or the group beside it in which a store is relabelled. decides: with `model_sha256`.
+    folder: the store, or the group beside it in which a store is relabelled. decides: with `labels_sha256`.
+    sensitivity: of the samples of the shard, where the group has an array for it.
     """
-    path = receipt_path(store, "labels", shard.number, decides["model_sha256"])
+    path = receipt_path(store, "labels", shard.number, decides["labels_sha256"])
     before = Receipt.read(path)
     if before and before.matches(shard.uuid, decides) and before.stands(folder):
         return before  # of a worker that was held to be lost
@@ -298,23 +315,42 @@ def write_labels(
         "label": prediction.label.reshape(-1),
         "probability": prediction.probability.reshape(-1, N_REGIONS),
     }
-    arrays = {name: _array(group, name) for name in LABEL_ARRAYS}
-    for name in reversed(LABEL_ARRAYS):  # labels of other features go before their probabilities do
+    names: tuple[str, ...] = LABEL_ARRAYS
+    steady: tuple[Steadiness, ...] = ()
+    if sensitivity is not None:
+        names = (STABILITY, *names)
+        values[STABILITY] = sensitivity.stability
+        steady = tuple(_steadiness(slot, shard, values["label"], sensitivity) for slot in shard.slots)
+    arrays = {name: _array(group, name) for name in names}
+    for name in reversed(names):  # labels of other features go before their probabilities do
         _shard_file(folder, arrays[name], shard.number).unlink(missing_ok=True)
     files: dict[str, Written] = {}
-    for name in LABEL_ARRAYS:
+    for name in names:
         files |= _write_shard(folder, arrays[name], shard, values[name])
         crash_point("labels-half-written")
     _sync_above(folder, files)
-    receipt = Receipt("labels", shard.uuid, shard.number, decides, files)
+    receipt = Receipt("labels", shard.uuid, shard.number, decides, files, steadiness=steady)
     crash_point("labels-unreceipted")
     receipt.write(path)
     return receipt
 
 
-def swap_labels(store: Path, beside: Path) -> None:
-    """Put the label arrays of a group beside the store in the place of the store's own; again goes on with it."""
-    waiting = [name for name in LABEL_ARRAYS if (beside / name).exists()]
+def _steadiness(slot: Slot, shard: ShardPlan, label: NDArray[Any], sensitivity: Sensitivity) -> Steadiness:
+    """What is to be told of a segment's part in a shard; the sum does not depend on the order."""
+    part = slice(max(slot.first, shard.begin) - shard.begin, min(slot.end, shard.end) - shard.begin)
+    labelled = label[part] != NO_LABEL
+    stability = math.fsum(sensitivity.stability[part][labelled].tolist())
+    return Steadiness(slot.segment.key, int(labelled.sum()), stability, int(sensitivity.changes[part].sum()))
+
+
+def swap_labels(store: Path, beside: Path, names: Collection[str]) -> None:
+    """Put the label arrays of a group beside the store in the place of the store's own; again goes on with it.
+
+    names: of all arrays of the new labels.
+    """
+    if STABILITY not in names:
+        shutil.rmtree(store / STABILITY, ignore_errors=True)
+    waiting = [name for name in names if (beside / name).exists()]
     for name in reversed(waiting):
         shutil.rmtree(store / name, ignore_errors=True)
     for name in waiting:

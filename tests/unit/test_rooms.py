@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "pipeline" / "mms_regions"
 ROOMS = """
     arrays clock errors files crash lock stopping
     catalogue settings pools frames archive integrity traffic web servers staging transfer manifest fetch
-    burst physics samples features published corrected card model label plan receipts labelled layout store labelling
+    burst physics samples features published corrected card model label plan receipts labelled layout
+    sensitivity store labelling
     tasks cluster credentials slurm allocation clusters observe trace status verify prepare inputs prestage forecast
     outstanding redo provenance showing line run reading export pictures report scores layer crossing level2 instruments
     synthetic faults shelf loopback train demo findings probe libraries queues places doctor
