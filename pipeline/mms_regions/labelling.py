@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mms_regions.arrays import Flags, Floats
 from mms_regions.card import InstalledModel, read_model
 from mms_regions.crash import crash_point
 from mms_regions.errors import EnvironmentProblem, InputProblem
@@ -18,6 +21,9 @@ from mms_regions.plan import Plan, ShardPlan, run_folder
 from mms_regions.receipts import Receipt, labelled_shards, labels_decide, receipt_path
 from mms_regions.sensitivity import sensitivity_of
 from mms_regions.store import read_windows, swap_labels, withdraw_labels, write_labels
+
+if TYPE_CHECKING:
+    from mms_regions.label import Prediction  # imports torch, which all others do without
 
 
 @dataclass(frozen=True)
@@ -135,24 +141,32 @@ def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> list[Rece
 
     device = choose_device(labelling.device)
     network = _network(labelling.model.folder, str(labelling.model.card.weights_sha256))
-    made = []
-    for shard in shards:
-        features, withheld = read_windows(labelling.store, shard)
-        prediction = label_windows(network, features, withheld, device)
+    label = partial(label_windows, network, device=device)
+    return [made for batch in batches(shards, device) for made in _label_batch(labelling, batch, label)]
+
+
+def batches(shards: Sequence[ShardPlan], device: str) -> list[Sequence[ShardPlan]]:
+    """The shards whose windows are labelled at once: all on a GPU, which few keep idle; else one, to save memory."""
+    return [shards] if device == "cuda" else [[shard] for shard in shards]
+
+
+def _label_batch(
+    labelling: Labelling, batch: Sequence[ShardPlan], label: Callable[[Floats, Flags], Prediction]
+) -> Iterator[Receipt]:
+    read = [read_windows(labelling.store, shard) for shard in batch]
+    windows, withheld = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    whole = label(windows, withheld)
+    first = 0
+    for shard, (features, flags) in zip(batch, read, strict=True):
+        some = slice(first, first + len(flags))
+        prediction = replace(whole, label=whole.label[some], probability=whole.probability[some])
         sensitivity = None
         if labelling.perturb:
             begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
-            sensitivity = sensitivity_of(
-                prediction.label,
-                features,
-                withheld,
-                begins,
-                labelling.perturb,
-                lambda windows, flags: label_windows(network, windows, flags, device).label,
-            )
-        decides = _decide(labelling, shard)
-        made.append(write_labels(labelling.store, labelling.folder, shard, prediction, decides, sensitivity))
-    return made
+            others = (begins, labelling.perturb, lambda *moved: label(*moved).label)
+            sensitivity = sensitivity_of(prediction.label, features, flags, *others)
+        yield write_labels(labelling.store, labelling.folder, shard, prediction, _decide(labelling, shard), sensitivity)
+        first += len(flags)
 
 
 def _decide(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:

@@ -17,6 +17,8 @@ import xarray as xr
 from cdf_files import truncate
 
 from mms_regions.errors import UsageProblem
+from mms_regions.labelling import batches
+from mms_regions.plan import require_plan
 from mms_regions.reading import open_segment, open_store, open_tree
 from mms_regions.samples import FEATURES, QUALITY_BITS
 
@@ -202,6 +204,20 @@ def test_another_model_changes_labels_and_nothing_else_and_back_again(
     assert feature_files(store) == before
     assert [run["model"]["name"] for run in open_store(store).attrs["provenance"]] == ["first", "second", "first"]
     assert [p.name for p in store.with_name("all.zarr.run").iterdir() if p.name.startswith("relabel")] == []
+
+
+def test_a_gpu_gets_all_shards_of_a_task_at_once_which_changes_no_label(
+    mms_regions_here: Command, store: Path, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = require_plan(store).shards
+    assert (batches(shards, "cuda"), batches(shards, "cpu")) == ([shards], [[shard] for shard in shards])
+    for name in (store.name, f"{store.name}.run"):
+        shutil.copytree(store.with_name(name), tmp_path / "other" / name)
+    other = tmp_path / "other" / store.name
+    assert relabel(mms_regions_here, store, "second", profile).returncode == 0
+    monkeypatch.setattr("mms_regions.labelling.batches", lambda shards, device: batches(shards, "cuda"))
+    assert relabel(mms_regions_here, other, "second", profile).returncode == 0
+    assert labels(other) == labels(store)
 
 
 @pytest.mark.parametrize("then", ["second", "first"])
