@@ -24,6 +24,7 @@ from mms_regions.burst import Burst, _Reader, read_burst
 from mms_regions.card import find_model
 from mms_regions.catalogue import Event, Segment, read_catalogue
 from mms_regions.label import as_windows, label_windows
+from mms_regions.labelled import Labelled
 from mms_regions.layout import FEATURE_ARRAYS, LABEL_ARRAYS, whole_store
 from mms_regions.layout import write_files as write_store
 from mms_regions.model import RegionRNN
@@ -212,16 +213,16 @@ def _store(folder: Path, quick: bool) -> str:
     settings = Settings(shard_samples=4096) if quick else Settings()
     catalogue = read_catalogue("rogers2023")
     plan = make_plan(catalogue, catalogue.segments(), settings.shard_samples, settings.deciding())
-    shard, store, card = plan.shards[0], folder / "x.zarr", find_model("analytic-layer", {}).card
+    shard, store, labelled = plan.shards[0], folder / "x.zarr", Labelled(find_model("analytic-layer", {}).card)
     noise = _noise_samples(max(slot.length for slot in shard.slots))
     outcomes = [_cut(slot.segment.key, noise, slot.length) for slot in shard.slots]
 
     fresh = map("{}.zarr".format, count())
 
     def create() -> None:
-        write_store(folder / next(fresh), whole_store(plan, {}, card, []))
+        write_store(folder / next(fresh), whole_store(plan, {}, labelled, []))
 
-    write_store(store, whole_store(plan, {}, card, []))
+    write_store(store, whole_store(plan, {}, labelled, []))
     taken = cpu_seconds({"create": create, "write": lambda: write_features(store, shard, outcomes)}, 2 if quick else 5)
     arrays = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS)
     return f"""## Writing the store
