@@ -51,7 +51,7 @@ class _Input:
 
 
 @dataclass(frozen=True)
-class _Species:
+class Species:
     """FPI moments in time order, each time once: centres of accumulation, what is flagged or not positive is NaN."""
 
     time: Times
@@ -66,7 +66,7 @@ class _Species:
 
 
 @dataclass(frozen=True)
-class _Field:
+class Field:
     """A field in time order, each time once, NaN where it must not be used."""
 
     time: Times
@@ -82,8 +82,8 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
     most as long is interpolated so that the network's state goes on, and its samples are marked `bridged`. Raises
     SegmentProblem where an input has no usable sample in the interval.
     """
-    ions, electrons = _species("dis", burst.ions), _species("des", burst.electrons)
-    magnetic, electric = _magnetic(burst.magnetic), _electric(burst.electric)
+    ions, electrons = species_of("dis", burst.ions), species_of("des", burst.electrons)
+    magnetic, electric = magnetic_of(burst.magnetic), electric_of(burst.electric)
     time, source = _rows(electrons, event, burst.clock)
     utc = burst.clock.utc(time)
     longest = round(bridge * SECOND)
@@ -108,7 +108,8 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
     return Samples(utc, features, quality, as_physics(derived))
 
 
-def _species(short: str, moments: Moments) -> _Species:
+def species_of(short: str, moments: Moments) -> Species:
+    """Moments in time order, each time once, what must not be used NaN; short: dis or des."""
     order, repeated = in_time_order(moments.time, moments.source, moments.files)
     n, v, p = (_taken(values, order) for values in (moments.n, moments.v_gse, moments.p_gse))
     flags = moments.error_flags[order]
@@ -123,25 +124,27 @@ def _species(short: str, moments: Moments) -> _Species:
     n[masked], v[masked], p[masked] = np.nan, np.nan, np.nan
     centre = moments.time[order] + moments.accumulation // 2
     caution = _any_bit(flags, _CAUTION)
-    return _Species(centre, moments.accumulation, n, v, p, caution, repeated, empty, order)
+    return Species(centre, moments.accumulation, n, v, p, caution, repeated, empty, order)
 
 
 def _taken(values: Floats, rows: NDArray[np.intp]) -> Floats:
     return values[rows].astype(np.float64)
 
 
-def _magnetic(field: MagneticField) -> _Field:
+def magnetic_of(field: MagneticField) -> Field:
+    """The magnetic field in time order, each time once."""
     rows, repeated = _rows_in_time_order(field)
-    return _Field(field.time[rows], field.b_gse[rows], np.zeros(len(repeated), bool), repeated)
+    return Field(field.time[rows], field.b_gse[rows], np.zeros(len(repeated), bool), repeated)
 
 
-def _electric(field: ElectricField) -> _Field:
+def electric_of(field: ElectricField) -> Field:
+    """The same of the electric field, NaN where its quality is bad."""
     rows, repeated = _rows_in_time_order(field)
     quality, values = field.quality[rows], field.e_gse[rows]
     bad = (quality == 0) | (quality > 3)
     if bad.any():
         values = np.where(bad[:, None], np.float32(np.nan), values)
-    return _Field(field.time[rows], values, (quality == 1) | (quality == 2), repeated)
+    return Field(field.time[rows], values, (quality == 1) | (quality == 2), repeated)
 
 
 def _rows_in_time_order(field: MagneticField | ElectricField) -> tuple[NDArray[np.intp] | slice, Flags]:
@@ -176,7 +179,7 @@ def _finite_rows(values: Floats) -> Flags:
     return finite
 
 
-def _rows(electrons: _Species, event: Event, clock: Clock) -> tuple[Times, NDArray[np.intp]]:
+def _rows(electrons: Species, event: Event, clock: Clock) -> tuple[Times, NDArray[np.intp]]:
     """Even times of the rows, and for each the electron sample that it is, or -1 for a row of missing time."""
     begin, end = clock.even(np.array(event.trange))
     inside = np.flatnonzero((electrons.time >= begin) & (electrons.time <= end))
@@ -195,7 +198,7 @@ def _rows(electrons: _Species, event: Event, clock: Clock) -> tuple[Times, NDArr
     return time, source
 
 
-def _columns(species: _Species) -> Floats:
+def _columns(species: Species) -> Floats:
     """(n, 4): density and velocity, all NaN where one of them is."""
     columns = np.column_stack([species.n, species.v_gse])
     columns[np.isnan(columns).any(axis=1)] = np.nan
@@ -214,7 +217,7 @@ def _interpolated(at: Times, time: Times, values: Floats, cadence: int, longest:
     return _filled(_linear(at, time, values), gap, longest)
 
 
-def _averaged(at: Times, half: int, field: _Field, longest: int) -> _Input:
+def _averaged(at: Times, half: int, field: Field, longest: int) -> _Input:
     """Means over [at - half, at + half); where samples are missing for up to `longest`, interpolated from its rows."""
     time, values = field.time, field.values
     valid = _finite_rows(values)
@@ -294,12 +297,17 @@ def _linear(at: Times, time: Times, values: Floats) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _ion_temperatures(at: Times, ions: _Species, magnetic: _Field, longest: int) -> dict[str, Floats]:
+def _ion_temperatures(at: Times, ions: Species, magnetic: Field, longest: int) -> dict[str, Floats]:
+    columns = np.column_stack(ion_temperatures(ions, magnetic))
+    both = _interpolated(at, ions.time, columns, ions.accumulation, longest).values
+    return {"ti_par": both[:, 0], "ti_perp": both[:, 1]}
+
+
+def ion_temperatures(ions: Species, magnetic: Field) -> tuple[Floats, Floats]:
+    """(n,), (n,) eV along and across B at the ion times."""
     half = ions.accumulation // 2
     b = bin_mean(ions.time - half, ions.time + half, magnetic.time, magnetic.values)
-    t_par, t_perp = along_and_across(temperature_tensor(ions.p_gse, ions.n), b)
-    both = _interpolated(at, ions.time, np.column_stack([t_par, t_perp]), ions.accumulation, longest).values
-    return {"ti_par": both[:, 0], "ti_perp": both[:, 1]}
+    return along_and_across(temperature_tensor(ions.p_gse, ions.n), b)
 
 
 def _electron_extras(utc: Times, electrons: Moments, row: NDArray[np.intp], missing: Flags) -> dict[str, Floats]:
@@ -325,8 +333,8 @@ def _quality(
     half: int,
     inputs: dict[str, _Input],
     source: NDArray[np.intp],
-    species: tuple[_Species, _Species],
-    fields: tuple[_Field, _Field],
+    species: tuple[Species, Species],
+    fields: tuple[Field, Field],
 ) -> Bits:
     ions, electrons = species
     nearest = _nearest(at, ions.time)

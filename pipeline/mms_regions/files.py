@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,19 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises OSError, which names the path, and leaves nothing behind, where that cannot be done.
     """
+    with made_whole(path) as staging, staging.open("wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """The same for libraries that want the path of a file: an empty one beside, renamed when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        with staging.open("xb") as file:
-            file.write(data)
-            file.flush()
+        staging.open("xb").close()
+        yield staging
+        with staging.open("rb") as file:
             os.fsync(file.fileno())
         staging.replace(path)
     except BaseException as problem:

@@ -81,7 +81,7 @@ def published_variables(burst: Burst, event: Event) -> dict[str, xr.DataArray]:
     at = _at_electrons(burst, s)
     named = _measured(burst, s, at) | _derived(s, at) | _normalised(burst, s, event)
     return {
-        f"mms{burst.probe}_{name}": _in_utc(data, burst).rename(f"mms{burst.probe}_{name}")
+        f"mms{burst.probe}_{name}": in_utc(data, burst.clock).rename(f"mms{burst.probe}_{name}")
         for name, data in named.items()
     }
 
@@ -176,65 +176,36 @@ def _missing(vectors: Floats) -> Flags:
 def _measured(burst: Burst, s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
     ions, electrons, magnetic = burst.ions, burst.electrons, burst.magnetic
     found = {
-        "Bmag": _array(s.b_time, magnetic.b_mag),
-        "B": _array(s.b_time, magnetic.b_gse),
-        "B_des": _array(s.electron_time, at["b"]),
-        "B_dis": _array(s.ion_time, published_mean(s.ion_time, s.b_time, magnetic.b_gse)),
-        "Ni": _array(s.ion_time, s.n_i),
-        "Ne": _array(s.electron_time, electrons.n),
-        "vi": _array(s.ion_time, s.v_i),
-        "vi_des": _array(s.electron_time, at["v_i"]),
-        "ve": _array(s.electron_time, electrons.v_gse),
-        "Te_perp": _array(s.electron_time, electrons.t_perp),
-        "Te_para": _array(s.electron_time, electrons.t_par),
-        "Ti_perp": _array(s.ion_time, s.t_i_perp),
-        "Ti_para": _array(s.ion_time, s.t_i_par),
-        "E": _array(s.e_time, burst.electric.e_gse),
-        "E_fast": _array(s.e_fast_time, s.e_fast),
-        "E_ave_ve": _array(s.electron_time, at["e"]),
-        "dis_heatq_gse_brst": _array(s.ion_time_unshifted, ions.q_gse),
-        "des_heatq_gse_brst": _array(s.electron_time_unshifted, electrons.q_gse),
-        "dis_prestensor_gse_brst": _array(s.ion_time_unshifted, s.p_i),
-        "des_prestensor_gse_brst": _array(s.electron_time_unshifted, electrons.p_gse),
+        "Bmag": series(s.b_time, magnetic.b_mag),
+        "B": series(s.b_time, magnetic.b_gse),
+        "B_des": series(s.electron_time, at["b"]),
+        "B_dis": series(s.ion_time, published_mean(s.ion_time, s.b_time, magnetic.b_gse)),
+        "Ni": series(s.ion_time, s.n_i),
+        "Ne": series(s.electron_time, electrons.n),
+        "vi": series(s.ion_time, s.v_i),
+        "vi_des": series(s.electron_time, at["v_i"]),
+        "ve": series(s.electron_time, electrons.v_gse),
+        "Te_perp": series(s.electron_time, electrons.t_perp),
+        "Te_para": series(s.electron_time, electrons.t_par),
+        "Ti_perp": series(s.ion_time, s.t_i_perp),
+        "Ti_para": series(s.ion_time, s.t_i_par),
+        "E": series(s.e_time, burst.electric.e_gse),
+        "E_fast": series(s.e_fast_time, s.e_fast),
+        "E_ave_ve": series(s.electron_time, at["e"]),
+        "dis_heatq_gse_brst": series(s.ion_time_unshifted, ions.q_gse),
+        "des_heatq_gse_brst": series(s.electron_time_unshifted, electrons.q_gse),
+        "dis_prestensor_gse_brst": series(s.ion_time_unshifted, s.p_i),
+        "des_prestensor_gse_brst": series(s.electron_time_unshifted, electrons.p_gse),
     }
     for short, time, moments in (("dis", s.ion_time, ions), ("des", s.electron_time, electrons)):
         for name, spectrum in moments.spectra.items():
-            found[f"{short}_energyspectr_{name}_brst"] = _array(time, spectrum, moments.energy)
+            found[f"{short}_energyspectr_{name}_brst"] = series(time, spectrum, moments.energy)
     return found
 
 
 def _derived(s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
     found = fields_and_currents(**at)
-    names = {
-        "current_fpi": "j",
-        "current_fpi_ions": "ji",
-        "current_fpi_elec": "je",
-        "current_fpi_mag": "j_mag",
-        "current_fpi_ions_mag": "ji_mag",
-        "current_fpi_elec_mag": "je_mag",
-        "vexB_efield": "e_conv",
-        "e_frozen": "e_prime",
-        "e_frozen_para": "e_prime_par",
-        "e_frozen_perp_xyz": "e_prime_perp",
-        "E_ave_ve_para": "e_par",
-        "E_ave_ve_perp_xyz": "e_perp",
-        "jdote": "j_dot_e",
-        "jidote": "ji_dot_e",
-        "jedote": "je_dot_e",
-        "jdoteprime": "j_dot_e_prime",
-        "jidoteprime": "ji_dot_e_prime",
-        "jedoteprime": "je_dot_e_prime",
-    }
-    for mine, currents, primes, plains in (
-        ("j", "current_fpi", "jdoteprime", "jdote"),
-        ("ji", "current_fpi_ions", "jdoteprime_ions", "jidote_ions"),
-        ("je", "current_fpi_elec", "jdoteprime_elec", "jedote_elec"),
-    ):
-        names |= {f"{currents}_para": f"{mine}_par", f"{currents}_perp_xyz": f"{mine}_perp"}
-        for part, suffix in (("par", "para"), ("perp", "perp")):
-            names[f"{primes}_{suffix}"] = f"{mine}_dot_e_prime_{part}"
-            names[f"{plains}_{suffix}"] = f"{mine}_dot_e_{part}"
-    return {name: _array(s.electron_time, found[mine]) for name, mine in names.items()}
+    return {name: series(s.electron_time, found[mine]) for name, mine in derived_names().items()}
 
 
 def _normalised(burst: Burst, s: _Series, event: Event) -> dict[str, xr.DataArray]:
@@ -245,27 +216,11 @@ def _normalised(burst: Burst, s: _Series, event: Event) -> dict[str, xr.DataArra
         return gse_to_gsm(burst.clock.utc(time), gse)
 
     return {
-        "Ni_norm": _array(s.ion_time, s.n_i / event.n0),
-        "Ne_norm": _array(s.electron_time, electrons.n / event.n0),
-        "B_norm": _array(s.b_time, gsm(s.b_time, magnetic.b_gse) / event.B0),
-        "Bmag_norm": _array(s.b_time, magnetic.b_mag / event.B0),
-        "vi_norm": _array(s.ion_time, gsm(s.ion_time, s.v_i) / v_a),
-        "ve_norm": _array(s.electron_time, gsm(s.electron_time, electrons.v_gse) / v_a),
-        "E_norm": _array(s.e_time, gsm(s.e_time, electric.e_gse) / (event.B0 * v_a * 1e-3)),
+        "Ni_norm": series(s.ion_time, s.n_i / event.n0),
+        "Ne_norm": series(s.electron_time, electrons.n / event.n0),
+        "B_norm": series(s.b_time, gsm(s.b_time, magnetic.b_gse) / event.B0),
+        "Bmag_norm": series(s.b_time, magnetic.b_mag / event.B0),
+        "vi_norm": series(s.ion_time, gsm(s.ion_time, s.v_i) / v_a),
+        "ve_norm": series(s.electron_time, gsm(s.electron_time, electrons.v_gse) / v_a),
+        "E_norm": series(s.e_time, gsm(s.e_time, electric.e_gse) / (event.B0 * v_a * 1e-3)),
     }
-
-
-def _in_utc(data: xr.DataArray, burst: Burst) -> xr.DataArray:
-    """An array of even times with its times in UTC."""
-    utc = burst.clock.utc(data["time"].values.astype(np.int64))
-    return data.assign_coords(time=utc.astype("datetime64[ns]"))
-
-
-def _array(time: Times, values: Floats, energy: Floats | None = None) -> xr.DataArray:
-    import xarray as xr
-
-    dims = ("time", "energy") if energy is not None else ("time", "x", "y")[: values.ndim]
-    coords = {"time": time.astype("datetime64[ns]")}
-    if energy is not None:
-        return xr.DataArray(values, coords=coords | {"v": (("time", "energy"), energy)}, dims=dims)
-    return xr.DataArray(values, coords=coords, dims=dims)
