@@ -28,6 +28,7 @@ from mms_regions.options import (
     FormatOption,
     JsonOption,
     ManifestOption,
+    MinDurationOption,
     ModelOption,
     OfflineOption,
     PerturbOption,
@@ -42,6 +43,7 @@ from mms_regions.options import (
 )
 
 if TYPE_CHECKING:
+    from mms_regions.export import Exported
     from mms_regions.run import PlannedRun, Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -216,18 +218,47 @@ def export(
     form: FormatOption = "csv",
     events: EventsOption = None,
     probes: ProbesOption = None,
+    data_dir: DataDirOption = None,
+    min_duration: MinDurationOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write what a store holds to other formats.
+    """Write what a store holds to other formats. Only tplot needs the CDF files (--data-dir) once more.
 
     Example: mms-regions export a.zarr --format csv --out data
+
+    Example: mms-regions export a.zarr --format segments --min-duration 0.3 --out paper
     """
-    from mms_regions.export import export_csv
+    from mms_regions import export
+    from mms_regions.inputs import require_data_dir
+    from mms_regions.settings import resolve_settings
     from mms_regions.status import complete_segments
 
-    if form != "csv":
-        raise UsageProblem(f"There is no export format {form!r}: choose csv")
-    for folder in export_csv(store, complete_segments(store, events, probes), out):
-        print(folder)
+    export.check_format(form, min_duration)
+    segments = complete_segments(store, events, probes)
+    match form:
+        case "tplot":
+            where = require_data_dir(resolve_settings({"data_dir": data_dir}, os.environ))
+            done = export.export_tplot(store, segments, out, where)
+        case "netcdf":
+            done = export.export_netcdf(store, segments, out)
+        case "segments":
+            done = export.export_segments(store, segments, out, min_duration or 0.0)
+        case _:
+            done = export.export_csv(store, segments, out)
+    _say_exported(done, store, form, as_json)
+
+
+def _say_exported(done: Exported, store: Path, form: str, as_json: bool) -> None:
+    """Say what was written; what could not be makes the exit code 4."""
+    written = [str(path) for path in done.written]
+    if as_json:
+        print(json.dumps({"store": str(store), "format": form, "written": written, "failed": dict(done.failed)}))
+    elif written:
+        print("\n".join(written))
+    for reason in done.failed.values():
+        print(f"mms-regions: {reason}", file=sys.stderr)
+    if done.failed:
+        raise typer.Exit(4)
 
 
 def _say_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:

@@ -27,7 +27,8 @@ _REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10
 def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> None:
     """Write a segment, as `reading.open_segment` gives it, whole or not at all.
 
-    software: name and version of what writes. history: what was done, with its time. Raises OSError, EnvironmentProblem.
+    software: name and version of what writes. history: what was done, with its time.
+    Raises OSError or EnvironmentProblem where that cannot be done.
     """
     prepared = as_cf(data, software, history)
     try:

@@ -160,7 +160,16 @@ RedoOption = Annotated[
 ]
 FormatOption = Annotated[
     str,
-    typer.Option("--format", help="csv: the folders and files of the published code.", autocompletion=_one_of("csv")),
+    typer.Option(
+        "--format",
+        help="csv, tplot: the folders and files of the published code; netcdf: a CF file per segment; segments: a "
+        "table of the stretches of equal labels.",
+        autocompletion=_one_of("csv", "netcdf", "segments", "tplot"),
+    ),
+]
+MinDurationOption = Annotated[
+    float | None,
+    typer.Option("--min-duration", help="With segments: join stretches shorter than this many seconds to others."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 

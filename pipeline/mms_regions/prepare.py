@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product
+from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, Product
 from mms_regions.arrays import SECOND, Flags
 from mms_regions.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst
 from mms_regions.catalogue import Event, Segment
@@ -20,11 +20,15 @@ from mms_regions.crash import crash_point
 from mms_regions.errors import SegmentProblem
 from mms_regions.fetch import files_of
 from mms_regions.manifest import Pinned
+from mms_regions.native import corrected_variables
 from mms_regions.plan import Slot
-from mms_regions.published import published_samples
+from mms_regions.published import published_samples, published_variables
 from mms_regions.receipts import InputFile, Prepared
 from mms_regions.samples import FEATURES, Samples
 from mms_regions.settings import Settings
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _PLASMA_AND_FIELDS = (DIS, DES, FGM, EDP_BURST)
 
@@ -37,17 +41,27 @@ class Convention:
     margin: float  # s
     invalid: Invalid
     samples: Callable[[Burst, Event], Samples]
+    variables: Callable[[Burst, Event], dict[str, xr.DataArray]]  # by the published names, at their own cadences
+
+    def read(self, files: Mapping[str, Sequence[CdfFile]], event: Event) -> Burst:
+        """The files of a segment, as far as an event needs them. Raises SegmentProblem as `read_burst` does."""
+        begin, end = event.trange
+        around = round(self.margin * SECOND)
+        return read_burst(files, (begin - around, end + around), self.invalid)
 
 
 def convention(settings: Settings) -> Convention:
     """The convention that the settings name."""
     if settings.convention == "published":
-        return Convention((*_PLASMA_AND_FIELDS, EDP_FAST), 0.0, fill_or_infinite, published_samples)
+        return Convention(
+            (*_PLASMA_AND_FIELDS, EDP_FAST), 0.0, fill_or_infinite, published_samples, published_variables
+        )
     return Convention(
         _PLASMA_AND_FIELDS,
         settings.margin,
         fill_or_out_of_range,
         lambda burst, event: corrected_samples(burst, event, settings.bridge),
+        lambda burst, event: corrected_variables(burst, event, settings.bridge),
     )
 
 
@@ -66,9 +80,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     segment, how = slot.segment, convention(settings)
     _refuse_bad_event(segment)
     files = files_of(pins, how.products, data_dir)
-    begin, end = segment.event.trange
-    around = round(how.margin * SECOND)
-    burst = read_burst(files, (begin - around, end + around), how.invalid)
+    burst = how.read(files, segment.event)
     samples = how.samples(burst, segment.event)
     if len(samples) > slot.length:
         raise SegmentProblem(

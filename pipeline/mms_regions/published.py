@@ -26,6 +26,7 @@ from mms_regions.physics import (
     temperature_tensor,
 )
 from mms_regions.samples import Samples, as_physics, quality_of
+from mms_regions.saved import derived_names, in_utc, series
 
 if TYPE_CHECKING:
     import xarray as xr  # and pandas with it: half a second that preparing does not need

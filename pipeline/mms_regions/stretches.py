@@ -23,24 +23,24 @@ from mms_regions.plan import CADENCE
 TITLE = "stretches of equal labels"
 _STEP = round(CADENCE * SECOND)
 
-# What is averaged over a stretch: its column, the quantity of the store, the component (None: the magnitude).
-_MEANS: Mapping[str, tuple[str, int | str | None]] = {
+# What is averaged over a stretch: its column, the quantity of the store, the component; None: a vector's magnitude.
+_MEANS: Mapping[str, tuple[str, int | None]] = {
     "b_mag": ("b_gsm", None),
     **{f"b_{axis}": ("b_gsm", i) for i, axis in enumerate("xyz")},
-    "ne": ("ne", "all"),
-    "ni": ("ni", "all"),
+    "ne": ("ne", None),
+    "ni": ("ni", None),
     "vi_mag": ("vi_gsm", None),
     **{f"vi_{axis}": ("vi_gsm", i) for i, axis in enumerate("xyz")},
     "ve_mag": ("ve_gsm", None),
     **{f"ve_{axis}": ("ve_gsm", i) for i, axis in enumerate("xyz")},
-    "ti_par": ("ti_par", "all"),
-    "ti_perp": ("ti_perp", "all"),
-    "te_par": ("te_par", "all"),
-    "te_perp": ("te_perp", "all"),
-    "j_mag": ("j_mag", "all"),
-    "e_prime_par": ("e_prime_par", "all"),
-    "j_dot_e": ("j_dot_e", "all"),
-    "j_dot_e_prime": ("j_dot_e_prime", "all"),
+    "ti_par": ("ti_par", None),
+    "ti_perp": ("ti_perp", None),
+    "te_par": ("te_par", None),
+    "te_perp": ("te_perp", None),
+    "j_mag": ("j_mag", None),
+    "e_prime_par": ("e_prime_par", None),
+    "j_dot_e": ("j_dot_e", None),
+    "j_dot_e_prime": ("j_dot_e_prime", None),
 }
 
 
@@ -209,11 +209,11 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
         }
 
 
-def _column(values: Floats, part: int | str | None) -> Floats:
-    if part == "all":
+def _column(values: Floats, part: int | None) -> Floats:
+    if values.ndim == 1:
         return values
-    found: Floats = np.linalg.norm(values, axis=1) if part is None else values[:, part]  # type: ignore[call-overload]
-    return found
+    column: Floats = np.linalg.norm(values, axis=1) if part is None else values[:, part]
+    return column
 
 
 def _mean(values: Floats) -> str:
