@@ -18,7 +18,6 @@ from mms_regions.errors import EnvironmentProblem
 from mms_regions.files import made_whole
 
 CONVENTIONS = "CF-1.11"
-_UTC = {"units": "nanoseconds since 1970-01-01 00:00:00", "calendar": "standard", "dtype": "int64", "_FillValue": None}
 _NAMED = {"feature": "feature_name", "region": "region_name", "xyz": "component_name"}
 _FLAGS = ("label", "quality")
 _REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10.1029/2022JA030577 (event list)"
@@ -49,7 +48,22 @@ def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
     found = found.set_coords(beside)
     _describe(found)
     found.attrs = _attributes(data, software, history)
-    return found
+    return found.assign_coords(time=_seconds(found["time"]))
+
+
+def _seconds(time: xr.DataArray) -> xr.DataArray:
+    """Seconds of the day in float64, exact to 0.02 ns: the libraries of CF know no nanoseconds."""
+    day = time.values[0].astype("datetime64[D]")
+    seconds = time.copy(data=(time.values - day) / np.timedelta64(1, "s"))
+    seconds.attrs = {
+        "long_name": "time (UTC)",
+        "standard_name": "time",
+        "units": f"seconds since {day} 00:00:00",
+        "calendar": "standard",
+        "units_metadata": "leap_seconds: none",
+        **({"axis": "T"} if time.dims == ("time",) else {}),
+    }
+    return seconds
 
 
 def _describe(found: xr.Dataset) -> None:
@@ -65,7 +79,6 @@ def _describe(found: xr.Dataset) -> None:
     }
     quality.attrs = {**quality.attrs, "standard_name": "quality_flag"}
     quality.attrs["flag_masks"] = np.array(quality.attrs["flag_masks"], quality.dtype)
-    found["time"].attrs = {"long_name": "time (UTC)", "standard_name": "time", "axis": "T"}
     for name in found.data_vars:
         if name not in _FLAGS:
             found[name].attrs["ancillary_variables"] = "quality"
@@ -100,7 +113,7 @@ def _encoding(found: xr.Dataset) -> dict[Any, dict[str, Any]]:
     encoding: dict[Any, dict[str, Any]] = {}
     for name, array in found.variables.items():
         if name == "time":
-            encoding[name] = {**_UTC, **packed}
+            encoding[name] = {"_FillValue": None, **packed}
         elif array.dtype.kind == "f":
             encoding[name] = {"_FillValue": array.dtype.type(np.nan), **packed}
         elif array.dtype.kind in "iu":
