@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mms_regions.cli import main
 from mms_regions.samples import FEATURES
 
 CASES = [("A", 4), ("D", 2)]
 
 
-def mms_regions(*words: object) -> int:
-    """The command in this process; its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["mms-regions", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    return int(stop.value.code or 0)
-
-
 @pytest.fixture(scope="module")
-def exported(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+def exported(
+    published_stores: Mapping[str, Path], command: Callable[..., int], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, int], Path]:
     """The folder of exported CSV files of a case, labelled with the imported model."""
-    folder = tmp_path_factory.mktemp("cases")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "environ", {**os.environ, "MMS_REGIONS_MODEL_DIR": str(folder / "models")})
-        assert mms_regions("model", "import", reference / "models" / "best_model") == 0
-        for event, probe in CASES:
-            data, store = reference / "reference" / f"{event}-mms{probe}" / "inputs", folder / f"{event}.zarr"
-            selection = ["--events", event, "--probes", probe, "--data-dir", data, "--offline"]
-            assert mms_regions("run", "--store", store, *selection, "--convention", "published", "--workers", 0) == 0
-            assert mms_regions("export", store, "--format", "csv", "--out", folder / "data") == 0
-    return lambda event, probe: folder / "data" / f"{event}_mms{probe}"
+    folder = tmp_path_factory.mktemp("csv")
+    for store in published_stores.values():
+        assert command("export", store, "--format", "csv", "--out", folder) == 0
+    return lambda event, probe: folder / f"{event}_mms{probe}"
 
 
 @pytest.fixture(params=CASES, ids=[f"{event}-mms{probe}" for event, probe in CASES])
