@@ -39,7 +39,7 @@ def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> N
 
 def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
     """The same numbers in CF terms; on `time` where times increase, else on `sample` with `time` beside it."""
-    found = data.load().copy()
+    found = data.load().drop_encoding().copy()  # zarr's encoding means nothing here
     if not (np.diff(data["time"].values) > np.timedelta64(0, "ns")).all():
         found = found.swap_dims(time="sample")
     named = {name: new for name, new in _NAMED.items() if name in found.coords}

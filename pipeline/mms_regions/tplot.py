@@ -135,10 +135,10 @@ def _put(pyspedas: Any, name: str, data: xr.DataArray, units: str, frame: str) -
         stored = pyspedas.store_data(name, data=values, attr_dict=about)
     if not stored:
         raise ValueError(f"pyspedas does not take {name}, {data.sizes}")
-    pyspedas.options(name, "ysubtitle", f"[{units}]" if units else "")
+    title = name.replace("_", "\n", 1).replace(_SPECTRUM, "electrons, ")
+    pyspedas.options(name, opt_dict={"ytitle": title, "ysubtitle": f"[{units}]" if units else ""})
     if "v" in data.coords:
-        options = {"spec": 1, "ylog": 1, "zlog": 1, "ytitle": name, "ysubtitle": "[eV]", "ztitle": units}
-        pyspedas.options(name, opt_dict=options)
+        pyspedas.options(name, opt_dict={"spec": 1, "ylog": 1, "zlog": 1, "ysubtitle": "[eV]", "ztitle": units})
     elif data.ndim == 2 and data.shape[1] == len(_COMPONENTS):
         pyspedas.options(name, "legend_names", _COMPONENTS)
 
