@@ -45,7 +45,9 @@ import sys
 from compliance_checker.runner import CheckSuite, ComplianceChecker
 
 CheckSuite.load_all_available_checkers()
-ComplianceChecker.run_checker(sys.argv[1], ["cf:1.11"], 0, "strict", output_filename=sys.argv[2], output_format="json")
+words = dict(output_filename=sys.argv[2], output_format="json")
+_, broken = ComplianceChecker.run_checker(sys.argv[1], ["cf:1.11"], 0, "strict", **words)
+sys.exit("a check broke off, see above" if broken else 0)
 """
 
 
