@@ -27,8 +27,9 @@ from mms_regions.saved import units_of
 from mms_regions.settings import Settings
 
 _COMPONENTS = ["x", "y", "z"]
-_NOT_SHOWN = ("label", "quality", "features", "probability", "electron_energy", "stability")
+_NOT_SHOWN = ("label", "quality", "features", "probability", "electron_energy")
 _SPECTRUM = "electron_spectrum_"
+_MOST_FLAWS = 3
 
 
 def write_tplot(segment: Segment, data: xr.Dataset, data_dir: Path, folder: Path) -> tuple[Path, Path]:
@@ -67,7 +68,13 @@ def put_into_pyspedas(data: xr.Dataset, names: Sequence[str] | None = None) -> l
         variable = data[name]
         if name.startswith(_SPECTRUM):
             variable = variable.assign_coords(v=data["electron_energy"])
-        _put(pyspedas, f"{prefix}_{name}", variable, variable.attrs["units"], "gsm" if name.endswith("_gsm") else "")
+        _put(
+            pyspedas,
+            f"{prefix}_{name}",
+            variable,
+            variable.attrs.get("units", ""),
+            "gsm" if name.endswith("_gsm") else "",
+        )
         made.append(f"{prefix}_{name}")
     return [*made, _put_probability(pyspedas, prefix, data), _put_strip(pyspedas, prefix, data)]
 
@@ -117,10 +124,11 @@ def _files(segment: Segment, inputs: Sequence[Mapping[str, Any]], data_dir: Path
         else:
             files.append(file)
     if flaws:
+        more = f"; and {len(flaws) - _MOST_FLAWS} more" if len(flaws) > _MOST_FLAWS else ""
         raise SegmentProblem(
             f"{segment.key}: tplot files are made from the CDF files of the run, and under {data_dir} "
-            f"{'; '.join(flaws)}. Name their folder in --data-dir, or `mms-regions fetch` them with the manifest.json "
-            "of the store"
+            f"{'; '.join(flaws[:_MOST_FLAWS])}{more}. Name their folder in --data-dir, or `mms-regions fetch` them "
+            "with the manifest.json of the store"
         )
     return {product.key: tuple(file for file in files if file.words == product.words) for product in PRODUCTS}
 

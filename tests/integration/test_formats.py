@@ -119,6 +119,16 @@ def test_segments_whose_cdf_files_are_gone_fail_alone(
     assert {path.name for path in (tmp_path / "t").iterdir()} == {"A_mms1", "B_mms2"}
 
 
+def test_many_files_that_are_gone_are_still_one_sentence(
+    healthy: Path, mms_regions_here: Command, tmp_path: Path
+) -> None:
+    words = ["--format", "tplot", "--events", "LONG", "--out", tmp_path / "t", "--data-dir", tmp_path]
+    done = mms_regions_here("export", healthy, *words)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.count("is not there") == 3 and "and 1 more. Name their folder in --data-dir" in done.stderr
+    assert not (tmp_path / "t").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
