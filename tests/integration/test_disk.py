@@ -101,7 +101,7 @@ def runs_on_a_small_disk(
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk is not allowed here")
     path = os.pathsep.join([environment["PYTHONPATH"], str(Path(small_disk.__file__).parent)])
-    command = [*alone, sys.executable, small_disk.__file__, str(disk), str(result), "200000", *map(str, words)]
+    command = [*alone, sys.executable, small_disk.__file__, str(disk), str(result), "150000", *map(str, words)]
     done = subprocess.run(command, env={**environment, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -85,10 +85,10 @@ def test_no_segment_is_prepared_and_no_window_labelled_more_than_twelve_times(
     windows = 0
     label_windows = mms_regions.label.label_windows
 
-    def counted(model, features, *more):
+    def counted(model, features, *more, **given):
         nonlocal windows
         windows += len(features)
-        return label_windows(model, features, *more)
+        return label_windows(model, features, *more, **given)
 
     def never(*words: object) -> None:
         raise AssertionError("features are made again")

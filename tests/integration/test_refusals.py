@@ -186,6 +186,8 @@ def places(
     }
     for name, text in texts.items():
         (folder / name).write_text(text)
+    for path in (healthy, healthy.with_name("all.zarr.run")):
+        shutil.copytree(path, folder / path.name)
     (folder / "folder").mkdir()
     (folder / "folder" / "notes.txt").write_text("something else")
     for bad in ("truncated", "hostile"):
@@ -198,7 +200,7 @@ def places(
     named = {Path(name).stem: folder / name for name in texts}
     return {
         **named, "bad_rows": folder / "bad.csv", "bad_profile": folder / "bad.toml", "folder": folder / "folder",
-        "nowhere": folder / "nowhere", "data": data_dir, "small": profile, "store": healthy,
+        "nowhere": folder / "nowhere", "data": data_dir, "small": profile, "store": folder / "all.zarr",
         "models": folder / "models",
     }  # fmt: skip
 
