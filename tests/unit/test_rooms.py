@@ -18,8 +18,8 @@ ROOMS = """
     catalogue settings pools frames archive integrity traffic web servers staging transfer manifest fetch
     burst physics samples features published corrected card model label plan receipts labelled layout store labelling
     tasks cluster credentials slurm allocation clusters observe trace status verify prepare inputs prestage forecast
-    outstanding redo provenance showing line run reading export pictures report scores layer crossing level2 instruments
-    synthetic faults shelf loopback train demo findings probe libraries queues places doctor
+    outstanding redo provenance showing line run reading export cautions strips pictures report scores layer crossing
+    level2 instruments synthetic faults shelf loopback train demo findings probe libraries queues places doctor
     options cli_config cli_models cli_fetch cli_demo cli_status cli_doctor cli __main__
 """.split()
 
