@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -55,11 +55,9 @@ class Store:
 
     def plot(self, event: str, probe: int, title: str = "") -> Figure:
         """A picture of a segment: fields, moments, spectra, probabilities and regions on one time axis."""
-        from mms_regions import pictures
+        from mms_regions.pictures import segment_picture
 
-        drawing: Any = pictures  # its room is being built
-        figure: Figure = drawing.segment_picture(self.segment(event, probe), title=title)
-        return figure
+        return segment_picture(self.segment(event, probe), title)
 
 
 def open_for_people(store: Path | str) -> Store:

@@ -7,63 +7,38 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from numpy.typing import NDArray
 
-from mms_regions.arrays import NO_LABEL, SECOND, Floats, Times
+from mms_regions.arrays import Flags, Floats, Times
+from mms_regions.cautions import cautions
 from mms_regions.files import write_whole
-from mms_regions.plan import CADENCE
-
-# By class; Okabe and Ito's colours, which readers with any colour vision tell apart. Two sides of a kind are a pair.
-REGION_COLOURS: tuple[str, ...] = (
-    "#0072B2",  # inflow, north
-    "#009E73",  # outflow, earthward
-    "#56B4E9",  # inflow, south
-    "#D55E00",  # separatrix, north
-    "#CC79A7",  # outflow, tailward
-    "#E69F00",  # separatrix, south
+from mms_regions.strips import (
+    CADENCE_NS,
+    GAP,
+    NO_LABEL_STYLE,
+    REGION_COLOURS,
+    STRIP_INCHES,
+    Strip,
+    days,
+    draw_region_legend,
+    draw_strips,
+    draw_time_axis,
+    ns,
+    region_names,
+    runs,
 )
-_NO_LABEL_STYLE: Mapping[str, Any] = {"facecolor": "white", "edgecolor": "0.45", "hatch": "//////", "linewidth": 0}
+
 _LINE_COLOURS = ("#004488", "#DDAA33", "#BB5566", "#000000")  # of x, y, z and the magnitude
 _VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
 _DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
-
-_CADENCE_NS = round(CADENCE * SECOND)
-_DAY = 86_400.0  # s
 _SIZE = (10.0, 13.0)  # inches
-_STRIP_INCHES = 0.25
-_STRIP_FILLS = 0.92  # share of its row
-_GAP = 0.4  # rows between spacecraft
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Regions along time, drawn in the row that ends at height `top` and is 1 high; labels: (n,) int on `time`.
-
-    Raises ValueError for no labels, and for labels that are neither NO_LABEL nor a class.
-    """
-
-    name: str
-    top: float
-    labels: xr.DataArray
-
-    def __post_init__(self) -> None:
-        if not self.labels.size:
-            raise ValueError(f"{self.name}: there are no samples to draw; give complete segments of a store")
-        known = {NO_LABEL, *range(len(REGION_COLOURS))}
-        unknown = sorted(set(np.unique(self.labels.values).tolist()) - known)
-        if unknown:
-            raise ValueError(f"{self.name}: labels {unknown} are no regions; use 0 to 5, and {NO_LABEL} for none")
+LOW_CONFIDENCE = 0.7  # below it a strip is faded
 
 
 def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.DataArray], title: str) -> Figure:
@@ -90,6 +65,126 @@ def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.Dat
     return figure
 
 
+def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArray | None = None) -> Figure:
+    """One segment as `open_segment` gives it: fields, moments, J.E', spectra, probabilities, regions, cautions.
+
+    ion_spectrum: (time, energy) keV/(cm2 s sr keV) with the coordinate `energy` (time, energy) in eV; it is in the CDF
+    files alone, and without it the picture says so. Raises ValueError where there are no samples, or no regions.
+    """
+    names, strip = region_names(data["label"]), Strip("region", 0.0, data["label"])
+    spectra = {} if ion_spectrum is None else {"ions": ion_spectrum}
+    spectra["electrons"] = data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
+    figure = Figure(figsize=(10.0, 14.0), layout="constrained")
+    heights = [1.0] * (len(_VECTORS) + 2 + len(spectra) + 1) + [0.9]
+    axes = list(figure.subplots(len(heights), sharex=True, height_ratios=heights))
+    fields, last = axes[: len(_VECTORS) + 1], axes[-1]
+    draw_fields(fields, data)
+    product = data["j_dot_e_prime"]
+    draw_lines(axes[len(fields)], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({product.attrs['units']})")
+    for panel, (species, spectrum) in zip(axes[len(fields) + 1 :], spectra.items(), strict=False):
+        draw_spectrogram(figure, panel, spectrum, species)
+    draw_probabilities(axes[-2], data)
+    draw_strips(last, [strip])
+    fade(last, data, strip.top)
+    draw_cautions(last, data, strip.top - 1 - GAP)
+    draw_time_axis(last, [data["label"]])
+    draw_region_legend(figure, names)
+    figure.suptitle(title or segment_title(data))
+    missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
+    last.text(
+        0,
+        -0.9,
+        f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.",
+        transform=last.transAxes,
+        fontsize="small",
+        va="top",
+    )
+    figure.align_ylabels(axes)
+    return figure
+
+
+def segment_title(data: xr.Dataset) -> str:
+    """Event, spacecraft, model and convention, as far as the attributes say them."""
+    model, deciding = data.attrs.get("model", {}), data.attrs.get("deciding", {})
+    where = f"Event {data.attrs.get('event', '?')}, MMS {data.attrs.get('probe', '?')}"
+    return f"{where}; model {model.get('name', '?')}, convention {deciding.get('convention', '?')}"
+
+
+def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species: str) -> None:
+    """(time, energy) energy flux of these species on logarithmic scales, hatched where it is missing."""
+    flux, energy = spectrum.values, spectrum["energy"].values
+    good = np.isfinite(flux) & (flux > 0)
+    shade_missing(axes, ns(spectrum), good.any(axis=1))
+    axes.set_yscale("log")
+    axes.set_ylabel(f"{species} (eV)")
+    if not good.any():
+        return
+    low, high = np.quantile(flux[good], [0.02, 0.995])
+    low = max(low, high * 1e-5)  # beyond five decades there are no counts
+    x = np.broadcast_to(days(ns(spectrum))[:, None], energy.shape)
+    sound = np.isfinite(energy).all(axis=1)
+    image = axes.pcolormesh(
+        x[sound],
+        energy[sound],
+        np.where(good, flux, np.nan)[sound],
+        norm=LogNorm(low, max(high, 2 * low)),
+        cmap="viridis",
+        shading="nearest",
+        rasterized=True,
+    )
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=8)
+    bar.set_label("keV/(cm$^2$ s sr keV)", fontsize="x-small")  # no longer than the panel is high
+
+
+def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
+    """Probabilities of the regions on top of each other, and the line `stability` where there is one."""
+    p = data["probability"].values
+    known, x = np.isfinite(p).all(axis=1), days(ns(data))
+    shade_missing(axes, ns(data), known)
+    low = np.zeros(len(p))
+    for region, colour in enumerate(REGION_COLOURS):
+        high = low + p[:, region]
+        axes.fill_between(x, low, high, where=known, color=colour, linewidth=0, step="mid")
+        low = high
+    if "stability" in data:
+        axes.plot(x, data["stability"].values, color="black", linewidth=1.2, label="stability")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("probability (1)")
+
+
+def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
+    """Pale the upper half of a strip where confidence is low: the lower half keeps the colour, which tells regions."""
+    low = (data["probability"].max("region") < LOW_CONFIDENCE).astype(np.int8)
+    begin, end, value = runs(low)
+    spans = np.column_stack([begin, end - begin])[value == 1]
+    axes.broken_barh(spans.tolist(), (top - 0.5, 0.5), facecolor="white", alpha=0.65, linewidth=0, snap=False)
+
+
+def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
+    """Black bars where a label is to be taken with care, with the share of labelled samples, beneath the strip."""
+    found, rows = cautions(data), []
+    for name, where in (("quiet", found.quiet), ("wrong_side", found.wrong_side)):
+        begin, end, value = runs(data["label"].copy(data=where.astype(np.int8)))
+        spans = np.column_stack([begin, end - begin])[value == 1]
+        axes.broken_barh(spans.tolist(), (top - 0.85, 0.6), facecolor="black", linewidth=0)
+        rows.append((top - 0.55, f"{name.replace('_', ' ')} {found.shares[name]:.0%}"))
+        top -= 1
+    strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))
+    places, words = zip(*[*strips, *rows], strict=True)
+    axes.set_ylim(top, axes.get_ylim()[1])
+    axes.set_yticks(places, words)
+
+
+def shade_missing(axes: Axes, time: Times, known: Flags) -> None:
+    """Hatch the stretches of a panel for which nothing is known."""
+    begin, end, value = runs(
+        xr.DataArray(known.astype(np.int8), coords={"time": time.astype("datetime64[ns]")}, dims="time")
+    )
+    spans = np.column_stack([begin, end - begin])[value == 0]
+    axes.broken_barh(spans.tolist(), (0, 1), transform=axes.get_xaxis_transform(), zorder=0, **NO_LABEL_STYLE)
+
+
 def save_picture(figure: Figure, path: Path, dpi: float = 100) -> None:
     """Write a PNG, whole or not at all, without a date in it. Raises OSError where it cannot be written."""
     figure.draw_without_rendering()  # settles the layout, so that a figure saved twice gives the same bytes
@@ -98,18 +193,9 @@ def save_picture(figure: Figure, path: Path, dpi: float = 100) -> None:
     write_whole(path, image.getvalue())
 
 
-def region_names(labels: xr.DataArray) -> tuple[str, ...]:
-    """The six regions by class, for people to read. Raises ValueError where the labels' attributes do not say them."""
-    meanings = str(labels.attrs.get("flag_meanings", ""))
-    names = tuple(name.replace("_", " ") for name in meanings.split())
-    if len(names) != len(REGION_COLOURS):
-        raise ValueError(f"flag_meanings of `label` should name six regions, not {meanings!r}: label the store again")
-    return names
-
-
 def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
     """Five panels: one for each vector, B with its magnitude, and the last for the densities."""
-    time = _ns(data)
+    time = ns(data)
     for axes, (name, symbol) in zip(panels[:-1], _VECTORS.items(), strict=True):
         lines = dict(zip("xyz", data[name].values.T, strict=True))
         if name == "b_gsm":
@@ -121,87 +207,18 @@ def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
 
 def draw_lines(axes: Axes, time: Times, lines: Mapping[str, Floats], label: str) -> None:
     """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right."""
-    gaps = np.flatnonzero(np.abs(np.diff(time)) > 1.5 * _CADENCE_NS) + 1
+    gaps = np.flatnonzero(np.abs(np.diff(time)) > 1.5 * CADENCE_NS) + 1
     axes.axhline(0, color="0.7", linewidth=0.6, zorder=1)
     for (name, values), colour in zip(lines.items(), _LINE_COLOURS, strict=False):
-        x, y = np.insert(_days(time), gaps, np.nan), np.insert(values, gaps, np.nan)
+        x, y = np.insert(days(time), gaps, np.nan), np.insert(values, gaps, np.nan)
         axes.plot(x, y, color=colour, linewidth=0.8, label=name)
     axes.set_ylabel(label)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0)
 
 
-def draw_strips(axes: Axes, strips: Sequence[Strip]) -> None:
-    """Strips under each other, with their names at the left."""
-    for strip in strips:
-        draw_strip(axes, strip)
-    axes.set_ylim(strips[-1].top - 1.15, strips[0].top)
-    axes.set_yticks([strip.top - 0.5 for strip in strips], [strip.name for strip in strips])
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["left", "right", "top"]].set_visible(False)
-
-
-def draw_strip(axes: Axes, strip: Strip) -> None:
-    """Regions as rectangles in their colours; hatched where there is no label, empty where there are no samples."""
-    begin, end, label = runs(strip.labels)
-    none, row = label == NO_LABEL, (strip.top - 1 - _GAP / 4, 1 + _GAP / 4)
-    # Each reaches beneath those after it: else white would shine through where edges share a pixel.
-    spans = np.column_stack([begin, _reach(begin, end) - begin])[~none]
-    colours = [REGION_COLOURS[region] for region in label[~none]]
-    coloured = axes.broken_barh(spans.tolist(), row, facecolors=colours, linewidth=0, snap=False)
-    spans = np.column_stack([begin, end - begin])[none]
-    hatched = axes.broken_barh(spans.tolist(), row, snap=False, **_NO_LABEL_STYLE)
-    # A clip ends at whole pixels: no blends of all colours along the long edges.
-    inside = Rectangle((0, strip.top - 1), 1, _STRIP_FILLS, transform=axes.get_yaxis_transform())
-    for bars in (coloured, hatched):
-        bars.set_clip_path(inside)
-
-
-def runs(labels: xr.DataArray) -> tuple[Floats, Floats, NDArray[np.integer[Any]]]:
-    """Begin, end (days, as matplotlib counts them) and label of each run of equal labels without a gap in time.
-
-    A sample stands for 30 ms around its time.
-    """
-    time, values = _ns(labels), labels.values
-    steps = np.abs(np.diff(time))
-    breaks = (np.diff(values) != 0) | (steps > 1.5 * _CADENCE_NS)
-    first = np.flatnonzero(np.concatenate([[True], breaks]))
-    last = np.flatnonzero(np.concatenate([breaks, [True]]))
-    return _days(time[first] - _CADENCE_NS // 2), _days(time[last] + _CADENCE_NS // 2), values[first]
-
-
-def _reach(begin: Floats, end: Floats) -> Floats:
-    """(n,): where the last of the runs ends that follow each other without a gap."""
-    is_last = np.append(begin[1:] - end[:-1] > 0.5 * CADENCE / _DAY, True)
-    last = np.flatnonzero(is_last)
-    reach: Floats = end[last[np.searchsorted(last, np.arange(len(end)))]]
-    return reach
-
-
-def draw_time_axis(axes: Axes, series: Sequence[xr.DataArray]) -> None:
-    """UTC as HH:MM:SS, from the first to the last sample of any of the series, with the date beneath."""
-    times = np.concatenate([_ns(one) for one in series])
-    ends = np.array([times.min() - _CADENCE_NS // 2, times.max() + _CADENCE_NS // 2])
-    short = ends[1] - ends[0] < 4 * SECOND  # ticks are less than a second apart
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=6 if short else 8)  # type: ignore[no-untyped-call]
-    formatter = DateFormatter("%H:%M:%S.%f" if short else "%H:%M:%S", tz=UTC)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(formatter)
-    axes.set_xlim(*_days(ends))
-    days = dict.fromkeys(np.datetime_as_string(ends.astype("datetime64[ns]"), unit="D"))
-    axes.set_xlabel(f"UTC, {' to '.join(days)}")
-
-
-def draw_region_legend(figure: Figure, names: Sequence[str]) -> None:
-    """The colours of the regions, by class, and of no label, beneath the figure; two sides of a kind in one column."""
-    patches = [Patch(facecolor=colour, label=name) for colour, name in zip(REGION_COLOURS, names, strict=True)]
-    patches.sort(key=lambda patch: str(patch.get_label()))
-    patches.append(Patch(label="no label", **_NO_LABEL_STYLE))
-    figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
-
-
 def _axes(figure: Figure, panels: int, rows: float) -> list[Axes]:
     """Panels of equal height above one for rows of strips, on one time axis."""
-    strips = rows * _STRIP_INCHES
+    strips = rows * STRIP_INCHES
     heights = [*[(_SIZE[1] - strips) / panels] * panels, strips]
     return list(figure.subplots(panels + 1, sharex=True, height_ratios=heights))
 
@@ -213,16 +230,4 @@ def _strips(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.DataArray
         if spacecraft in truth:
             top -= 1
             yield Strip("truth", top, truth[spacecraft])
-        top -= 1 + _GAP
-
-
-def _ns(data: xr.Dataset | xr.DataArray) -> Times:
-    """(n,) ns UTC: the coordinate `time`."""
-    time: Times = data["time"].values.astype("datetime64[ns]").astype(np.int64)
-    return time
-
-
-def _days(time: Times) -> Floats:
-    """Times as matplotlib counts them."""
-    days: Floats = date2num(time.astype("datetime64[ns]"))  # type: ignore[no-untyped-call]
-    return days
+        top -= 1 + GAP

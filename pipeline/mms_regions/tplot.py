@@ -21,10 +21,10 @@ from mms_regions.arrays import NO_LABEL
 from mms_regions.catalogue import Segment
 from mms_regions.errors import EnvironmentProblem, SegmentProblem, UsageProblem
 from mms_regions.files import made_whole, sha256_of
-from mms_regions.pictures import REGION_COLOURS
 from mms_regions.prepare import convention
 from mms_regions.saved import units_of
 from mms_regions.settings import Settings
+from mms_regions.strips import REGION_COLOURS
 
 _COMPONENTS = ["x", "y", "z"]
 _NOT_SHOWN = ("label", "quality", "features", "probability", "electron_energy")

@@ -276,3 +276,9 @@ def test_to_tplot_takes_all_that_can_be_drawn_and_refuses_what_is_not_there(heal
     assert set(pyspedas.tplot_names(quiet=True)) == set(names)
     with pytest.raises(UsageProblem, match="no nonsense to put into pyspedas; there are b_gsm"):
         store.to_tplot("A", 2, ["nonsense"])
+
+
+def test_a_segment_of_an_open_store_is_drawn(healthy: Path) -> None:
+    figure = mms_regions.open(healthy).plot("A", 1, "A title")
+    assert figure.get_suptitle() == "A title"
+    assert {"$B$ (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}

@@ -20,7 +20,8 @@ from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from mms_regions.pictures import REGION_COLOURS, event_picture, runs, save_picture
+from mms_regions.pictures import event_picture, save_picture, segment_picture
+from mms_regions.strips import REGION_COLOURS, runs
 
 REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
 UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm-3", "ne": "cm-3"}
@@ -169,12 +170,89 @@ def test_no_two_words_overlap_and_all_are_in_the_picture(spacecraft: int, sample
     assert all(inside)
 
 
+def whole_segment(samples: int = 1500) -> xr.Dataset:
+    """What a store gives of a segment: slow flows, B_x > 0 before the middle, electrons missing for a while."""
+    data = segment(labels(np.resize(ALL, samples)))
+    first, energy = np.arange(samples) < samples // 2, np.geomspace(10, 3e4, 32)
+    data["b_gsm"].values[:, 0] = np.where(first, 10.0, -10.0)
+    data["vi_gsm"].values[:] = np.where(np.arange(samples) % 2 == 0, 1.0, 2000.0)[:, None]
+    data["j_dot_e_prime"] = ("time", np.linspace(-1, 1, samples), {"units": "nW/m3"})
+    spectrum = np.tile(1e6 * np.exp(-energy / 3e3), (samples, 1))
+    spectrum[100:200] = np.nan
+    data["electron_spectrum_omni"] = (("time", "energy"), spectrum)
+    data["electron_energy"] = (("time", "energy"), np.tile(energy, (samples, 1)))
+    probability = np.full((samples, 6), 0.02)
+    known = data["label"].values >= 0
+    probability[known, data["label"].values[known]] = 0.9
+    probability[~known] = np.nan
+    data["probability"] = (("time", "region"), probability)
+    where = {"event": "A", "probe": 1, "b0": 12.0, "n0": 0.2}
+    return data.assign_attrs({**where, "model": {"name": "first"}, "deciding": {"convention": "corrected"}})
+
+
+def region_axes(figure: Figure) -> Axes:
+    """The panel of regions, which has the axis of time."""
+    (found,) = [axes for axes in figure.axes if axes.get_xlabel().startswith("UTC")]
+    return found
+
+
+def ion_spectrum(data: xr.Dataset) -> xr.DataArray:
+    return data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
+
+
+@pytest.mark.parametrize("samples", [700, 1500], ids=["21 s", "45 s"])
+@pytest.mark.parametrize("with_all", [False, True], ids=["of the store", "with ions and stability"])
+def test_a_segment_is_drawn_with_all_its_panels_and_no_words_overlap(samples: int, with_all: bool) -> None:
+    data = whole_segment(samples)
+    if with_all:
+        data["stability"] = ("time", np.linspace(0, 1, samples))
+    figure = segment_picture(data, ion_spectrum=ion_spectrum(data) if with_all else None)
+    pixels(figure)
+    words = words_drawn(figure)
+    said = [text.get_text() for text in words]
+    assert "Event A, MMS 1; model first, convention corrected" in said
+    assert ("No ion spectrogram" in " ".join(said)) is not with_all
+    assert ("stability" in said) is with_all and ("ions (eV)" in said) is with_all
+    assert {"$B$ (nT)", "$v_i$ (km/s)", "$J.E'$ (nW/m3)", "electrons (eV)", "probability (1)", "UTC, 2017-05-28"} <= {
+        *said
+    }
+    boxes = [text.get_window_extent() for text in words]
+    pairs = combinations(zip(words, boxes, strict=True), 2)
+    assert not [(a.get_text(), b.get_text()) for (a, box_a), (b, box_b) in pairs if box_a.overlaps(box_b)]
+    assert all(figure.bbox.containsx(x) and figure.bbox.containsy(y) for box in boxes for x, y in box.corners())
+
+
+def test_cautions_are_told_with_their_shares_beneath_the_regions() -> None:
+    data = whole_segment(700)  # of 600 labels 200 are outflow, half of these slow; Bx has the sign of the side or not
+    rows = strip_names(region_axes(segment_picture(data)))
+    wrong = ((data["label"] == 3) & (data["b_gsm"][:, 0] < 0)) | ((data["label"] == 5) & (data["b_gsm"][:, 0] > 0))
+    assert rows[0] == "region" and rows[1] == "quiet 17%"
+    assert rows[2] == f"wrong side {int(wrong.sum()) / 600:.0%}"
+
+
+def test_low_confidence_fades_the_upper_half_of_the_regions_alone() -> None:
+    data = whole_segment(700).isel(time=slice(0, 50))
+    data["probability"].values[25:, :] = 0.2
+    figure = segment_picture(data)
+    image, axes = pixels(figure), region_axes(figure)
+
+    def at(sample: int, height: float) -> np.ndarray:
+        x, y = axes.transData.transform((axes.convert_xunits(START + sample * STEP), height)).astype(int)
+        return image[y, x]
+
+    colour = to_rgb(REGION_COLOURS[0])
+    for sample, height in ((10, -0.2), (10, -0.8), (40, -0.8)):
+        np.testing.assert_allclose(at(sample, height), colour, atol=0.02)
+    assert at(40, -0.2).min() > 0.6
+
+
 def words_drawn(figure: Figure) -> list[Text]:
     """All that can be read; labels of ticks beyond the ends of an axis exist too, and are not drawn."""
     beyond = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = axis.get_view_interval()
-        beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+        outside = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        beyond |= {label for tick in outside for label in (tick.label1, tick.label2)}
     words = [text for text in figure.findobj(Text) if isinstance(text, Text) and text not in beyond]
     return [text for text in words if text.get_visible() and text.get_text().strip()]
 
