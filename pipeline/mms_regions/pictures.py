@@ -91,10 +91,11 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     draw_region_legend(figure, names)
     figure.suptitle(title or segment_title(data))
     missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
+    inferred = "\nNames of regions are inferred, not the authors'." if data.attrs["model"].get("source_sha256") else ""
     last.text(
         0,
         -0.9,
-        f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.",
+        f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}",
         transform=last.transAxes,
         fontsize="small",
         va="top",
@@ -168,12 +169,16 @@ def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
         begin, end, value = runs(data["label"].copy(data=where.astype(np.int8)))
         spans = np.column_stack([begin, end - begin])[value == 1]
         axes.broken_barh(spans.tolist(), (top - 0.85, 0.6), facecolor="black", linewidth=0)
-        rows.append((top - 0.55, f"{name.replace('_', ' ')} {found.shares[name]:.0%}"))
+        rows.append((top - 0.55, f"{name.replace('_', ' ')} {_percent(found.shares[name])}"))
         top -= 1
     strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))
     places, words = zip(*[*strips, *rows], strict=True)
     axes.set_ylim(top, axes.get_ylim()[1])
     axes.set_yticks(places, words)
+
+
+def _percent(share: float) -> str:
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def shade_missing(axes: Axes, time: Times, known: Flags) -> None:
