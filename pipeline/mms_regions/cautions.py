@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from mms_regions.arrays import NO_LABEL, Flags
+from mms_regions.physics import alfven_speed
 
 QUIET = 0.1  # of v_A: an ion velocity below it is no evidence of outflow
-_MU0, _PROTON_MASS = 4e-7 * np.pi, 1.6726219e-27  # SI, as the features are scaled
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,6 @@ class Cautions:
         return {"quiet": float(self.quiet.sum() / n), "wrong_side": float(self.wrong_side.sum() / n)}
 
 
-def v_alfven(b0: float, n0: float) -> float:
-    """km/s: the Alfven speed of protons of density n0 (cm^-3) in the field B0 (nT), which scales velocities."""
-    return float(b0 * 1e-9 / np.sqrt(n0 * 1e6 * _PROTON_MASS * _MU0) / 1e3)
-
-
 def cautions(data: xr.Dataset) -> Cautions:
     """Cautions of a segment as `open_segment` gives it: label, vi_gsm, b_gsm, and b0 and n0 of its attributes.
 
@@ -44,7 +39,7 @@ def cautions(data: xr.Dataset) -> Cautions:
     """
     label = data["label"].values
     speed = np.linalg.norm(data["vi_gsm"].values, axis=1)
-    slow = speed < QUIET * v_alfven(data.attrs["b0"], data.attrs["n0"])
+    slow = speed < QUIET * alfven_speed(data.attrs["b0"], data.attrs["n0"])
     b_x = data["b_gsm"].values[:, 0]
     kinds = str(data["label"].attrs.get("flag_meanings", "")).split()
     if not kinds:

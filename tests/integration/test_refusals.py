@@ -21,6 +21,13 @@ Command = Callable[..., "CompletedProcess[str]"]
 HEADER = "event,t_start,t_end,B0,n0,probes\n"
 SOUND = "A,2017-07-11T10:34:00,2017-07-11T10:34:06,12.0,0.2,1\n"
 RUN = "run {list} --data-dir {data} --profile {small} --offline --model first --store {new}"
+SELECTING = (  # commands that take --events and --probes
+    RUN,
+    "fetch {list} --data-dir {new}",
+    "synthesise {list} --data-dir {new}",
+    "catalogue show {list}",
+    "export {store} --out {new}",
+)
 
 
 @dataclass(frozen=True)
@@ -66,30 +73,12 @@ CASES = {
         "no store there",
     ),
     **each(
-        {
-            f"{words.split()[0]}: unknown event": f"{words} --events Q"
-            for words in (
-                RUN,
-                "fetch {list} --data-dir {new}",
-                "synthesise {list} --data-dir {new}",
-                "catalogue show {list}",
-                "export {store} --out {new}",
-            )
-        },
+        {f"{words.split()[0]}: unknown event": f"{words} --events Q" for words in SELECTING},
         2,
         "'Q'",
     ),
     **each(
-        {
-            f"{words.split()[0]}: unknown spacecraft": f"{words} --probes 7"
-            for words in (
-                RUN,
-                "fetch {list} --data-dir {new}",
-                "synthesise {list} --data-dir {new}",
-                "catalogue show {list}",
-                "export {store} --out {new}",
-            )
-        },
+        {f"{words.split()[0]}: unknown spacecraft": f"{words} --probes 7" for words in SELECTING},
         2,
         "--probes '7'",
     ),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mms_regions.cautions import cautions, v_alfven
+from mms_regions.cautions import cautions
+from mms_regions.physics import alfven_speed
 
 REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
 
@@ -25,7 +26,7 @@ def segment(label: list[int], speed: list[float], b_x: list[float]) -> xr.Datase
 
 
 def test_alfven_speed_is_that_of_protons() -> None:
-    assert v_alfven(20.0, 0.2) == pytest.approx(975.4, abs=0.5)  # 21.812 km/s * 20 / sqrt(0.2)
+    assert alfven_speed(20.0, 0.2) == pytest.approx(975.4, abs=0.5)  # 21.812 km/s * 20 / sqrt(0.2)
 
 
 def test_only_slow_outflow_is_quiet() -> None:
