@@ -10,6 +10,7 @@ import xarray as xr
 from mms_regions.arrays import NO_LABEL, Flags
 from mms_regions.physics import alfven_speed
 
+LOW_CONFIDENCE = 0.7  # below it the network hardly decides
 QUIET = 0.1  # of v_A: an ion velocity below it is no evidence of outflow
 
 

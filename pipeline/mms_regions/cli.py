@@ -16,6 +16,7 @@ from mms_regions.cli_demo import demo, synthesise, train
 from mms_regions.cli_doctor import doctor
 from mms_regions.cli_fetch import fetch, serve_archive
 from mms_regions.cli_models import catalogues, models
+from mms_regions.cli_report import report
 from mms_regions.cli_status import status, verify
 from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
 from mms_regions.options import (
@@ -294,6 +295,7 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
         raise typer.Exit(4)
 
 
+app.command(rich_help_panel="Results")(report)
 app.command(rich_help_panel="Runs")(fetch)
 app.command(rich_help_panel="Runs")(status)
 app.command(rich_help_panel="Runs")(verify)

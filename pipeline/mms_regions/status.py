@@ -91,15 +91,21 @@ def lock_path(store: Path) -> Path:
     return run_folder(store) / "lock.json"
 
 
-def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
-    """The complete segments of a store that a selection such as `A,C-F` and `1-4` names.
+def planned_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
+    """The segments of a store that a selection such as `A,C-F` and `1-4` names, whatever became of them.
 
-    Raises UsageProblem for words that name nothing in the store, and where nothing of it is complete.
+    Raises UsageProblem for words that name nothing in the store, and where there is none.
     """
     plan = require_plan(store)
-    complete = {key for key, (state, _) in _on_disk(store, plan).items() if state == "complete"}
     wanted = set(Catalogue(store.name, plan.events).segments(events, probes))
-    found = tuple(s.segment for s in plan.slots if s.segment in wanted and s.segment.key in complete)
+    return tuple(slot.segment for slot in plan.slots if slot.segment in wanted)
+
+
+def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
+    """Those of them that are complete. Raises UsageProblem as `planned_segments`, and where nothing is complete."""
+    states = _on_disk(store, require_plan(store))
+    wanted = planned_segments(store, events, probes)
+    found = tuple(segment for segment in wanted if states.get(segment.key, ("missing", ""))[0] == "complete")
     if not found:
         raise UsageProblem(f"{store}: none of the segments asked for is complete; see `mms-regions status {store}`")
     return found

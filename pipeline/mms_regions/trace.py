@@ -19,6 +19,7 @@ from mms_regions.traffic import BytesArrived, TaskEnded, TransferStarted, Waitin
 
 _NOT_KEPT = BytesArrived | TransferStarted | Waiting | Remark
 _NEWLINE = b"\n"
+_BEGIN = f'{{"event": "{RunStarted.__name__}"'
 
 
 class Trace:
@@ -78,25 +79,33 @@ def _in_full(event: TaskEnded) -> str:
 
 def last_run(store: Path) -> list[Mapping[str, Any]]:
     """The events of the last run of a store, or of the one that is going on; torn lines are left out."""
+    text = _text(trace_path(store))
+    *_, last = _by_run(text[max(text.rfind(_BEGIN), 0) :])
+    return last
+
+
+def all_runs(store: Path) -> list[list[Mapping[str, Any]]]:
+    """The events of each run of a store in order; torn lines are left out, and runs of which no line is whole."""
+    return [run for run in _by_run(_text(trace_path(store))) if run]
+
+
+def _by_run(text: str) -> Iterator[list[Mapping[str, Any]]]:
+    """At least one, which may be empty."""
     found: list[Mapping[str, Any]] = []
-    for line in _lines(trace_path(store)):
-        if f'"event": "{RunStarted.__name__}"' in line:
-            found.clear()
-        with suppress(ValueError):  # two lines in one, where the disk was full
+    for line in text.splitlines():
+        if line.startswith(_BEGIN) and found:
+            yield found
+            found = []
+        with suppress(ValueError):  # a torn line, or two lines in one, where the disk was full
             found.append(json.loads(line))
-    return found
+    yield found
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of the last run that are whole."""
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(errors="replace")
+        return path.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
-        return
-    begin = text.rfind(f'{{"event": "{RunStarted.__name__}"')
-    for line in text[max(begin, 0) :].splitlines():
-        if line.startswith("{") and line.endswith("}"):
-            yield line
+        return ""
 
 
 def trace_path(store: Path) -> Path:

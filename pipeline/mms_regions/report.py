@@ -1,0 +1,220 @@
+"""A report of a store to send round: `index.html` and a page for each event, which open without a network.
+
+Events are drawn side by side, each by one task. The folder appears whole under its name, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mms_regions import __version__
+from mms_regions.archive import parse_name
+from mms_regions.catalogue import Segment
+from mms_regions.efficiency import efficiency
+from mms_regions.errors import EnvironmentProblem, UsageProblem
+from mms_regions.event_page import EventDone, EventJob, as_png, page_of, write_event_page
+from mms_regions.facts import SegmentFacts
+from mms_regions.overviews import catalogue_overview, overview_pages
+from mms_regions.pages import render, script
+from mms_regions.reading import open_store
+from mms_regions.status import SegmentStatus, StoreStatus, store_status
+
+SOFTWARE = f"mms-regions {__version__}"
+_INDEX = "index.html"
+_GENERATOR = b'<meta name="generator" content="mms-regions '
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The report's first page, how many events have one of their own, and why something is not in it, by its key."""
+
+    index: Path
+    events: int
+    failed: Mapping[str, str]
+
+
+def write_report(store: Path, out: Path, segments: Sequence[Segment], workers: int) -> Reported:
+    """Write the report of these segments of a store into the folder `out`, in the place of an older report.
+
+    workers: processes that draw; 0: this one. Raises UsageProblem where there is no store, there are no segments, or
+    `out` is a folder that holds something else; EnvironmentProblem where a process that draws was killed; OSError where
+    it cannot be written.
+    """
+    _refuse_other_folder(out)
+    status, attributes = store_status(store), open_store(store).attrs
+    wanted = {segment.key for segment in segments}
+    rows = [row for row in status.segments if row.segment.key in wanted]
+    if not rows:
+        raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
+    shared = _shared(store, attributes)
+    with _made_whole(out) as folder:
+        done = list(_write_event_pages(_jobs(store, rows, folder, shared), workers))
+        overviews = [as_png(catalogue_overview(some, "")) for some in overview_pages([r for d in done for r in d.rows])]
+        facts = [one for event in done for one in event.facts]
+        page = render("index.html.j2", **shared, **_on_index(store, status, attributes, facts), overviews=overviews)
+        (folder / _INDEX).write_bytes(page)
+    return Reported(out / _INDEX, len(done), {key: why for event in done for key, why in event.failed.items()})
+
+
+def _jobs(store: Path, rows: Sequence[SegmentStatus], folder: Path, shared: Mapping[str, Any]) -> list[EventJob]:
+    by_event: dict[str, list[SegmentStatus]] = {}
+    for row in rows:
+        by_event.setdefault(row.segment.event.name, []).append(row)
+    return [EventJob(store, tuple(some), folder, shared) for some in by_event.values()]
+
+
+def _write_event_pages(jobs: Sequence[EventJob], workers: int) -> Iterator[EventDone]:
+    if workers == 0:
+        yield from map(write_event_page, jobs)
+        return
+    try:
+        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
+            yield from pool.map(write_event_page, jobs)
+    except BrokenProcessPool as problem:
+        raise EnvironmentProblem(
+            "A process that draws was killed, for want of memory perhaps; try again with fewer --workers"
+        ) from problem
+
+
+def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What every page of a report says."""
+    model = attributes.get("model")
+    return {
+        "software": SOFTWARE,
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "store": str(store),
+        "name": store.resolve().name,
+        "model": model,
+        "deciding": attributes["deciding"],
+        "inferred": bool(model and model["source_sha256"]),
+        "regions": [region["name"].replace("_", " ") for region in model["regions"]] if model else [],
+        "perturbed": attributes.get("perturb"),
+    }
+
+
+def _on_index(
+    store: Path, status: StoreStatus, attributes: Mapping[str, Any], facts: Sequence[SegmentFacts]
+) -> dict[str, Any]:
+    complete = [one for one in facts if one.measured]
+    runs = attributes["provenance"]
+    return {
+        "script": script(),
+        "facts": facts,
+        "complete": complete,
+        "samples": sum(one.measured.samples for one in complete if one.measured),
+        "events": {one.segment.event.name for one in facts},
+        "counts": Counter(one.state for one in facts),
+        "troubled": _troubled(facts),
+        "flagged": _flagged(complete),
+        "run_by": str(status.run_by) if status.run_by else "",
+        "pages": {one.segment.event.name: page_of(one.segment.event) for one in facts},
+        "headings": _headings(attributes),
+        "uuid": attributes["uuid"],
+        "catalogues": attributes["catalogues"],
+        "rogers": all(one["name"] == "rogers2023" for one in attributes["catalogues"]),
+        "files": _files(complete),
+        "runs": runs,
+        "versions": sorted({run["mms_regions"] for run in runs}) or [__version__],
+        "efficiency": efficiency(store),
+    }
+
+
+def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]:
+    """The segments that are not complete, by state and reason: what failed a hundred times is said once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in facts:
+        if one.measured is None or one.reason:
+            why = one.reason.removeprefix(f"{one.key}: ")
+            found.setdefault((one.state, why), []).append(one.key)
+    return found
+
+
+def _flagged(complete: Sequence[SegmentFacts]) -> dict[str, int]:
+    """How many segments have at least one sample with each caution."""
+    measured = [one.measured for one in complete if one.measured]
+    return {
+        "unlabelled": sum(one.labelled < 1 for one in measured),
+        "quiet": sum(one.quiet > 0 for one in measured),
+        "wrong_side": sum(one.wrong_side > 0 for one in measured),
+        "quality": sum(bool(one.quality) for one in measured),
+    }
+
+
+def _headings(attributes: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
+    """Of the table of segments: what it says, what that means, and the region whose colour stands before it."""
+    model = attributes.get("model")
+    regions = model["regions"] if model else []
+    stable: list[tuple[str, str, int | None]] = [
+        ("Stability", "mean share of the perturbed runs that give the same label", None),
+        ("Changed", "share of labels that change in one perturbed run or more", None),
+    ]
+    return [
+        ("Segment", "event and spacecraft", None),
+        ("State", "what became of it, and why", None),
+        ("Start (UTC)", "begin of the interval", None),
+        ("Seconds", "length of the interval", None),
+        ("Labelled", "share of the samples that have a label", None),
+        *((region["name"].replace("_", " "), region["long_name"], region["index"]) for region in regions),
+        ("Confidence", "mean of the largest probability", None),
+        ("Quiet", "share of labels of outflow with an ion velocity below 0.1 v_A", None),
+        ("Wrong side", "share of separatrix labels against the sign of Bx", None),
+        *(stable if attributes.get("perturb") else []),
+        ("Flags", "quality flags of the inputs, with their shares of all samples", None),
+    ]
+
+
+def _files(complete: Sequence[SegmentFacts]) -> dict[str, Any]:
+    """How many files segments were made from, which may share some, and the versions of each product."""
+    files = {str(file["name"]): file for one in complete for file in one.inputs}
+    versions: dict[str, set[str]] = {}
+    for name, file in files.items():
+        parsed = parse_name(Path(name))
+        versions.setdefault(parsed.words if parsed else name, set()).add(str(file["version"]))
+    return {
+        "count": len(files),
+        "bytes": sum(int(str(file["size"])) for file in files.values()),
+        "versions": {product: sorted(found) for product, found in sorted(versions.items())},
+    }
+
+
+def _refuse_other_folder(out: Path) -> None:
+    """What is replaced is a report, or nothing."""
+    if not out.exists() or (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
+        return
+    raise UsageProblem(f"{out} is there and is no report; name a folder that is new, empty, or has an older report")
+
+
+def _is_report(folder: Path) -> bool:
+    index = folder / _INDEX
+    return index.is_file() and _GENERATOR in index.read_bytes()[:4096]
+
+
+@contextmanager
+def _made_whole(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, which takes its place when all went well."""
+    target, mark = out.resolve(), f"{os.getpid()}-{secrets.token_hex(4)}"
+    staging, older = (target.with_name(f".{target.name}.{mark}.{what}") for what in ("partial", "older"))
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if target.exists():
+            target.rename(older)
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if older.exists():
+            older.rename(target)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
