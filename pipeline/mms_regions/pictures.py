@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mms_regions.arrays import Flags, Floats, Times
 from mms_regions.cautions import cautions
@@ -21,24 +22,32 @@ from mms_regions.files import write_whole
 from mms_regions.strips import (
     CADENCE_NS,
     GAP,
-    NO_LABEL_STYLE,
+    LEFT,
     REGION_COLOURS,
+    SMALL,
     STRIP_INCHES,
+    WIDTH,
     Strip,
     days,
     draw_region_legend,
     draw_strips,
     draw_time_axis,
+    draw_title,
+    gaps,
+    hatch,
     ns,
     region_names,
     runs,
+    stack,
 )
 
 _LINE_COLOURS = ("#004488", "#DDAA33", "#BB5566", "#000000")  # of x, y, z and the magnitude
 _VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
 _DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
-_SIZE = (10.0, 13.0)  # inches
+_LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
+_COLUMNS = 2000  # of a spectrogram: no picture has more dots along time
 LOW_CONFIDENCE = 0.7  # below it a strip is faded
+FADED = 0.55  # as much white: more, and pale colours are too alike; less, and they are too like other full ones
 
 
 def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.DataArray], title: str) -> Figure:
@@ -53,15 +62,14 @@ def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.Dat
     first, data = next(iter(segments.items()))
     names = region_names(data["label"])
     strips = list(_strips(segments, truth))
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    *panels, regions = _axes(figure, len(_VECTORS) + 1, rows=strips[0].top - strips[-1].top + 1)
+    rows = strips[0].top - strips[-1].top + 1
+    figure, (*panels, regions) = stack([1.5 * _LINES] * (len(_VECTORS) + 1) + [rows * STRIP_INCHES], bottom=1.05)
     draw_fields(panels, data)
-    panels[0].set_title(f"fields and moments of {first}, vectors in GSM", loc="left", fontsize="medium")
+    panels[0].set_title(f"fields and moments of {first}, vectors in GSM", loc="left", fontsize=SMALL)
     draw_strips(regions, strips)
     draw_time_axis(regions, [strip.labels for strip in strips])
-    draw_region_legend(figure, names)
-    figure.suptitle(title)
-    figure.align_ylabels(panels)
+    draw_region_legend(figure, names, 0.1)
+    draw_title(figure, title)
     return figure
 
 
@@ -74,34 +82,31 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     names, strip = region_names(data["label"]), Strip("region", 0.0, data["label"])
     spectra = {} if ion_spectrum is None else {"ions": ion_spectrum}
     spectra["electrons"] = data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
-    figure = Figure(figsize=(10.0, 14.0), layout="constrained")
-    heights = [1.0] * (len(_VECTORS) + 2 + len(spectra) + 1) + [0.9]
-    axes = list(figure.subplots(len(heights), sharex=True, height_ratios=heights))
-    fields, last = axes[: len(_VECTORS) + 1], axes[-1]
-    draw_fields(fields, data)
+    stable, lines = "stability" in data, len(_VECTORS) + 2
+    heights = [_LINES] * lines + [_SPECTRUM] * len(spectra) + [_PROBABILITY] + [_STABILITY] * stable
+    figure, axes = stack([*heights, (3 + GAP) * STRIP_INCHES], bottom=1.35)
+    draw_fields(axes[: lines - 1], data)
     product = data["j_dot_e_prime"]
-    draw_lines(axes[len(fields)], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({product.attrs['units']})")
-    for panel, (species, spectrum) in zip(axes[len(fields) + 1 :], spectra.items(), strict=False):
+    draw_lines(axes[lines - 1], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({product.attrs['units']})")
+    for panel, (species, spectrum) in zip(axes[lines:], spectra.items(), strict=False):
         draw_spectrogram(figure, panel, spectrum, species)
-    draw_probabilities(axes[-2], data)
-    draw_strips(last, [strip])
-    fade(last, data, strip.top)
-    draw_cautions(last, data, strip.top - 1 - GAP)
-    draw_time_axis(last, [data["label"]])
-    draw_region_legend(figure, names)
-    figure.suptitle(title or segment_title(data))
+    draw_probabilities(axes[lines + len(spectra)], data)
+    if stable:
+        draw_stability(axes[-2], data)
+    draw_strips(axes[-1], [strip])
+    fade(axes[-1], data, strip.top)
+    draw_cautions(axes[-1], data, strip.top - 1 - GAP)
+    draw_time_axis(axes[-1], [data["label"]])
+    draw_region_legend(figure, names, 0.42)
+    draw_title(figure, title or segment_title(data))
+    figure.text(LEFT / WIDTH, 0.35 / figure.get_figheight(), _footnote(data, ion_spectrum), fontsize=SMALL, va="top")
+    return figure
+
+
+def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
     missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
     inferred = "\nNames of regions are inferred, not the authors'." if data.attrs["model"].get("source_sha256") else ""
-    last.text(
-        0,
-        -0.9,
-        f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}",
-        transform=last.transAxes,
-        fontsize="small",
-        va="top",
-    )
-    figure.align_ylabels(axes)
-    return figure
+    return f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}"
 
 
 def segment_title(data: xr.Dataset) -> str:
@@ -113,19 +118,23 @@ def segment_title(data: xr.Dataset) -> str:
 
 def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species: str) -> None:
     """(time, energy) energy flux of these species on logarithmic scales, hatched where it is missing."""
-    flux, energy = spectrum.values, spectrum["energy"].values
-    good = np.isfinite(flux) & (flux > 0)
-    shade_missing(axes, ns(spectrum), good.any(axis=1))
     axes.set_yscale("log")
     axes.set_ylabel(f"{species} (eV)")
+    _shade_missing_rows(axes, spectrum)
+    spectrum = spectrum.sortby("time")
+    step = -(-spectrum.sizes["time"] // _COLUMNS)
+    if step > 1:
+        spectrum = spectrum.coarsen({"time": step}, boundary="pad").mean()
+    flux, energy = spectrum.values, spectrum["energy"].values
+    good = np.isfinite(flux) & (flux > 0)
     if not good.any():
+        axes.tick_params(axis="y", which="both", left=False, labelleft=False)
         return
     low, high = np.quantile(flux[good], [0.02, 0.995])
     low = max(low, high * 1e-5)  # beyond five decades there are no counts
-    x = np.broadcast_to(days(ns(spectrum))[:, None], energy.shape)
     sound = np.isfinite(energy).all(axis=1)
     image = axes.pcolormesh(
-        x[sound],
+        np.broadcast_to(days(ns(spectrum))[:, None], energy.shape)[sound],
         energy[sound],
         np.where(good, flux, np.nan)[sound],
         norm=LogNorm(low, max(high, 2 * low)),
@@ -133,25 +142,45 @@ def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species
         shading="nearest",
         rasterized=True,
     )
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=8)
-    bar.set_label("keV/(cm$^2$ s sr keV)", fontsize="x-small")  # no longer than the panel is high
+    place = axes.get_position()
+    beside = figure.add_axes((place.x1 + 0.06 / WIDTH, place.y0, 0.11 / WIDTH, place.height))
+    bar = figure.colorbar(image, cax=beside)
+    bar.ax.tick_params(labelsize=SMALL - 1, pad=1)
+    bar.set_label("keV/(cm$^2$ s sr keV)", fontsize=SMALL - 1.5)  # no longer than the panel is high
+    bar.ax.yaxis.set_label_coords(0.6 / 0.11, 0.5)
+
+
+def _shade_missing_rows(axes: Axes, spectrum: xr.DataArray) -> None:
+    """Hatch over a spectrogram, whose cells reach over what is missing between them, at its own cadence."""
+    time, flux = ns(spectrum), spectrum.values
+    known = ((flux > 0) & np.isfinite(spectrum["energy"].values)).any(axis=1)
+    cadence = int(np.median(np.abs(np.diff(time)))) if len(time) > 1 else CADENCE_NS
+    shade_missing(axes, time, known, cadence, zorder=2)
 
 
 def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
-    """Probabilities of the regions on top of each other, and the line `stability` where there is one."""
-    p = data["probability"].values
-    known, x = np.isfinite(p).all(axis=1), days(ns(data))
-    shade_missing(axes, ns(data), known)
+    """Probabilities of the regions on top of each other."""
+    x, p = _broken(ns(data), data["probability"].values)
+    known = np.isfinite(p).all(axis=1)
+    shade_missing(axes, ns(data), np.isfinite(data["probability"].values).all(axis=1))
     low = np.zeros(len(p))
     for region, colour in enumerate(REGION_COLOURS):
         high = low + p[:, region]
         axes.fill_between(x, low, high, where=known, color=colour, linewidth=0, step="mid")
         low = high
-    if "stability" in data:
-        axes.plot(x, data["stability"].values, color="black", linewidth=1.2, label="stability")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0)
     axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
     axes.set_ylabel("probability (1)")
+
+
+def draw_stability(axes: Axes, data: xr.Dataset) -> None:
+    """The share of other labellings that agree with the label, as a line from 0 to 1."""
+    x, stability = _broken(ns(data), data["stability"].values)
+    shade_missing(axes, ns(data), np.isfinite(data["stability"].values))
+    axes.plot(x, stability, color="black", linewidth=0.8, label="stability")
+    axes.set_ylim(0, 1.05)
+    axes.set_yticks([0, 1])
+    axes.set_ylabel("stability (1)")
 
 
 def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
@@ -159,7 +188,7 @@ def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
     low = (data["probability"].max("region") < LOW_CONFIDENCE).astype(np.int8)
     begin, end, value = runs(low)
     spans = np.column_stack([begin, end - begin])[value == 1]
-    axes.broken_barh(spans.tolist(), (top - 0.5, 0.5), facecolor="white", alpha=0.65, linewidth=0, snap=False)
+    axes.broken_barh(spans.tolist(), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
 
 
 def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
@@ -168,7 +197,8 @@ def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
     for name, where in (("quiet", found.quiet), ("wrong_side", found.wrong_side)):
         begin, end, value = runs(data["label"].copy(data=where.astype(np.int8)))
         spans = np.column_stack([begin, end - begin])[value == 1]
-        axes.broken_barh(spans.tolist(), (top - 0.85, 0.6), facecolor="black", linewidth=0)
+        axes.axhspan(top - 0.8, top - 0.3, facecolor="0.95", linewidth=0)
+        axes.broken_barh(spans.tolist(), (top - 0.8, 0.5), facecolor="black", linewidth=0)
         rows.append((top - 0.55, f"{name.replace('_', ' ')} {_percent(found.shares[name])}"))
         top -= 1
     strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))
@@ -181,18 +211,18 @@ def _percent(share: float) -> str:
     return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
-def shade_missing(axes: Axes, time: Times, known: Flags) -> None:
-    """Hatch the stretches of a panel for which nothing is known."""
-    begin, end, value = runs(
-        xr.DataArray(known.astype(np.int8), coords={"time": time.astype("datetime64[ns]")}, dims="time")
-    )
-    spans = np.column_stack([begin, end - begin])[value == 0]
-    axes.broken_barh(spans.tolist(), (0, 1), transform=axes.get_xaxis_transform(), zorder=0, **NO_LABEL_STYLE)
+def shade_missing(axes: Axes, time: Times, known: Flags, cadence: int = CADENCE_NS, zorder: float = 0) -> None:
+    """Hatch the stretches of a panel for which nothing is known, and those without samples."""
+    series = xr.DataArray(known.astype(np.int8), coords={"time": time.astype("datetime64[ns]")}, dims="time")
+    begin, end, value = runs(series, cadence)
+    spans = np.concatenate([np.column_stack([begin, end])[value == 0], gaps(begin, end, cadence)])
+    hatch(axes, spans, (0, 1), transform=axes.get_xaxis_transform(), zorder=zorder)
 
 
 def save_picture(figure: Figure, path: Path, dpi: float = 100) -> None:
     """Write a PNG, whole or not at all, without a date in it. Raises OSError where it cannot be written."""
-    figure.draw_without_rendering()  # settles the layout, so that a figure saved twice gives the same bytes
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # settles the layout, so that a figure saved twice gives the same bytes
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=dpi, metadata={"Software": None})
     write_whole(path, image.getvalue())
@@ -211,21 +241,25 @@ def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
 
 
 def draw_lines(axes: Axes, time: Times, lines: Mapping[str, Floats], label: str) -> None:
-    """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right."""
-    gaps = np.flatnonzero(np.abs(np.diff(time)) > 1.5 * CADENCE_NS) + 1
+    """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right.
+
+    Hatched where all of them are NaN.
+    """
     axes.axhline(0, color="0.7", linewidth=0.6, zorder=1)
     for (name, values), colour in zip(lines.items(), _LINE_COLOURS, strict=False):
-        x, y = np.insert(days(time), gaps, np.nan), np.insert(values, gaps, np.nan)
-        axes.plot(x, y, color=colour, linewidth=0.8, label=name)
+        axes.plot(*_broken(time, values), color=colour, linewidth=0.7, label=name)
+    known = np.isfinite(np.array(list(lines.values())))
+    shade_missing(axes, time, known.any(axis=0))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_ylabel(label)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=1.0)
+    style = {"frameon": False, "borderaxespad": 0.3, "handlelength": 1.0, "handletextpad": 0.4, "fontsize": SMALL}
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **style)
 
 
-def _axes(figure: Figure, panels: int, rows: float) -> list[Axes]:
-    """Panels of equal height above one for rows of strips, on one time axis."""
-    strips = rows * STRIP_INCHES
-    heights = [*[(_SIZE[1] - strips) / panels] * panels, strips]
-    return list(figure.subplots(panels + 1, sharex=True, height_ratios=heights))
+def _broken(time: Times, values: Floats) -> tuple[Floats, Floats]:
+    """Days and values, with NaN where time makes a step, so that lines end there."""
+    steps = np.flatnonzero(np.abs(np.diff(time)) > 1.5 * CADENCE_NS) + 1
+    return np.insert(days(time), steps, np.nan), np.insert(values, steps, np.nan, axis=0)
 
 
 def _strips(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.DataArray]) -> Iterator[Strip]:
