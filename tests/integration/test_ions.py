@@ -131,13 +131,15 @@ def labels_and_words(figure: Figure) -> tuple[set[str], str]:
     return {axes.get_ylabel() for axes in figure.axes}, " ".join(text.get_text() for text in figure.findobj(Text))
 
 
-def test_a_picture_has_the_ions_where_their_files_are(healthy: Path, data_dir: Path) -> None:
+def test_a_picture_has_the_ions_where_their_files_are(
+    healthy: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = mms_regions.open(healthy)
     labels, words = labels_and_words(store.plot("A", 1, data_dir=data_dir))
     assert {"ions (eV)", "electrons (eV)"} <= labels and "No ion spectrogram" not in words
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMS_DATA_DIR", str(data_dir))
-        assert "ions (eV)" in labels_and_words(store.plot("A", 1))[0]
+    monkeypatch.delenv("MMS_REGIONS_DATA_DIR", raising=False)
+    monkeypatch.setenv("MMS_DATA_DIR", str(data_dir))
+    assert "ions (eV)" in labels_and_words(store.plot("A", 1))[0]
 
 
 def test_a_picture_without_ions_says_so_and_a_warning_says_why(
