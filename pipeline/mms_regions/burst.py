@@ -132,9 +132,8 @@ def read_burst(
     another spacecraft, lacks a variable, has one of another shape or runs backwards in time, and for a product without
     a sample in the range.
     """
-    fast, clock = files.get(EDP_FAST.key), Clock.within(*trange)
-    begin, end = clock.even(np.array(trange))
-    trange = int(begin), int(end)
+    fast = files.get(EDP_FAST.key)
+    clock, trange = _even(trange)
     magnetic, position = _read_magnetic(files[FGM.key], trange, invalid)
     return Burst(
         probe=files[FGM.key][0].probe,
@@ -146,6 +145,21 @@ def read_burst(
         position_gse=position,
         clock=clock,
     )
+
+
+def read_ions(
+    files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid = fill_or_out_of_range
+) -> tuple[Moments, Clock]:
+    """The ion moments alone, from these files, and the clock of their times; as `read_burst` has them."""
+    clock, trange = _even(trange)
+    return _read_moments("dis", files, trange, invalid), clock
+
+
+def _even(trange: tuple[int, int]) -> tuple[Clock, tuple[int, int]]:
+    """The clock of a time range in ns UTC, and its ends in even time."""
+    clock = Clock.within(*trange)
+    begin, end = clock.even(np.array(trange))
+    return clock, (int(begin), int(end))
 
 
 class _Reader:

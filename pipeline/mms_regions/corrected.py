@@ -84,7 +84,7 @@ def corrected_samples(burst: Burst, event: Event, bridge: float) -> Samples:
     """
     ions, electrons = species_of("dis", burst.ions), species_of("des", burst.electrons)
     magnetic, electric = magnetic_of(burst.magnetic), electric_of(burst.electric)
-    time, source = _rows(electrons, event, burst.clock)
+    time, source = rows_of("electron", electrons.time, electrons.accumulation, event, burst.clock)
     utc = burst.clock.utc(time)
     longest = round(bridge * SECOND)
     half = electrons.accumulation // 2
@@ -179,13 +179,17 @@ def _finite_rows(values: Floats) -> Flags:
     return finite
 
 
-def _rows(electrons: Species, event: Event, clock: Clock) -> tuple[Times, NDArray[np.intp]]:
-    """Even times of the rows, and for each the electron sample that it is, or -1 for a row of missing time."""
+def rows_of(species: str, samples: Times, step: int, event: Event, clock: Clock) -> tuple[Times, NDArray[np.intp]]:
+    """Even times of the rows of an event, and for each the sample that it is, or -1 for a row of missing time.
+
+    samples: increasing even times, `step` (ns) apart where none is missing. Raises SegmentProblem where none is in the
+    interval; species: electron or ion, for the message.
+    """
     begin, end = clock.even(np.array(event.trange))
-    inside = np.flatnonzero((electrons.time >= begin) & (electrons.time <= end))
+    inside = np.flatnonzero((samples >= begin) & (samples <= end))
     if not inside.size:
-        raise SegmentProblem(f"{event.name}: no electron sample in {event.interval}; see whether a file is missing")
-    known, step = electrons.time[inside], electrons.accumulation
+        raise SegmentProblem(f"{event.name}: no {species} sample in {event.interval}; see whether a file is missing")
+    known = samples[inside]
     gaps = np.maximum(np.rint(np.diff(known) / step).astype(np.int64), 1)
     lead, tail = (known[0] - begin) // step, (end - known[-1]) // step
     place = lead + np.concatenate([[0], np.cumsum(gaps)])

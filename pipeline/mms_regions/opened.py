@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from mms_regions.errors import SegmentProblem
 from mms_regions.reading import open_segment, open_store, open_tree
+from mms_regions.settings import resolve_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +57,29 @@ class Store:
 
         return put_into_pyspedas(self.segment(event, probe), names)
 
-    def plot(self, event: str, probe: int, title: str = "") -> Figure:
-        """A picture of a segment: fields, moments, spectra, probabilities and regions on one time axis."""
+    def plot(self, event: str, probe: int, title: str = "", data_dir: Path | str | None = None) -> Figure:
+        """A picture of a segment: fields, moments, spectra, probabilities and regions on one time axis.
+
+        data_dir: the folder of the CDF files, for the ion spectrogram, which is in them alone; None: as the command
+        line has it ($MMS_DATA_DIR). Where it cannot be made, a warning says why, and the picture is without it.
+        """
         from mms_regions.pictures import segment_picture
 
-        return segment_picture(self.segment(event, probe), title)
+        data = self.segment(event, probe)
+        return segment_picture(data, title, _ions(data, data_dir))
+
+
+def _ions(data: xr.Dataset, data_dir: Path | str | None) -> xr.DataArray | None:
+    from mms_regions.ions import ion_spectrum
+
+    folder = resolve_settings({"data_dir": data_dir}, os.environ).data_dir
+    if folder is None:
+        return None
+    try:
+        return ion_spectrum(data, folder)
+    except SegmentProblem as problem:
+        warnings.warn(f"The picture is without ions. {problem}", stacklevel=3)
+        return None
 
 
 def open_for_people(store: Path | str) -> Store:

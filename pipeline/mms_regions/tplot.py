@@ -6,7 +6,6 @@ it is used, and what somebody has in it comes to no harm.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mms_regions.archive import PRODUCTS, CdfFile, file_named
 from mms_regions.arrays import NO_LABEL
 from mms_regions.catalogue import Segment
-from mms_regions.errors import EnvironmentProblem, SegmentProblem, UsageProblem
-from mms_regions.files import made_whole, sha256_of
+from mms_regions.errors import EnvironmentProblem, UsageProblem
+from mms_regions.files import made_whole
 from mms_regions.prepare import convention
+from mms_regions.recorded import recorded_files
 from mms_regions.saved import units_of
 from mms_regions.settings import Settings
 from mms_regions.strips import REGION_COLOURS
@@ -29,7 +28,6 @@ from mms_regions.strips import REGION_COLOURS
 _COMPONENTS = ["x", "y", "z"]
 _NOT_SHOWN = ("label", "quality", "features", "probability", "electron_energy")
 _SPECTRUM = "electron_spectrum_"
-_MOST_FLAWS = 3
 
 
 def write_tplot(segment: Segment, data: xr.Dataset, data_dir: Path, folder: Path) -> tuple[Path, Path]:
@@ -108,29 +106,8 @@ def _undisturbed(pyspedas: Any) -> Iterator[None]:
 
 def _recomputed(segment: Segment, data: xr.Dataset, data_dir: Path) -> Mapping[str, xr.DataArray]:
     how = convention(Settings(**data.attrs["deciding"]))
-    burst = how.read(_files(segment, json.loads(data.attrs["inputs"]), data_dir), segment.event)
+    burst = how.read(recorded_files(data, data_dir, "tplot files are made"), segment.event)
     return how.variables(burst, segment.event)
-
-
-def _files(segment: Segment, inputs: Sequence[Mapping[str, Any]], data_dir: Path) -> dict[str, tuple[CdfFile, ...]]:
-    """The CDF files that a segment was made from, by product, where they are as they were."""
-    files, flaws = [], []
-    for one in inputs:
-        file = file_named(one["name"], data_dir)
-        if file is None or not file.path.is_file():
-            flaws.append(f"{one['name']} is not there")
-        elif sha256_of(file.path) != one["sha256"]:
-            flaws.append(f"{one['name']} is not the file that it was")
-        else:
-            files.append(file)
-    if flaws:
-        more = f"; and {len(flaws) - _MOST_FLAWS} more" if len(flaws) > _MOST_FLAWS else ""
-        raise SegmentProblem(
-            f"{segment.key}: tplot files are made from the CDF files of the run, and under {data_dir} "
-            f"{'; '.join(flaws[:_MOST_FLAWS])}{more}. Name their folder in --data-dir, or `mms-regions fetch` them "
-            "with the manifest.json of the store"
-        )
-    return {product.key: tuple(file for file in files if file.words == product.words) for product in PRODUCTS}
 
 
 def _put(pyspedas: Any, name: str, data: xr.DataArray, units: str, frame: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mms_regions.archive import file_named
-from mms_regions.files import Damaged, copy_of, read_sealed, sha256_of
+from mms_regions.files import Damaged, copy_of, read_sealed
 from mms_regions.labelled import Labelled, read_labelled
 from mms_regions.layout import description_path, read_description, shown_statuses
 from mms_regions.lock import hold
@@ -21,6 +21,7 @@ from mms_regions.receipts import (
     records_of,
     written_shards,
 )
+from mms_regions.recorded import flaw_of
 from mms_regions.status import lock_path
 from mms_regions.store import is_as_written, read_shard
 
@@ -92,11 +93,8 @@ def verify_inputs(store: Path, data_dir: Path) -> tuple[int, list[Flaw]]:
 
 def _flaws_of_input(file: InputFile, keys: list[str], data_dir: Path) -> Iterator[Flaw]:
     named = file_named(file.name, data_dir)
-    path = named.path if named else data_dir / file.name
-    if not path.is_file():
-        yield Flaw(path, "is not there", "inputs", tuple(keys))
-    elif sha256_of(path) != file.sha256:
-        yield Flaw(path, "is not the file that it was", "inputs", tuple(keys))
+    if flaw := flaw_of(named, file.sha256):
+        yield Flaw(named.path if named else data_dir / file.name, flaw, "inputs", tuple(keys))
 
 
 def _sealed(store: Path) -> Iterator[Path]:

@@ -278,7 +278,9 @@ def test_to_tplot_takes_all_that_can_be_drawn_and_refuses_what_is_not_there(heal
         store.to_tplot("A", 2, ["nonsense"])
 
 
-def test_a_segment_of_an_open_store_is_drawn(healthy: Path) -> None:
+def test_a_segment_of_an_open_store_is_drawn(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MMS_DATA_DIR", "SPEDAS_DATA_DIR", "MMS_REGIONS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
     figure = mms_regions.open(healthy).plot("A", 1, "A title")
     assert figure.get_suptitle() == "A title"
     assert {"$B$ (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}

@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 from mms_regions.arrays import NO_LABEL
+from mms_regions.ions import ion_spectrum
 from mms_regions.reading import open_segment
 from mms_regions.samples import QUALITY_BITS
 from mms_regions.stretches import read_header
@@ -145,6 +146,18 @@ def test_the_8192_hz_field_and_the_spectrograms_are_there(case: Case, restored: 
             assert np.nanmin(restored[f"{name}__v"]) > 0
     mine = restored[f"{case.spacecraft}_des_energyspectr_omni_brst"].astype(np.float32)
     np.testing.assert_array_equal(mine, case.segment["electron_spectrum_omni"].values)
+
+
+def test_the_ion_spectrogram_of_pictures_is_that_of_the_tplot_files(
+    case: Case, restored: dict[str, np.ndarray], reference: Path
+) -> None:
+    mine = ion_spectrum(case.segment, reference / "reference" / case.name / "inputs")
+    name = f"{case.spacecraft}_dis_energyspectr_omni_brst"
+    apart = np.abs(restored[f"{name}__t"] - mine["time"].values.astype(np.int64)[:, None])
+    row, same = apart.argmin(axis=1), apart.min(axis=1) <= 1000  # ns: the published code has float seconds
+    assert len(same) > 100 and (~same).sum() <= 1, "the published code ends intervals by starts of accumulation"
+    np.testing.assert_array_equal(mine.values[same], restored[name][row[same]].astype(np.float32))
+    np.testing.assert_array_equal(mine["energy"].values[same], restored[f"{name}__v"][row[same]].astype(np.float32))
 
 
 def test_xarray_decodes_the_netcdf_file_to_what_the_store_holds(case: Case) -> None:

@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[2] / "pipeline" / "mms_regions"
 # Each room imports only from those above it.
 ROOMS = """
     arrays clock errors files crash lock stopping
-    catalogue settings pools frames archive integrity traffic web servers staging transfer manifest fetch
+    catalogue settings pools frames archive recorded integrity traffic web servers staging transfer manifest fetch
     burst physics samples features saved published corrected native card model label plan receipts labelled layout
     sensitivity store labelling
     tasks cluster credentials slurm allocation clusters observe trace status verify prepare inputs prestage forecast
     outstanding redo provenance showing line run reading stretches netcdf cautions strips pictures overviews tplot
-    export opened facts efficiency pages event_page report scores layer crossing level2 instruments
+    export ions opened facts efficiency pages event_page report scores layer crossing level2 instruments
     synthetic faults shelf loopback train demo findings probe libraries queues places doctor
     options cli_config cli_models cli_fetch cli_demo cli_status cli_report cli_doctor cli __main__
 """.split()
