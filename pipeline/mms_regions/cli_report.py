@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mms_regions.options import EventsOption, JsonOption, ProbesOption, StoreArgument, WorkersOption
+from mms_regions.options import DataDirOption, EventsOption, JsonOption, ProbesOption, StoreArgument, WorkersOption
 
 
 def report(
@@ -19,13 +19,14 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The folder to write to: new, empty, or an older report.")],
     events: EventsOption = None,
     probes: ProbesOption = None,
+    data_dir: DataDirOption = None,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a report to look at and to send round: OUT/index.html and a page with pictures for each event.
 
     It says what was run on what, which segments failed and why, shares of regions, cautions, efficiency and methods,
-    and opens in a browser without a network.
+    and opens in a browser without a network. Ion spectrograms are from the CDF files, where these are at hand.
 
     Example: mms-regions report a.zarr --out report
     """
@@ -33,8 +34,9 @@ def report(
     from mms_regions.settings import resolve_settings
     from mms_regions.status import planned_segments
 
-    settings = resolve_settings({"workers": workers}, os.environ)
-    done = write_report(store, out, planned_segments(store, events, probes), settings.workers)
+    settings = resolve_settings({"workers": workers, "data_dir": data_dir}, os.environ)
+    segments = planned_segments(store, events, probes)
+    done = write_report(store, out, segments, settings.workers, settings.data_dir)
     if as_json:
         print(json.dumps({"store": str(store), "index": str(done.index), "failed": dict(done.failed)}))
     else:

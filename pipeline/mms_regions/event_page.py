@@ -16,7 +16,9 @@ from PIL import Image
 
 from mms_regions.catalogue import Event
 from mms_regions.cautions import LOW_CONFIDENCE
+from mms_regions.errors import SegmentProblem
 from mms_regions.facts import SegmentFacts, measure
+from mms_regions.ions import ion_spectrum
 from mms_regions.overviews import OverviewRow, agreement, event_overview
 from mms_regions.pages import percent, render
 from mms_regions.pictures import segment_picture
@@ -36,6 +38,7 @@ class EventJob:
     segments: tuple[SegmentStatus, ...]
     folder: Path
     shared: Mapping[str, Any]
+    data_dir: Path | None = None  # of the CDF files, for what the store does not hold
 
     @property
     def event(self) -> Event:
@@ -68,12 +71,14 @@ def page_of(event: Event) -> str:
 
 def write_event_page(job: EventJob) -> EventDone:
     """Draw an event and write its page. What cannot be read or drawn is said there. Raises OSError."""
-    seen = [_look_at(job.store, row) for row in job.segments]
+    seen = [_look_at(job, row) for row in job.segments]
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
     failed = {one.facts.key: one.problem for one in seen if one.problem}
     overview = None
     if opened:
-        overview, problem = _tried(lambda: as_png(event_overview(opened, f"Event {job.event.name}")))
+        overview, problem = _tried(
+            lambda: as_png(event_overview(opened, f"Event {job.event.name}; {job.shared['by']}"))
+        )
         failed |= {job.event.name: f"Event {job.event.name} cannot be drawn: {problem}"} if problem else {}
     facts = tuple(one.facts for one in seen)
     page = {
@@ -101,16 +106,16 @@ def as_png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def _look_at(store: Path, row: SegmentStatus) -> _Seen:
-    segment, event = row.segment, row.segment.event
+def _look_at(job: EventJob, row: SegmentStatus) -> _Seen:
+    segment = row.segment
     if row.state != "complete":
         return _Seen(SegmentFacts(segment, row.state, row.reason))
-    read, problem = _tried(lambda: _read(store, row))
+    read, problem = _tried(lambda: _read(job.store, row))
     if read is None:
-        why = f"{segment.key} cannot be read: {problem}; `mms-regions verify {store}` says what is damaged"
+        why = f"{segment.key} cannot be read: {problem}; `mms-regions verify {job.store}` says what is damaged"
         return _Seen(SegmentFacts(segment, "unreadable", why), problem=why)
     facts, data = read
-    picture, problem = _tried(lambda: as_png(segment_picture(data, f"Event {event.name}, MMS{segment.probe}")))
+    picture, problem = _tried(lambda: as_png(segment_picture(data, ion_spectrum=_ions(data, job.data_dir))))
     why = f"{segment.key} cannot be drawn: {problem}" if problem else ""
     return _Seen(replace(facts, reason=why), data, picture, why)
 
@@ -118,6 +123,16 @@ def _look_at(store: Path, row: SegmentStatus) -> _Seen:
 def _read(store: Path, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:
     data = open_segment(store, row.segment.event.name, row.segment.probe).load()
     return SegmentFacts(row.segment, row.state, "", measure(data), json.loads(data.attrs["inputs"])), data
+
+
+def _ions(data: xr.Dataset, data_dir: Path | None) -> xr.DataArray | None:
+    """None where the files are not at hand, or not the same any more; the picture says that it lacks them."""
+    if data_dir is None:
+        return None
+    try:
+        return ion_spectrum(data, data_dir)
+    except SegmentProblem:
+        return None
 
 
 def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
@@ -130,7 +145,7 @@ def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
 
 def _row(seen: _Seen) -> OverviewRow:
     labels = None if seen.data is None else seen.data["label"]
-    return OverviewRow(seen.facts.key, labels, seen.facts.reason or seen.facts.state)
+    return OverviewRow(seen.facts.key, labels, seen.facts.why or seen.facts.state)
 
 
 def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:

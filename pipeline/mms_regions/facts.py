@@ -56,6 +56,11 @@ class SegmentFacts:
     def key(self) -> str:
         return self.segment.key
 
+    @property
+    def why(self) -> str:
+        """The reason, where it is said of which segment it is."""
+        return self.reason.removeprefix(f"{self.key}: ")
+
 
 def measure(data: xr.Dataset) -> Measured:
     """The figures of a segment as `reading.open_segment` gives it."""

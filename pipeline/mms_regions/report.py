@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,12 +45,14 @@ class Reported:
     failed: Mapping[str, str]
 
 
-def write_report(store: Path, out: Path, segments: Sequence[Segment], workers: int) -> Reported:
+def write_report(
+    store: Path, out: Path, segments: Sequence[Segment], workers: int, data_dir: Path | None = None
+) -> Reported:
     """Write the report of these segments of a store into the folder `out`, in the place of an older report.
 
-    workers: processes that draw; 0: this one. Raises UsageProblem where there is no store, there are no segments, or
-    `out` is a folder that holds something else; EnvironmentProblem where a process that draws was killed; OSError where
-    it cannot be written.
+    workers: processes that draw; 0: this one. data_dir: where CDF files are, for ion spectrograms; None: without.
+    Raises UsageProblem where there is no store, there are no segments, or `out` is a folder that holds something else;
+    EnvironmentProblem where a process that draws was killed; OSError where it cannot be written.
     """
     _refuse_other_folder(out)
     status, attributes = store_status(store), open_store(store).attrs
@@ -60,19 +62,23 @@ def write_report(store: Path, out: Path, segments: Sequence[Segment], workers: i
         raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
     shared = _shared(store, attributes)
     with _made_whole(out) as folder:
-        done = list(_write_event_pages(_jobs(store, rows, folder, shared), workers))
-        overviews = [as_png(catalogue_overview(some, "")) for some in overview_pages([r for d in done for r in d.rows])]
+        done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers))
+        strips = [row for event in done for row in event.rows]
+        overviews = [
+            as_png(catalogue_overview(some, f"{shared['name']}; {shared['by']}")) for some in overview_pages(strips)
+        ]
         facts = [one for event in done for one in event.facts]
         page = render("index.html.j2", **shared, **_on_index(store, status, attributes, facts), overviews=overviews)
         (folder / _INDEX).write_bytes(page)
     return Reported(out / _INDEX, len(done), {key: why for event in done for key, why in event.failed.items()})
 
 
-def _jobs(store: Path, rows: Sequence[SegmentStatus], folder: Path, shared: Mapping[str, Any]) -> list[EventJob]:
+def _jobs(whole: EventJob) -> list[EventJob]:
+    """One for each event of the segments of a job that has them all."""
     by_event: dict[str, list[SegmentStatus]] = {}
-    for row in rows:
+    for row in whole.segments:
         by_event.setdefault(row.segment.event.name, []).append(row)
-    return [EventJob(store, tuple(some), folder, shared) for some in by_event.values()]
+    return [replace(whole, segments=tuple(some)) for some in by_event.values()]
 
 
 def _write_event_pages(jobs: Sequence[EventJob], workers: int) -> Iterator[EventDone]:
@@ -90,14 +96,15 @@ def _write_event_pages(jobs: Sequence[EventJob], workers: int) -> Iterator[Event
 
 def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """What every page of a report says."""
-    model = attributes.get("model")
+    model, deciding = attributes.get("model"), attributes["deciding"]
     return {
+        "by": f"model {model['name'] if model else 'none'}, convention {deciding['convention']}",
         "software": SOFTWARE,
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "store": str(store),
         "name": store.resolve().name,
         "model": model,
-        "deciding": attributes["deciding"],
+        "deciding": deciding,
         "inferred": bool(model and model["source_sha256"]),
         "regions": [region["name"].replace("_", " ") for region in model["regions"]] if model else [],
         "perturbed": attributes.get("perturb"),
@@ -136,8 +143,7 @@ def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]
     found: dict[tuple[str, str], list[str]] = {}
     for one in facts:
         if one.measured is None or one.reason:
-            why = one.reason.removeprefix(f"{one.key}: ")
-            found.setdefault((one.state, why), []).append(one.key)
+            found.setdefault((one.state, one.why), []).append(one.key)
     return found
 
 
