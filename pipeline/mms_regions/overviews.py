@@ -181,6 +181,9 @@ def catalogue_overview(rows: Sequence[OverviewRow], title: str) -> Figure:
         _draw_timelines(strips, lines)
         _draw_shares(shares, lines, sorted(range(len(names)), key=lambda region: names[region]))
         draw_region_legend(figure, names, figure.get_figheight() - 0.72)
+    else:
+        strips.set_xticks([])
+        shares.remove()
     draw_title(figure, title)
     return figure
 
@@ -296,7 +299,8 @@ def _draw_timelines(axes: Axes, lines: Mapping[float, _Timeline]) -> None:
 def _draw_duration(axes: Axes, line: _Timeline, top: float, scale: float) -> None:
     style: dict[str, Any] = {"fontsize": _POINTS, "va": "center"}
     right = 1 + (_BETWEEN - 0.1) / (axes.get_position().width * WIDTH)
-    words = f"{line.seconds:.1f} s" if line.seconds < 9.95 else f"{line.seconds:.0f} s"
+    digits = 0 if line.seconds >= 9.95 else 1 if line.seconds >= 0.95 else 2
+    words = f"{line.seconds:.{digits}f} s"
     axes.text(right, top - 0.5, words, ha="right", transform=axes.get_yaxis_transform(), **style)
     times = line.magnified(scale)
     if times > 1:

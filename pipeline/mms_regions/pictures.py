@@ -197,8 +197,9 @@ def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
     for name, where in (("quiet", found.quiet), ("wrong_side", found.wrong_side)):
         begin, end, value = runs(data["label"].copy(data=where.astype(np.int8)))
         spans = np.column_stack([begin, end - begin])[value == 1]
+        # With an edge even a single sample is seen.
         axes.axhspan(top - 0.8, top - 0.3, facecolor="0.95", linewidth=0)
-        axes.broken_barh(spans.tolist(), (top - 0.8, 0.5), facecolor="black", linewidth=0)
+        axes.broken_barh(spans.tolist(), (top - 0.8, 0.5), color="black", linewidth=0.6)
         rows.append((top - 0.55, f"{name.replace('_', ' ')} {_percent(found.shares[name])}"))
         top -= 1
     strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))

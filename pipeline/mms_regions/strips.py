@@ -187,7 +187,7 @@ def reach(begin: Floats, end: Floats) -> Floats:
     """(n,): where the last of the runs ends that follow each other without a gap."""
     is_last = np.append(begin[1:] - end[:-1] > 0.5 * CADENCE / DAY, True)
     last = np.flatnonzero(is_last)
-    ends: Floats = end[last[np.searchsorted(last, np.arange(len(end)))]]
+    ends: Floats = np.maximum(end, end[last[np.searchsorted(last, np.arange(len(end)))]])
     return ends
 
 

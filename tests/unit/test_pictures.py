@@ -11,36 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from drawn import ALL, REGIONS, SIGHTS, START, STEP, is_hatched, labels, pixels, seen, words_apart, words_drawn
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.dates import num2date
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from mms_regions.pictures import event_picture, save_picture, segment_picture
+from mms_regions.pictures import FADED, event_picture, save_picture, segment_picture
 from mms_regions.strips import REGION_COLOURS, runs
 
-REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
 UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm-3", "ne": "cm-3"}
-START = np.datetime64("2017-05-28T03:58:30", "ns")
-STEP = np.timedelta64(30, "ms")
-ALL = np.repeat([0, 1, 2, -1, 3, 4, 5], 50)
-# What is seen of linear RGB without one kind of cones (Machado et al. 2009, doi 10.1109/TVCG.2009.113).
-SIGHTS = {
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-}
-
-
-def labels(values: Iterable[int], start: np.datetime64 = START) -> xr.DataArray:
-    """Labels 30 ms apart."""
-    values = np.fromiter(values, np.int8)
-    time = start + np.arange(len(values)) * STEP
-    return xr.DataArray(values, coords={"time": time}, dims="time", attrs={"flag_meanings": REGIONS})
 
 
 def segment(label: xr.DataArray) -> xr.Dataset:
@@ -59,13 +42,6 @@ def picture(label: xr.DataArray, truth: dict[str, xr.DataArray] | None = None, s
     return event_picture({f"mms{i + 1}": segment(label) for i in range(spacecraft)}, truth or {}, "Event A")
 
 
-def pixels(figure: Figure) -> np.ndarray:
-    """(height, width, 3) 0 to 1, the first row at the bottom, as a figure counts."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
-
-
 def strip_names(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.get_yticklabels()]
 
@@ -78,31 +54,46 @@ def colours_at(figure: Figure, strip: int, times: Iterable[np.datetime64]) -> li
     return [image[y - 3 : y + 4, x - 8 : x + 9].reshape(-1, 3) for x, y in places]
 
 
+def panel_at(figure: Figure, axes: Axes, samples: Iterable[int]) -> list[np.ndarray]:
+    """Around each sample, the (m, 3) colours from the lower to the upper edge of a panel, a few pixels wide."""
+    image = pixels(figure)
+    (low, high), across = axes.get_ylim(), [axes.convert_xunits(START + sample * STEP) for sample in samples]
+    ends = [axes.transData.transform([(x, low), (x, high)]).astype(int) for x in across]
+    return [image[a[1] + 3 : b[1] - 2, a[0] - 4 : a[0] + 5].reshape(-1, 3) for a, b in ends]
+
+
 @pytest.mark.parametrize("strip", [0, 1], ids=["model", "truth"])
 def test_each_region_has_its_colour_and_no_label_is_hatched_white(strip: int) -> None:
     figure = picture(labels(ALL), {"mms1": labels(ALL)})
     middles = START + (25 + 50 * np.arange(7)) * STEP
     for region, found in zip([0, 1, 2, -1, 3, 4, 5], colours_at(figure, strip, middles), strict=True):
         if region == -1:
-            assert np.ptp(found, axis=1).max() < 0.02, "no hue"
-            assert found.max() > 0.98 and 0.4 < found.min() < 0.8, "grey lines on white"
+            assert is_hatched(found)
         else:
             np.testing.assert_allclose(found, np.tile(to_rgb(REGION_COLOURS[region]), (len(found), 1)), atol=0.01)
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_readers_of_any_colour_vision_tell_the_colours_and_white_apart(sight: str) -> None:
-    rgb = np.array([to_rgb(colour) for colour in (*REGION_COLOURS, "white")])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ np.transpose(SIGHTS[sight]), 0, 1) ** (1 / 2.4)
-    assert len(seen) == 7 and min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 0.1
+    found = seen(np.array([to_rgb(colour) for colour in (*REGION_COLOURS, "white")]), sight)
+    assert len(found) == 7 and min(np.linalg.norm(a - b) for a, b in combinations(found, 2)) > 0.1
 
 
-def test_gaps_in_time_stay_empty_in_strips_and_lines() -> None:
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_readers_of_any_colour_vision_tell_faded_colours_from_each_other_and_from_full_ones(sight: str) -> None:
+    full = np.array([to_rgb(colour) for colour in REGION_COLOURS])
+    pale, full = seen(full + (1 - full) * FADED, sight), seen(np.concatenate([full, np.ones((1, 3))]), sight)
+    assert min(np.linalg.norm(a - b) for a, b in combinations(pale, 2)) > 0.05
+    assert min(np.linalg.norm(a - b) for a in pale for b in full) > 0.1
+
+
+def test_gaps_in_time_are_hatched_in_strips_and_lines() -> None:
     label = labels([4] * 300).isel(time=np.r_[0:100, 200:300])
     figure = picture(label)
     before, gap, after = colours_at(figure, 0, START + np.array([50, 150, 250]) * STEP)
-    assert (gap == 1).all() and not (before == 1).all() and not (after == 1).all()
+    assert is_hatched(gap) and not is_hatched(before) and not is_hatched(after)
+    for panel in figure.axes[:-1]:
+        assert [is_hatched(found) for found in panel_at(figure, panel, [50, 150, 250])] == [False, True, False]
     b_x = next(line for line in figure.axes[0].lines if line.get_label() == "x")
     assert np.flatnonzero(np.isnan(b_x.get_ydata())).tolist() == [100]
 
@@ -141,7 +132,7 @@ def test_units_frame_spacecraft_and_regions_are_said() -> None:
     assert units == ["(nT)", "(km/s)", "(km/s)", "(mV/m)", "(cm-3)"]
     assert "mms1" in figure.axes[0].get_title("left") and "GSM" in figure.axes[0].get_title("left")
     said = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert said == {*(name.replace("_", " ") for name in REGIONS.split()), "no label"}
+    assert said == {*(name.replace("_", " ") for name in REGIONS.split()), "no label, or missing"}
 
 
 def test_all_panels_share_a_time_axis_in_utc_with_its_date() -> None:
@@ -160,14 +151,7 @@ def test_all_panels_share_a_time_axis_in_utc_with_its_date() -> None:
 def test_no_two_words_overlap_and_all_are_in_the_picture(spacecraft: int, samples: int) -> None:
     label = labels(np.resize(ALL, samples))
     figure = picture(label, {f"mms{i}": label for i in (1, 2, 3, 4)}, spacecraft)
-    pixels(figure)
-    words = words_drawn(figure)
-    assert {"Event A", "mms1 model", "inflow north"} <= {text.get_text() for text in words}
-    boxes = [text.get_window_extent() for text in words]
-    pairs = combinations(zip(words, boxes, strict=True), 2)
-    assert not [(a.get_text(), b.get_text()) for (a, box_a), (b, box_b) in pairs if box_a.overlaps(box_b)]
-    inside = [figure.bbox.containsx(x) and figure.bbox.containsy(y) for box in boxes for x, y in box.corners()]
-    assert all(inside)
+    assert {"Event A", "mms1 model", "inflow north"} <= set(words_apart(figure))
 
 
 def whole_segment(samples: int = 1500) -> xr.Dataset:
@@ -207,19 +191,71 @@ def test_a_segment_is_drawn_with_all_its_panels_and_no_words_overlap(samples: in
     if with_all:
         data["stability"] = ("time", np.linspace(0, 1, samples))
     figure = segment_picture(data, ion_spectrum=ion_spectrum(data) if with_all else None)
-    pixels(figure)
-    words = words_drawn(figure)
-    said = [text.get_text() for text in words]
+    said = words_apart(figure)
     assert "Event A, MMS 1; model first, convention corrected" in said
     assert ("No ion spectrogram" in " ".join(said)) is not with_all
-    assert ("stability" in said) is with_all and ("ions (eV)" in said) is with_all
-    assert {"$B$ (nT)", "$v_i$ (km/s)", "$J.E'$ (nW/m3)", "electrons (eV)", "probability (1)", "UTC, 2017-05-28"} <= {
-        *said
-    }
-    boxes = [text.get_window_extent() for text in words]
-    pairs = combinations(zip(words, boxes, strict=True), 2)
-    assert not [(a.get_text(), b.get_text()) for (a, box_a), (b, box_b) in pairs if box_a.overlaps(box_b)]
-    assert all(figure.bbox.containsx(x) and figure.bbox.containsy(y) for box in boxes for x, y in box.corners())
+    assert ("stability (1)" in said) is with_all and ("ions (eV)" in said) is with_all
+    assert {"$B$ (nT)", "$v_i$ (km/s)", "$J.E'$ (nW/m3)", "electrons (eV)", "probability (1)"} <= {*said}
+    assert "UTC, 2017-05-28" in said
+    assert len({round(axes.get_position().x1, 6) for axes in stacked(figure)}) == 1, "one right edge"
+
+
+def stacked(figure: Figure) -> list[Axes]:
+    """The panels above each other, which share a time axis; not what stands beside them."""
+    return [axes for axes in figure.axes if axes.get_xlim() == region_axes(figure).get_xlim()]
+
+
+def panel(figure: Figure, name: str) -> Axes:
+    """The panel whose label begins so."""
+    (found,) = [axes for axes in stacked(figure) if axes.get_ylabel().startswith(name)]
+    return found
+
+
+def test_what_is_missing_is_hatched_in_its_own_panel_alone() -> None:
+    data = whole_segment(700)
+    data["e_gsm"].values[100:200] = np.nan
+    data["ve_gsm"].values[100:200, 0] = np.nan  # y and z are there
+    figure = segment_picture(data, ion_spectrum=ion_spectrum(data).isel(time=slice(0, None, 5)))
+    for name, expected in (("$E$", True), ("$v_e$", False), ("electrons", True), ("ions", True)):
+        found = panel_at(figure, panel(figure, name), [50, 150, 250])
+        assert [is_hatched(colours) for colours in found] == [False, expected, False], name
+
+
+def test_a_spectrogram_is_hatched_at_gaps_of_its_own_cadence_and_where_all_of_it_is_missing() -> None:
+    data = whole_segment(1000)
+    ions = ion_spectrum(data).isel(time=np.r_[300:500:5, 700:1000:5])  # 150 ms apart, as ions are
+    data["electron_spectrum_omni"].values[:] = np.nan
+    figure = segment_picture(data, ion_spectrum=ions)
+    found = {name: panel_at(figure, panel(figure, name), [400, 600, 800]) for name in ("ions", "electrons")}
+    assert [is_hatched(colours) for colours in found["ions"]] == [False, True, False]
+    assert all(is_hatched(colours) for colours in found["electrons"])
+
+
+def test_twenty_minutes_are_drawn_with_their_spectrum_where_it_is() -> None:
+    data = whole_segment(20_000)
+    data["electron_spectrum_omni"].values[5_000:10_000] = np.nan
+    figure = segment_picture(data)
+    found = panel_at(figure, panel(figure, "electrons"), [2_500, 7_500, 15_000])
+    assert [is_hatched(colours) for colours in found] == [False, True, False]
+    (mesh,) = panel(figure, "electrons").findobj(QuadMesh)
+    assert len(mesh.get_array()) <= 2000, "no more columns than can be seen"
+
+
+def test_stability_is_a_line_where_the_store_has_it() -> None:
+    data = whole_segment(700)
+    data["stability"] = ("time", np.where(data["label"] >= 0, np.linspace(0, 1, 700), np.nan))
+    axes = panel(segment_picture(data), "stability")
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 1
+    (line,) = axes.get_lines()
+    np.testing.assert_array_equal(line.get_ydata(), data["stability"].values)
+    figure = segment_picture(data)
+    found = panel_at(figure, panel(figure, "stability"), [175, 25])  # the middle of what has no label; a label
+    assert [is_hatched(colours) for colours in found] == [True, False]
+
+
+def test_a_long_title_is_shortened_and_stays_in_the_picture() -> None:
+    said = words_apart(segment_picture(whole_segment(60), "What people write above a picture to say all of it " * 9))
+    assert [words for words in said if words.startswith("What people") and words.endswith("…")]
 
 
 def test_cautions_are_told_with_their_shares_beneath_the_regions() -> None:
@@ -254,18 +290,7 @@ def test_low_confidence_fades_the_upper_half_of_the_regions_alone() -> None:
     colour = to_rgb(REGION_COLOURS[0])
     for sample, height in ((10, -0.2), (10, -0.8), (40, -0.8)):
         np.testing.assert_allclose(at(sample, height), colour, atol=0.02)
-    assert at(40, -0.2).min() > 0.6
-
-
-def words_drawn(figure: Figure) -> list[Text]:
-    """All that can be read; labels of ticks beyond the ends of an axis exist too, and are not drawn."""
-    beyond = set()
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = axis.get_view_interval()
-        outside = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
-        beyond |= {label for tick in outside for label in (tick.label1, tick.label2)}
-    words = [text for text in figure.findobj(Text) if isinstance(text, Text) and text not in beyond]
-    return [text for text in words if text.get_visible() and text.get_text().strip()]
+    np.testing.assert_allclose(at(40, -0.2), np.array(colour) * (1 - FADED) + FADED, atol=0.02)
 
 
 def test_a_saved_picture_is_a_png_and_the_same_each_time(tmp_path: Path) -> None:

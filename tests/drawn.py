@@ -1,0 +1,75 @@
+"""Labels to draw, and what can be read in a picture and seen by readers of any colour vision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
+START = np.datetime64("2017-05-28T03:58:30", "ns")
+STEP = np.timedelta64(30, "ms")
+ALL = np.repeat([0, 1, 2, -1, 3, 4, 5], 50)
+# What is seen of linear RGB without one kind of cones (Machado et al. 2009, doi 10.1109/TVCG.2009.113).
+SIGHTS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def labels(values: Iterable[int], start: np.datetime64 = START) -> xr.DataArray:
+    """Labels 30 ms apart."""
+    values = np.fromiter(values, np.int8)
+    time = start + np.arange(len(values)) * STEP
+    return xr.DataArray(values, coords={"time": time}, dims="time", attrs={"flag_meanings": REGIONS})
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """(height, width, 3) 0 to 1, the first row at the bottom, as a figure counts."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
+
+
+def words_drawn(figure: Figure) -> list[Text]:
+    """All that can be read; labels of ticks beyond the ends of an axis exist too, and are not drawn."""
+    beyond = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = axis.get_view_interval()
+        outside = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        beyond |= {label for tick in outside for label in (tick.label1, tick.label2)}
+    words = [text for text in figure.findobj(Text) if isinstance(text, Text) and text not in beyond]
+    return [text for text in words if text.get_visible() and text.get_text().strip()]
+
+
+def words_apart(figure: Figure) -> list[str]:
+    """All that can be read, after a look that no two words overlap, and that none reaches out of the picture."""
+    pixels(figure)
+    words = words_drawn(figure)
+    boxes = [text.get_window_extent() for text in words]
+    pairs = combinations(zip(words, boxes, strict=True), 2)
+    assert not [(a.get_text(), b.get_text()) for (a, box_a), (b, box_b) in pairs if box_a.overlaps(box_b)]
+    clipped = [
+        word.get_text()
+        for word, box in zip(words, boxes, strict=True)
+        if not all(figure.bbox.containsx(x) and figure.bbox.containsy(y) for x, y in box.corners())
+    ]
+    assert not clipped
+    return [text.get_text() for text in words]
+
+
+def seen(colours: np.ndarray, sight: str) -> np.ndarray:
+    """(n, 3) sRGB as it is seen."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    return np.clip(linear @ np.transpose(SIGHTS[sight]), 0, 1) ** (1 / 2.4)
+
+
+def is_hatched(found: np.ndarray) -> bool:
+    """Grey lines on white."""
+    return bool(np.ptp(found, axis=1).max() < 0.02 and found.max() > 0.98 and 0.3 < found.min() < 0.8)
