@@ -182,7 +182,8 @@ def catalogue_overview(rows: Sequence[OverviewRow], title: str) -> Figure:
         _draw_shares(shares, lines, sorted(range(len(names)), key=lambda region: names[region]))
         draw_region_legend(figure, names, figure.get_figheight() - 0.72)
     else:
-        strips.set_xticks([])
+        strips.set(xticks=[], xlabel="")
+        strips.spines[:].set_visible(False)
         shares.remove()
     draw_title(figure, title)
     return figure
@@ -202,7 +203,7 @@ class _Timeline:
         return float(self.end.max())
 
     def magnified(self, scale: float) -> int:
-        """How many times too short it is to be seen where the longest is `scale` (s) long; 1 if it is not."""
+        """How many times longer it is drawn, to be seen where the longest is `scale` (s) long."""
         if self.seconds >= _SHORT * scale:
             return 1
         return max((times for times in _MAGNIFIED if times * self.seconds <= 0.4 * scale), default=1)
