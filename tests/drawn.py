@@ -71,5 +71,6 @@ def seen(colours: np.ndarray, sight: str) -> np.ndarray:
 
 
 def is_hatched(found: np.ndarray) -> bool:
-    """Grey lines on white."""
-    return bool(np.ptp(found, axis=1).max() < 0.02 and found.max() > 0.98 and 0.3 < found.min() < 0.8)
+    """Grey lines on white, many of them, and no hue."""
+    grey = ((found > 0.3) & (found < 0.95)).all(axis=1)
+    return bool(np.ptp(found, axis=1).max() < 0.02 and found.max() > 0.98 and 0.2 < grey.mean() < 0.8)

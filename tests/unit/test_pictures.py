@@ -228,6 +228,7 @@ def test_a_spectrogram_is_hatched_at_gaps_of_its_own_cadence_and_where_all_of_it
     figure = segment_picture(data, ion_spectrum=ions)
     found = {name: panel_at(figure, panel(figure, name), [400, 600, 800]) for name in ("ions", "electrons")}
     assert [is_hatched(colours) for colours in found["ions"]] == [False, True, False]
+    assert (found["ions"][0].min(axis=1) < 0.95).all(), "nothing white between two samples"
     assert all(is_hatched(colours) for colours in found["electrons"])
 
 
