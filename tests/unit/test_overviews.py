@@ -204,6 +204,15 @@ def test_gaps_in_time_are_hatched_in_a_catalogue() -> None:
     assert found == [False, True, False]
 
 
+def test_times_that_run_backwards_are_drawn_where_they_belong() -> None:
+    label = labels([1] * 200 + [0] * 300).isel(
+        time=np.r_[200:500, 0:200]
+    )  # the published convention keeps such an order
+    figure = catalogue_overview([OverviewRow("A/mms1", label)], "backwards")
+    found = [colour_at(figure, figure.axes[0], x, -0.5) for x in (1, 5, 7, 14)]
+    np.testing.assert_allclose(found, [to_rgb(REGION_COLOURS[region]) for region in (1, 1, 0, 0)], atol=0.02)
+
+
 @given(st.lists(st.integers(1, 5), max_size=5) | st.lists(st.integers(1, 5), min_size=40, max_size=80))
 def test_pages_hold_each_row_once_and_never_part_an_event(sizes: list[int]) -> None:
     table = [OverviewRow(f"E{i}/mms{j}", None) for i, size in enumerate(sizes) for j in range(size)]
