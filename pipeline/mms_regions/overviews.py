@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mms_regions.arrays import NO_LABEL, Floats, Times
-from mms_regions.pictures import LOW_CONFIDENCE, fade, shade_missing
+from mms_regions.cautions import LOW_CONFIDENCE
+from mms_regions.pictures import fade, shade_missing
 from mms_regions.strips import (
     CADENCE_NS,
     DAY,

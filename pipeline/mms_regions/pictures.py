@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mms_regions.arrays import Flags, Floats, Times
-from mms_regions.cautions import cautions
+from mms_regions.cautions import LOW_CONFIDENCE, cautions
 from mms_regions.files import write_whole
 from mms_regions.strips import (
     CADENCE_NS,
@@ -45,8 +45,8 @@ _LINE_COLOURS = ("#004488", "#DDAA33", "#BB5566", "#000000")  # of x, y, z and t
 _VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
 _DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
 _LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
+_CELLS = 128  # of energy, in a spectrogram
 _COLUMNS = 2000  # of a spectrogram: no picture has more dots along time
-LOW_CONFIDENCE = 0.7  # below it a strip is faded
 FADED = 0.55  # as much white: more, and pale colours are too alike; less, and they are too like other full ones
 
 
@@ -121,27 +121,18 @@ def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species
     axes.set_yscale("log")
     axes.set_ylabel(f"{species} (eV)")
     _shade_missing_rows(axes, spectrum)
-    spectrum = spectrum.sortby("time")
-    step = -(-spectrum.sizes["time"] // _COLUMNS)
+    edges, flux = _on_one_grid(spectrum.sortby("time"))
+    step = -(-flux.sizes["time"] // _COLUMNS)
     if step > 1:
-        spectrum = spectrum.coarsen({"time": step}, boundary="pad").mean()
-    flux, energy = spectrum.values, spectrum["energy"].values
-    good = np.isfinite(flux) & (flux > 0)
+        flux = flux.coarsen({"time": step}, boundary="pad").mean()
+    good = np.isfinite(flux.values)
     if not good.any():
         axes.tick_params(axis="y", which="both", left=False, labelleft=False)
         return
-    low, high = np.quantile(flux[good], [0.02, 0.995])
+    low, high = np.quantile(flux.values[good], [0.02, 0.995])
     low = max(low, high * 1e-5)  # beyond five decades there are no counts
-    sound = np.isfinite(energy).all(axis=1)
-    image = axes.pcolormesh(
-        np.broadcast_to(days(ns(spectrum))[:, None], energy.shape)[sound],
-        energy[sound],
-        np.where(good, flux, np.nan)[sound],
-        norm=LogNorm(low, max(high, 2 * low)),
-        cmap="viridis",
-        shading="nearest",
-        rasterized=True,
-    )
+    norm = LogNorm(low, max(high, 2 * low))
+    image = axes.pcolormesh(_edges(ns(flux)), edges, flux.values.T, norm=norm, cmap="viridis", rasterized=True)
     place = axes.get_position()
     beside = figure.add_axes((place.x1 + 0.06 / WIDTH, place.y0, 0.11 / WIDTH, place.height))
     bar = figure.colorbar(image, cax=beside)
@@ -156,6 +147,32 @@ def _shade_missing_rows(axes: Axes, spectrum: xr.DataArray) -> None:
     known = ((flux > 0) & np.isfinite(spectrum["energy"].values)).any(axis=1)
     cadence = int(np.median(np.abs(np.diff(time)))) if len(time) > 1 else CADENCE_NS
     shade_missing(axes, time, known, cadence, zorder=2)
+
+
+def _on_one_grid(spectrum: xr.DataArray) -> tuple[Floats, xr.DataArray]:
+    """Edges of a grid of energies (eV), and in each cell the flux of the nearest channel, NaN where it is not above 0.
+
+    One grid for all samples, for FPI alternates between two tables of energies.
+    """
+    energy = spectrum["energy"].values
+    sound = (np.isfinite(energy) & (energy > 0)).all(axis=1)
+    tables, which = np.unique(energy[sound], axis=0, return_inverse=True)
+    low, high = (float(tables.min()), float(tables.max())) if len(tables) else (1.0, 10.0)
+    edges: Floats = np.geomspace(low, high, _CELLS + 1)
+    middle = np.log(np.sqrt(edges[1:] * edges[:-1]))
+    flux = np.full((len(energy), _CELLS), np.nan)
+    if len(tables):
+        nearest = np.stack([np.abs(middle[:, None] - np.log(table)).argmin(axis=1) for table in tables])
+        flux[sound] = np.take_along_axis(spectrum.values[sound], nearest[which.ravel()], axis=1)
+    flux[~(flux > 0)] = np.nan
+    return edges, xr.DataArray(flux, coords={"time": spectrum["time"]}, dims=("time", "cell"))
+
+
+def _edges(time: Times) -> Floats:
+    """(n + 1,) days: the edges of cells around n times, ns UTC, in order."""
+    middles = time[:-1] + np.diff(time) // 2
+    half = int(np.median(np.diff(time))) // 2 if len(time) > 1 else CADENCE_NS // 2
+    return days(np.concatenate([[time[0] - half], middles, [time[-1] + half]]))
 
 
 def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:

@@ -259,6 +259,19 @@ def test_a_long_title_is_shortened_and_stays_in_the_picture() -> None:
     assert [words for words in said if words.startswith("What people") and words.endswith("…")]
 
 
+def test_two_tables_of_energies_are_drawn_on_one_scale() -> None:
+    data = whole_segment(300)
+    data["electron_energy"].values[1::2] *= 1.06  # FPI alternates between two tables
+    figure = segment_picture(data)
+    (axes,) = [axes for axes in figure.axes if axes.get_ylabel() == "electrons (eV)"]
+    (mesh,) = [one for one in axes.collections if isinstance(one, QuadMesh)]
+    flux, energies = mesh.get_array().T, mesh.get_coordinates()[:, 0, 1]
+    for sample, cell in ((40, 10), (41, 10), (100, 77), (101, 77)):
+        wanted = np.sqrt(energies[cell] * energies[cell + 1])
+        channel = np.abs(np.log(data["electron_energy"].values[sample] / wanted)).argmin()
+        assert flux[sample, cell] == pytest.approx(data["electron_spectrum_omni"].values[sample, channel])
+
+
 def test_cautions_are_told_with_their_shares_beneath_the_regions() -> None:
     data = whole_segment(700)  # of 600 labels 200 are outflow, half of these slow; Bx has the sign of the side or not
     rows = strip_names(region_axes(segment_picture(data)))
