@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 import fetching  # noqa: E402  (of this folder)
 import labelling  # noqa: E402
 import preparing  # noqa: E402
+import reporting  # noqa: E402
 import scale  # noqa: E402
 import synthetic_events  # noqa: E402
 import whole_catalogue  # noqa: E402
@@ -40,6 +41,7 @@ def main() -> None:
         partial(labelling.results, quick),
         partial(preparing.results, quick),
         partial(whole_catalogue.results, quick),
+        partial(reporting.results, quick),
     ]
     if not quick:
         sections += [fetching.results, synthetic_events.results]

@@ -11,18 +11,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mms_regions.catalogue import Event
 from mms_regions.cautions import LOW_CONFIDENCE
-from mms_regions.errors import SegmentProblem
+from mms_regions.errors import SegmentProblem, UsageProblem
 from mms_regions.facts import SegmentFacts, measure
 from mms_regions.ions import ion_spectrum
 from mms_regions.overviews import OverviewRow, agreement, event_overview
 from mms_regions.pages import percent, render
 from mms_regions.pictures import segment_picture
-from mms_regions.reading import open_segment
+from mms_regions.reading import open_store, segment_of
 from mms_regions.status import SegmentStatus
 
 _DPI = 120  # 1200 pixels for 10 inches, which is as wide as a page gets
@@ -71,7 +72,8 @@ def page_of(event: Event) -> str:
 
 def write_event_page(job: EventJob) -> EventDone:
     """Draw an event and write its page. What cannot be read or drawn is said there. Raises OSError."""
-    seen = [_look_at(job, row) for row in job.segments]
+    whole = open_store(job.store)
+    seen = [_look_at(job, whole, row) for row in job.segments]
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
     failed = {one.facts.key: one.problem for one in seen if one.problem}
     overview = None
@@ -98,19 +100,20 @@ def write_event_page(job: EventJob) -> EventDone:
 
 def as_png(figure: Figure) -> bytes:
     """A picture of 256 colours, which lines and strips are content with: a third of the bytes of a full one."""
-    full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=_DPI)
-    with Image.open(full) as image:
-        few = image.convert("RGB").quantize(_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    few.save(small, "PNG", optimize=True)
-    return small.getvalue()
+    figure.set_dpi(_DPI)
+    canvas, data = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    dots = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    image = Image.fromarray(dots[:, :, :3])
+    image.quantize(_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(data, "PNG")
+    return data.getvalue()
 
 
-def _look_at(job: EventJob, row: SegmentStatus) -> _Seen:
+def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
     segment = row.segment
     if row.state != "complete":
         return _Seen(SegmentFacts(segment, row.state, row.reason))
-    read, problem = _tried(lambda: _read(job.store, row))
+    read, problem = _tried(lambda: _read(whole, row))
     if read is None:
         why = f"{segment.key} cannot be read: {problem}; `mms-regions verify {job.store}` says what is damaged"
         return _Seen(SegmentFacts(segment, "unreadable", why), problem=why)
@@ -120,8 +123,11 @@ def _look_at(job: EventJob, row: SegmentStatus) -> _Seen:
     return _Seen(replace(facts, reason=why), data, picture, why)
 
 
-def _read(store: Path, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:
-    data = open_segment(store, row.segment.event.name, row.segment.probe).load()
+def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:
+    found = segment_of(whole, row.segment.event.name, row.segment.probe)
+    if found is None:
+        raise UsageProblem("the index of the store does not hold it")
+    data = found.load()
     return SegmentFacts(row.segment, row.state, "", measure(data), json.loads(data.attrs["inputs"])), data
 
 

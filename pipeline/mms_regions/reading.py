@@ -26,11 +26,16 @@ def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
 
     Raises UsageProblem for a segment that the store does not hold, or that is not complete there.
     """
-    whole = open_store(store)
-    rows = np.flatnonzero((whole["event"].values == event) & (whole["probe"].values == probe))
-    if not rows.size:
+    found = segment_of(open_store(store), event, probe)
+    if found is None:
         raise UsageProblem(f"{store}: holds no {event}/mms{probe}; see `mms-regions status {store}`")
-    return _segment(whole, int(rows[0]))
+    return found
+
+
+def segment_of(whole: xr.Dataset, event: str, probe: int) -> xr.Dataset | None:
+    """The same from a store that is open, which takes the longer part of it; None for what it does not hold."""
+    rows = np.flatnonzero((whole["event"].values == event) & (whole["probe"].values == probe))
+    return _segment(whole, int(rows[0])) if rows.size else None
 
 
 def open_tree(store: Path | str) -> xr.DataTree:
