@@ -14,12 +14,14 @@ import numpy as np
 import xarray as xr
 
 from mms_regions.arrays import NO_LABEL
+from mms_regions.cautions import QUIET, cautions
 from mms_regions.errors import EnvironmentProblem
 from mms_regions.files import made_whole
 
 CONVENTIONS = "CF-1.11"
 _NAMED = {"feature": "feature_name", "region": "region_name", "xyz": "component_name"}
-_FLAGS = ("label", "quality")
+_FLAGS = ("label", "quality", "caution")
+_BESIDE_LABELS = ("probability", "quality", "caution", "stability")
 _REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10.1029/2022JA030577 (event list)"
 
 
@@ -39,14 +41,14 @@ def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> N
 
 def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
     """The same numbers in CF terms; on `time` where times increase, else on `sample` with `time` beside it."""
-    found = data.load().drop_encoding().copy()  # zarr's encoding means nothing here
+    found = data.load().drop_encoding().assign(caution=_caution(data))  # zarr's encoding means nothing here
     if not (np.diff(data["time"].values) > np.timedelta64(0, "ns")).all():
         found = found.swap_dims(time="sample")
     named = {name: new for name, new in _NAMED.items() if name in found.coords}
     found = found.reset_index(list(named)).rename_vars(named)
     beside = [name for name in ("electron_energy",) if name in found]
     found = found.set_coords(beside)
-    _describe(found)
+    _describe(found, bool(data.attrs["model"]["source_sha256"]))
     found.attrs = _attributes(data, software, history)
     return found.assign_coords(time=_seconds(found["time"]))
 
@@ -66,7 +68,19 @@ def _seconds(time: xr.DataArray) -> xr.DataArray:
     return seconds
 
 
-def _describe(found: xr.Dataset) -> None:
+def _caution(data: xr.Dataset) -> xr.DataArray:
+    """(time,) flags of samples whose label is to be taken with care."""
+    found = cautions(data)
+    attributes = {
+        "long_name": "what to be careful about in the label",
+        "flag_masks": np.array([1, 2], np.uint8),
+        "flag_meanings": "quiet_outflow separatrix_on_wrong_side",
+        "comment": f"quiet_outflow: |v_i| < {QUIET:g} v_A. separatrix_on_wrong_side: against the sign of Bx.",
+    }
+    return xr.DataArray(np.uint8(1) * found.quiet + np.uint8(2) * found.wrong_side, dims="time", attrs=attributes)
+
+
+def _describe(found: xr.Dataset, inferred: bool) -> None:
     """Flags, what belongs to what, and no attribute that means something else in CF."""
     label, quality = found["label"], found["quality"]
     names = str(label.attrs["flag_meanings"])
@@ -74,8 +88,8 @@ def _describe(found: xr.Dataset) -> None:
         "long_name": "region of magnetic reconnection",
         "flag_values": np.array([NO_LABEL, *label.attrs["flag_values"]], label.dtype),
         "flag_meanings": f"no_label {names}",
-        "comment": "no_label: an input is missing. What regions are called is inferred, see the card of the model.",
-        "ancillary_variables": " ".join(name for name in ("probability", "quality", "stability") if name in found),
+        "comment": f"no_label: an input is missing.{' What regions are called is inferred.' if inferred else ''}",
+        "ancillary_variables": " ".join(name for name in _BESIDE_LABELS if name in found),
     }
     quality.attrs = {**quality.attrs, "standard_name": "quality_flag"}
     quality.attrs["flag_masks"] = np.array(quality.attrs["flag_masks"], quality.dtype)

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from mms_regions.arrays import NO_LABEL, SECOND, Floats, Times
+from mms_regions.cautions import QUIET, cautions
 from mms_regions.plan import CADENCE
 
 TITLE = "stretches of equal labels"
@@ -159,6 +160,9 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "min_duration": shortest,
         "merging": merging,
         "confidence": "probability of the row's region; mean and smallest over its samples",
+        "quiet": f"share of samples labelled outflow with an ion velocity below {QUIET:g} v_A",
+        "wrong_side": "share of samples labelled separatrix against the sign of Bx",
+        "names_of_regions": "inferred, not the authors'" if model["source_sha256"] else "the model's own",
         "times": "UTC; a sample stands for 30 ms around its time",
         "cautions": model["cautions"],
         "units": _units(segments),
@@ -179,6 +183,7 @@ def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
     return {
         **dict.fromkeys(("event", "spacecraft", "start", "stop", "region"), ""),
         **{"duration": "s", "samples": "1", "joined": "1", "mean_confidence": "1", "min_confidence": "1"},
+        **{"quiet": "1", "wrong_side": "1"},
         **stability,
         **{column: data[name].attrs["units"] for column, (name, _) in _MEANS.items()},
     }
@@ -189,6 +194,8 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
     time = data["time"].values.astype("datetime64[ns]").astype(np.int64)
     names = str(data["label"].attrs["flag_meanings"]).split()
     columns = {column: _column(data[name].values, part) for column, (name, part) in _MEANS.items()}
+    found = cautions(data)
+    careful = {"quiet": found.quiet, "wrong_side": found.wrong_side}
     if "stability" in data:
         columns = {"mean_stability": data["stability"].values, **columns}
     for one in stretches(time, label, shortest):
@@ -205,6 +212,7 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
             "joined": int((label[inside] != one.region).sum()),
             "mean_confidence": f"{confidence.mean():.4f}",
             "min_confidence": f"{confidence.min():.4f}",
+            **{column: f"{where[inside].mean():.4f}" for column, where in careful.items()},
             **{column: _mean(values[inside]) for column, values in columns.items()},
         }
 

@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 from mms_regions.arrays import NO_LABEL
+from mms_regions.cautions import cautions
 from mms_regions.ions import ion_spectrum
 from mms_regions.reading import open_segment
 from mms_regions.samples import QUALITY_BITS
@@ -163,16 +164,23 @@ def test_the_ion_spectrogram_of_pictures_is_that_of_the_tplot_files(
 def test_xarray_decodes_the_netcdf_file_to_what_the_store_holds(case: Case) -> None:
     segment = case.segment
     with xr.open_dataset(case.out / f"{case.event}_{case.spacecraft}.nc") as data:
-        assert {str(name) for name in data.data_vars} | {"electron_energy"} == {str(n) for n in segment.data_vars}
-        for name in (*data.data_vars, "electron_energy"):
+        held = {str(name) for name in segment.data_vars}
+        assert {str(name) for name in data.data_vars} == held - {"electron_energy"} | {"caution"}
+        for name in held:
             assert data[name].dtype == segment[name].dtype, name
-            np.testing.assert_array_equal(data[name].values, segment[name].values, err_msg=str(name))
+            np.testing.assert_array_equal(data[name].values, segment[name].values, err_msg=name)
         np.testing.assert_array_equal(data["time"].values, segment["time"].values)
         label, quality = data["label"].attrs, data["quality"].attrs
         meanings = dict(zip(label["flag_values"].tolist(), label["flag_meanings"].split(), strict=True))
         regions = segment["label"].attrs["flag_meanings"].split()
         assert meanings == {NO_LABEL: "no_label", **dict(enumerate(regions))}
-        assert set(label["ancillary_variables"].split()) == {"probability", "quality"}
+        assert set(label["ancillary_variables"].split()) == {"probability", "quality", "caution"}
+        found, caution = cautions(segment), data["caution"]
+        assert caution.attrs["flag_meanings"].split() == ["quiet_outflow", "separatrix_on_wrong_side"]
+        np.testing.assert_array_equal((caution.values & caution.attrs["flag_masks"][0]) != 0, found.quiet)
+        np.testing.assert_array_equal((caution.values & caution.attrs["flag_masks"][1]) != 0, found.wrong_side)
+        assert found.quiet.any() or found.wrong_side.any()
+        assert "inferred" in label["comment"], "the published names are"
         masks = dict(zip(quality["flag_meanings"].split(), quality["flag_masks"].tolist(), strict=True))
         assert masks == QUALITY_BITS
         assert data["region_name"].values.tolist() == regions
@@ -204,6 +212,8 @@ def test_pandas_reads_the_stretches_and_their_header(case: Case) -> None:
     assert table["samples"].sum() == (label != NO_LABEL).sum() == header["segments"][key]["labelled"]
     assert (table["region"].to_numpy()[1:] != table["region"].to_numpy()[:-1]).any()
     names = segment["label"].attrs["flag_meanings"].split()
+    found = cautions(segment)
+    assert header["names_of_regions"].startswith("inferred")
     for row in table.itertuples():
         inside = (segment["time"].values >= np.datetime64(row.start)) & (
             segment["time"].values < np.datetime64(row.stop)
@@ -213,5 +223,7 @@ def test_pandas_reads_the_stretches_and_their_header(case: Case) -> None:
         confidence = probability[inside].max(axis=1)
         assert row.mean_confidence == pytest.approx(confidence.mean(), abs=1e-4)
         assert row.min_confidence == pytest.approx(confidence.min(), abs=1e-4)
+        assert row.quiet == pytest.approx(found.quiet[inside].mean(), abs=1e-4)
+        assert row.wrong_side == pytest.approx(found.wrong_side[inside].mean(), abs=1e-4)
         b = np.linalg.norm(segment["b_gsm"].values[inside], axis=1)
         assert row.b_mag == pytest.approx(np.nanmean(b), rel=1e-4)

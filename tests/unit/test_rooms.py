@@ -19,7 +19,7 @@ ROOMS = """
     burst physics samples features saved published corrected native card model label plan receipts labelled layout
     sensitivity store labelling
     tasks cluster credentials slurm allocation clusters observe trace status verify prepare inputs prestage forecast
-    outstanding redo provenance showing line run reading stretches netcdf cautions strips pictures overviews tplot
+    outstanding redo provenance showing line run reading cautions stretches netcdf strips pictures overviews tplot
     export ions opened facts efficiency pages event_page report scores layer crossing level2 instruments
     synthetic faults shelf loopback train demo findings probe libraries queues places doctor
     options cli_config cli_models cli_fetch cli_demo cli_status cli_report cli_doctor cli __main__
