@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import xarray as xr
 
 import mms_regions
 from mms_regions.arrays import NO_LABEL
+from mms_regions.cautions import cautions
 from mms_regions.errors import UsageProblem
 from mms_regions.frames import gse_to_gsm
 from mms_regions.netcdf import as_cf, write_netcdf
 from mms_regions.reading import open_segment
 from mms_regions.saved import derived_names
-from mms_regions.stretches import read_header
+from mms_regions.stretches import read_header, stretches_table
 from mms_regions.tplot import require_pyspedas
 
 Command = Callable[..., "CompletedProcess[str]"]
@@ -284,3 +286,14 @@ def test_a_segment_of_an_open_store_is_drawn(healthy: Path, monkeypatch: pytest.
     figure = mms_regions.open(healthy).plot("A", 1, "A title")
     assert "A title" in {text.get_text() for text in figure.texts}
     assert {"$B$ (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}
+
+
+def test_what_to_be_careful_about_is_in_netcdf_files_and_in_the_table(healthy: Path) -> None:
+    data = open_segment(healthy, "LONG", 1).load()
+    data["vi_gsm"].values[:600] = 0.0
+    found, caution = cautions(data), as_cf(data, "a test", "today")["caution"].values
+    table = pd.read_csv(io.BytesIO(stretches_table([data], "a test")), comment="#")
+    for mask, name, flags in ((1, "quiet", found.quiet), (2, "wrong_side", found.wrong_side)):
+        assert 0 < flags.sum() < found.labelled.sum()
+        np.testing.assert_array_equal((caution & mask) != 0, flags)
+        assert (table[name] * table["samples"]).sum() == pytest.approx(flags.sum(), abs=0.1)
