@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mms_regions.arrays import NO_LABEL, Floats, Times
 from mms_regions.cautions import LOW_CONFIDENCE
 from mms_regions.pictures import fade, shade_missing
+from mms_regions.plan import CADENCE_NS
 from mms_regions.strips import (
-    CADENCE_NS,
     DAY,
     LEFT,
     REGION_COLOURS,

@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from mms_regions.arrays import Flags, Floats, Times
 from mms_regions.cautions import LOW_CONFIDENCE, cautions
 from mms_regions.files import write_whole
+from mms_regions.plan import CADENCE_NS
 from mms_regions.strips import (
-    CADENCE_NS,
     GAP,
     LEFT,
     REGION_COLOURS,

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from mms_regions.arrays import WINDOW
+from mms_regions.arrays import SECOND, WINDOW
 from mms_regions.catalogue import Catalogue, Event, Segment
 from mms_regions.errors import EnvironmentProblem, UsageProblem
 from mms_regions.files import Damaged, read_twice, write_twice
 
 CADENCE = 0.03  # s, electron samples in burst mode
+CADENCE_NS = round(CADENCE * SECOND)
 LAYOUT = 2  # raised when what the arrays of a store mean changes
 
 

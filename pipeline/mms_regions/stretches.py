@@ -19,10 +19,9 @@ import xarray as xr
 
 from mms_regions.arrays import NO_LABEL, SECOND, Floats, Times
 from mms_regions.cautions import QUIET, cautions
-from mms_regions.plan import CADENCE
+from mms_regions.plan import CADENCE_NS
 
 TITLE = "stretches of equal labels"
-_STEP = round(CADENCE * SECOND)
 
 # What is averaged over a stretch: its column, the quantity of the store, the component; None: a vector's magnitude.
 _MEANS: Mapping[str, tuple[str, int | None]] = {
@@ -86,7 +85,7 @@ def _blocks(time: Times, label: np.ndarray[Any, Any]) -> Iterator[list[Stretch]]
     if not len(label):
         return
     steps = np.diff(time)
-    apart = (steps > 1.5 * _STEP) | (steps <= 0)
+    apart = (steps > 1.5 * CADENCE_NS) | (steps <= 0)
     begins = np.flatnonzero(np.concatenate([[True], apart | (np.diff(label) != 0)]))
     ends = np.append(begins[1:], len(label)) - 1
     block: list[Stretch] = []
@@ -95,7 +94,7 @@ def _blocks(time: Times, label: np.ndarray[Any, Any]) -> Iterator[list[Stretch]]
             yield block
             block = []
         if label[first] != NO_LABEL:
-            begin, end = int(time[first]) - _STEP // 2, int(time[last]) + _STEP // 2
+            begin, end = int(time[first]) - CADENCE_NS // 2, int(time[last]) + CADENCE_NS // 2
             block.append(Stretch(int(label[first]), first, last, begin, end))
     if block:
         yield block

@@ -19,7 +19,7 @@ from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from mms_regions.arrays import NO_LABEL, SECOND, Floats, Times
-from mms_regions.plan import CADENCE
+from mms_regions.plan import CADENCE, CADENCE_NS
 
 # By class; Okabe and Ito's colours, which readers with any colour vision tell apart. Two sides of a kind are a pair.
 REGION_COLOURS: tuple[str, ...] = (
@@ -32,7 +32,6 @@ REGION_COLOURS: tuple[str, ...] = (
 )
 NO_LABEL_STYLE: Mapping[str, Any] = {"facecolor": "white", "edgecolor": "0.45", "hatch": "//////", "linewidth": 0}
 
-CADENCE_NS = round(CADENCE * SECOND)
 STRIP_INCHES = 0.25
 WIDTH = 10.0  # inches, of each picture
 LEFT, RIGHT, TOP = 1.3, 0.85, 0.5  # inches beside and above panels
