@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 VARIABLE = "MMS_REGIONS_REFERENCE"
+# Of Debian, without which some tests are skipped.
+PACKAGES = {"SLURM": "slurmctld slurmd slurm-client munge", "CHROMIUM": "chromium chromium-driver"}
 
 # A machine that others use too stalls now and then: a slow example is no failure.
 settings.register_profile("mms_regions", deadline=None)
@@ -41,10 +43,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped and not os.environ.get(VARIABLE):
         line = f"SKIPPED: REFERENCE CASES (TESTS: {len(skipped)}). TO RUN THEM, SET {VARIABLE} TO THEIR FOLDER."
         terminalreporter.write_line(line, red=True, bold=True)
-    without = [report for report in terminalreporter.getreports("skipped") if "SKIPPED: SLURM" in str(report.longrepr)]
-    if without:
-        line = f"SKIPPED: SLURM (TESTS: {len(without)}). TO RUN THEM, INSTALL slurmctld slurmd slurm-client munge."
-        terminalreporter.write_line(line, red=True, bold=True)
+    for what, packages in PACKAGES.items():
+        begin = f"SKIPPED: {what}"
+        without = [report for report in terminalreporter.getreports("skipped") if begin in str(report.longrepr)]
+        if without:
+            line = f"{begin} (TESTS: {len(without)}). TO RUN THEM, INSTALL {packages}."
+            terminalreporter.write_line(line, red=True, bold=True)
     for kind in ("passed", "failed", "skipped"):
         for report in terminalreporter.getreports(kind):
             _show_containers(terminalreporter, report)

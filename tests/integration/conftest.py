@@ -20,7 +20,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
-from cdf_files import PRODUCTS, Scene, constant, write_files
+from cdf_files import PRODUCTS, Scene, constant, take_rows, truncate, write_files
 from private_slurm import Slurm, private_slurm, why_not
 from processes import Nursery, Started, nursery
 
@@ -275,3 +275,58 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+# A segment of each state. Those of B and C are in shards 1 to 3. Its notes are no HTML, nor is the name of the store.
+TROUBLED_EVENTS = """event,t_start,t_end,B0,n0,probes,notes
+A,2017-07-11T10:34:00,2017-07-11T10:34:06,12.0,0.2,1-2,a <b>bold</b> note<script>ran=1</script>
+LONG,2017-07-11T14:36:00,2017-07-11T14:36:36,12.0,0.2,1,<img src=x onerror="ran=1">
+B,2017-07-11T22:40:00,2017-07-11T22:40:07.5,20.0,0.3,1-2,
+C,2017-07-11T23:00:00,2017-07-11T23:00:30,20.0,0.3,1,
+"""
+TROUBLED_NAME = "<img src=x onerror=ran=1>.zarr"
+
+
+@pytest.fixture(scope="session")
+def troubled(
+    tmp_path_factory: pytest.TempPathFactory, data_dir: Path, profile: Path, mms_regions_here: Command
+) -> Path:
+    """A store in which not all went well; only to be read.
+
+    A/mms1 and B/mms1 are as in `healthy`, A/mms2 failed (a file is cut short), LONG/mms1 lacks ions for 3 s, of B/mms2
+    a shard is damaged, and C/mms1 has no receipts, as after a kill.
+    """
+    folder = tmp_path_factory.mktemp("troubled")
+    data = Path(shutil.copytree(data_dir, folder / "data"))
+    spoil(data)
+    (folder / "troubled.csv").write_text(TROUBLED_EVENTS)
+    where = ["--data-dir", data, "--profile", profile, "--offline"]
+    store = folder / TROUBLED_NAME
+    done = mms_regions_here("run", folder / "troubled.csv", "--store", store, *where)
+    assert done.returncode == 4, done.stderr
+    for receipt in [*store.with_name(f"{store.name}.run").glob("receipts/*-00003.json")]:
+        receipt.unlink()
+    damaged = store / "b_gsm" / "c" / "2" / "0"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    return store
+
+
+def spoil(data: Path) -> None:
+    """Cut a file of A/mms2 short, take 3 s out of the ions of LONG/mms1, and add the files of event C."""
+    (short,) = data.rglob("mms2_fgm_brst*20170711103*.cdf")
+    truncate(short, 0.5)
+    gap = {"dis": lambda arrays: take_rows(arrays, np.r_[0:100, 120 : len(arrays["epoch"])])}
+    write_files(data, 1, "2017-07-11T14:35:58", 40.0, crossing(1), products=["dis"], edit=gap)
+    burst = [product for product in PRODUCTS if product != "edp_fast"]
+    write_files(data, 1, "2017-07-11T22:59:58", 34.0, crossing(1), products=burst)
+
+
+@pytest.fixture(scope="session")
+def troubled_report(tmp_path_factory: pytest.TempPathFactory, troubled: Path, mms_regions_here: Command) -> Path:
+    """The report of that store, made in this process: its folder, only to be read."""
+    out = tmp_path_factory.mktemp("report") / "troubled"
+    done = mms_regions_here("report", troubled, "--out", out, "--workers", 0)
+    assert done.returncode == 4, done.stderr
+    return out
