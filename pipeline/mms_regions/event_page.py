@@ -77,7 +77,7 @@ def write_event_page(job: EventJob) -> EventDone:
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
     failed = {one.facts.key: one.problem for one in seen if one.problem}
     overview = None
-    if opened:
+    if len(opened) > 1:  # one spacecraft agrees with none, and its picture has the strip
         overview, problem = _tried(
             lambda: as_png(event_overview(opened, f"Event {job.event.name}; {job.shared['by']}"))
         )
@@ -115,12 +115,12 @@ def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
         return _Seen(SegmentFacts(segment, row.state, row.reason))
     read, problem = _tried(lambda: _read(whole, row))
     if read is None:
-        why = f"{segment.key} cannot be read: {problem}; `mms-regions verify {job.store}` says what is damaged"
-        return _Seen(SegmentFacts(segment, "unreadable", why), problem=why)
+        why = f"cannot be read: {problem}; `mms-regions verify {job.store}` says what is damaged"
+        return _Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
     facts, data = read
     picture, problem = _tried(lambda: as_png(segment_picture(data, ion_spectrum=_ions(data, job.data_dir))))
-    why = f"{segment.key} cannot be drawn: {problem}" if problem else ""
-    return _Seen(replace(facts, reason=why), data, picture, why)
+    why = f"cannot be drawn: {problem}" if problem else ""
+    return _Seen(replace(facts, reason=why), data, picture, f"{segment.key} {why}" if why else "")
 
 
 def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:

@@ -16,11 +16,12 @@ from rich.filesize import decimal
 from mms_regions.strips import REGION_COLOURS
 
 _NOT_KNOWN = "-"
+NOT_MADE = "It has not been made yet."
 
 
 def render(template: str, **facts: Any) -> bytes:
     """A page of one of the templates `index.html.j2` and `event.html.j2`, with all that it names given."""
-    return _templates().get_template(template).render(style=_style(), **facts).encode()
+    return _templates().get_template(template).render(style=_style(), not_made=NOT_MADE, **facts).encode()
 
 
 def script() -> Markup:
@@ -36,7 +37,7 @@ def _templates() -> Environment:
         autoescape=True,
         undefined=StrictUndefined,
     )
-    ours = (_base64, _bytes, _csp, _duration, _number, percent, _plural, _utc, _words)
+    ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _utc, _words)
     found.filters.update({function.__name__.removeprefix("_"): function for function in ours})
     return found
 
@@ -81,6 +82,11 @@ def _duration(seconds: float) -> str:
 
 def _utc(time: np.datetime64) -> str:
     return str(np.datetime_as_string(time, unit="s")).replace("T", " ")
+
+
+def _instant(text: str) -> str:
+    """A time of provenance, as `2026-07-11T10:34:00+00:00`, as all others here; other words as they are."""
+    return text.replace("T", " ").replace("+00:00", " UTC") if text.endswith("+00:00") else text
 
 
 def _plural(word: str, count: int) -> str:

@@ -27,7 +27,7 @@ from mms_regions.errors import EnvironmentProblem, UsageProblem
 from mms_regions.event_page import EventDone, EventJob, as_png, page_of, write_event_page
 from mms_regions.facts import SegmentFacts
 from mms_regions.overviews import catalogue_overview, overview_pages
-from mms_regions.pages import render, script
+from mms_regions.pages import NOT_MADE, render, script
 from mms_regions.reading import open_store
 from mms_regions.status import SegmentStatus, StoreStatus, store_status
 
@@ -143,7 +143,7 @@ def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]
     found: dict[tuple[str, str], list[str]] = {}
     for one in facts:
         if one.measured is None or one.reason:
-            found.setdefault((one.state, one.why), []).append(one.key)
+            found.setdefault((one.state, one.why or NOT_MADE), []).append(one.key)
     return found
 
 
