@@ -209,7 +209,7 @@ def _is_report(folder: Path) -> bool:
 
 @contextmanager
 def _made_whole(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, which takes its place when all went well."""
+    """A new folder beside `out`, which takes its place when all went well. Raises OSError that names a path."""
     target, mark = out.resolve(), f"{os.getpid()}-{secrets.token_hex(4)}"
     staging, older = (target.with_name(f".{target.name}.{mark}.{what}") for what in ("partial", "older"))
     try:
@@ -218,9 +218,11 @@ def _made_whole(out: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(older)
         staging.rename(target)
-    except BaseException:
+    except BaseException as problem:
         shutil.rmtree(staging, ignore_errors=True)
         if older.exists():
             older.rename(target)
+        if isinstance(problem, OSError) and not problem.filename:
+            raise OSError(problem.errno, problem.strerror, str(out)) from problem
         raise
     shutil.rmtree(older, ignore_errors=True)

@@ -8,14 +8,14 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 import small_disk
 from processes import Nursery
+from small_files import no_file_larger_than
 from stores import assert_same_store, half_written
 
 Command = Callable[..., "CompletedProcess[str]"]
@@ -25,17 +25,6 @@ NEED = (
     r"about (?P<bytes>[\d.]+ [kM]B) are needed for what is missing, [\d.]+ \w+( and \d+ files)? are free there; "
     "make room"
 )
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """For this process; Python ignores the signal, so that writing fails, as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_first_write_that_fails_is_named_whichever_it_is(
