@@ -33,10 +33,12 @@ def report(
     from mms_regions.report import write_report
     from mms_regions.settings import resolve_settings
     from mms_regions.status import planned_segments
+    from mms_regions.stopping import heard_signals
 
     settings = resolve_settings({"workers": workers, "data_dir": data_dir}, os.environ)
     segments = planned_segments(store, events, probes)
-    done = write_report(store, out, segments, settings.workers, settings.data_dir)
+    with heard_signals() as stop:
+        done = write_report(store, out, segments, settings.workers, stop, settings.data_dir)
     if as_json:
         print(json.dumps({"store": str(store), "index": str(done.index), "failed": dict(done.failed)}))
     else:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,11 @@ from mms_regions.overviews import catalogue_overview, overview_pages
 from mms_regions.pages import NOT_MADE, render, script
 from mms_regions.reading import open_store
 from mms_regions.status import SegmentStatus, StoreStatus, store_status
+from mms_regions.stopping import Stop
 
 SOFTWARE = f"mms-regions {__version__}"
 _INDEX = "index.html"
+_LOOK = 0.2  # s, from one look whether to stop to the next
 _GENERATOR = b'<meta name="generator" content="mms-regions '
 
 
@@ -46,13 +51,14 @@ class Reported:
 
 
 def write_report(
-    store: Path, out: Path, segments: Sequence[Segment], workers: int, data_dir: Path | None = None
+    store: Path, out: Path, segments: Sequence[Segment], workers: int, stop: Stop, data_dir: Path | None = None
 ) -> Reported:
     """Write the report of these segments of a store into the folder `out`, in the place of an older report.
 
     workers: processes that draw; 0: this one. data_dir: where CDF files are, for ion spectrograms; None: without.
     Raises UsageProblem where there is no store, there are no segments, or `out` is a folder that holds something else;
-    EnvironmentProblem where a process that draws was killed; OSError where it cannot be written.
+    EnvironmentProblem where a process that draws was killed; what `stop` holds where it was asked to; OSError where it
+    cannot be written.
     """
     _refuse_other_folder(out)
     status, attributes = store_status(store), open_store(store).attrs
@@ -62,7 +68,7 @@ def write_report(
         raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
     shared = _shared(store, attributes)
     with _made_whole(out) as folder:
-        done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers))
+        done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers, stop))
         strips = [row for event in done for row in event.rows]
         overviews = [
             as_png(catalogue_overview(some, f"{shared['name']}; {shared['by']}")) for some in overview_pages(strips)
@@ -81,17 +87,45 @@ def _jobs(whole: EventJob) -> list[EventJob]:
     return [replace(whole, segments=tuple(some)) for some in by_event.values()]
 
 
-def _write_event_pages(jobs: Sequence[EventJob], workers: int) -> Iterator[EventDone]:
+def _write_event_pages(jobs: Sequence[EventJob], workers: int, stop: Stop) -> Iterator[EventDone]:
     if workers == 0:
-        yield from map(write_event_page, jobs)
+        for job in jobs:
+            stop.check()
+            yield write_event_page(job)
         return
     try:
-        with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
-            yield from pool.map(write_event_page, jobs)
+        yield from _in_processes(jobs, min(workers, len(jobs)), stop)
     except BrokenProcessPool as problem:
         raise EnvironmentProblem(
             "A process that draws was killed, for want of memory perhaps; try again with fewer --workers"
         ) from problem
+
+
+def _in_processes(jobs: Sequence[EventJob], workers: int, stop: Stop) -> Iterator[EventDone]:
+    """In order; where that ends early, the processes end with what they were at."""
+    others = set(active_children())
+    with ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent) as pool:
+        try:
+            for task in [pool.submit(write_event_page, job) for job in jobs]:
+                while not wait([task], _LOOK).done:
+                    stop.check()
+                yield task.result()
+        except BaseException:
+            for child in set(active_children()) - others:
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _obey_parent() -> None:
+    """A process that draws leaves Ctrl-C to its parent, and ends where that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[parent_process()], daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
