@@ -6,12 +6,15 @@ import html
 import json
 import os
 import re
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 from fakes import dies
+from processes import Nursery
 from small_files import no_file_larger_than
 from stores import run_folder
 
@@ -318,3 +321,18 @@ def test_words_that_name_nothing_are_refused(healthy: Path, mms_regions_here: Co
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert mms_regions_here("report", tmp_path / "none.zarr", "--out", tmp_path / "r").returncode == 2
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
+def test_a_report_that_is_stopped_ends_with_the_processes_that_draw(
+    healthy: Path, processes: Nursery, environment: dict[str, str], tmp_path: Path, number: int, code: int
+) -> None:
+    run = processes.start("report", healthy, "--out", tmp_path / "r", "--workers", 2, env=environment)
+    while len(run.workers) < 2 or not names(tmp_path):
+        assert run.lives, run.said
+        time.sleep(0.01)
+    os.kill(run.pid, number)
+    assert run.wait().returncode == code  # it waits for its processes too
+    assert not (tmp_path / "r").exists()
+    if code == 75:
+        assert names(tmp_path) == [] and "interrupted" in run.said and "Traceback" not in run.said
