@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args
 
-from mms_regions.traffic import TaskEvent, Tell, Throttle
+from mms_regions.traffic import Tell, Throttle, Told
 
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
@@ -227,7 +227,7 @@ class OnDask:
         return _Lease(name, at_once)
 
     def teller(self, observe: Tell) -> Tell:
-        known = {kind.__name__: kind for kind in get_args(TaskEvent)}
+        known = {kind.__name__: kind for kind in get_args(Told)}
         topic = f"mms-regions-{secrets.token_hex(4)}"
 
         def hear(message: tuple[float, Mapping[str, Any]]) -> None:
@@ -254,7 +254,7 @@ class _ToClient:
 
     topic: str
 
-    def __call__(self, event: TaskEvent) -> None:
+    def __call__(self, event: Told) -> None:
         from distributed import get_worker
 
         get_worker().log_event(self.topic, {"kind": type(event).__name__, "what": asdict(event)})

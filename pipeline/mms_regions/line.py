@@ -2,7 +2,7 @@
 
 obtain(files of a segment) -> prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that
 shards fill one after another; what is prepared stays on its worker until its shard is written; labels start with the
-first shard.
+first shard. Where nothing can be transferred, the first two are one task: half as much for a scheduler to do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mms_regions.cluster import Future, Pool
 from mms_regions.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
 from mms_regions.files import is_busy
 from mms_regions.forecast import room_needed
-from mms_regions.inputs import Ledger, obtain_files
+from mms_regions.inputs import Inputs, Ledger, obtain_files
 from mms_regions.labelling import Labelling, label_shards
 from mms_regions.manifest import Pinned
 from mms_regions.observe import (
@@ -38,10 +38,11 @@ from mms_regions.settings import Settings
 from mms_regions.stopping import Stop
 from mms_regions.store import write_features
 from mms_regions.tasks import Job, Stage, told
-from mms_regions.traffic import Tell
+from mms_regions.traffic import FilesChecked, Tell, Told
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
 _PATIENCE = 0.2  # s, how soon a wish to stop is seen
+_ON_ONE_WORKER: tuple[Stage, Stage] = ("fetch", "prepare")
 _SAVING: tuple[Stage, ...] = ("write", "label")  # let these end, when a run is to stop
 
 
@@ -69,7 +70,14 @@ class Line:
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._tell = self.pool.teller(self.observe)
+        self._tell = self.pool.teller(self._hear)
+
+    def _hear(self, event: Told) -> None:
+        """What tasks tell; also in another thread than that of the loop."""
+        if isinstance(event, FilesChecked):
+            self.ledger.note(Pinned(**pin) for pin in event.pins)
+        else:
+            self.observe(event)
 
     def work_off(self) -> None:
         """Do all there is to do. Raises what a run was stopped for, and EnvironmentProblem where the disk refuses."""
@@ -114,14 +122,17 @@ class Line:
     ) -> None:
         if self.stop.asked:
             return
-        self._attempts[stage, name] += 1
-        job = Job(stage, name, self._attempts[stage, name])
+        job = self._job(stage, name)
         words = (told, job, self._tell, size, *task)
-        if stage == "fetch" and self.ledger.inputs.source is not None:  # else it reads what is there, and computes
+        if stage == "fetch":
             future = self.pool.submit_waiting(*words)
         else:
             future = self.pool.submit(*words, priority=priority, where="gpu" if stage == "label" else "cpu")
         self._tasks[future] = _Task(job, work)
+
+    def _job(self, stage: Stage, name: str) -> Job:
+        self._attempts[stage, name] += 1
+        return Job(stage, name, self._attempts[stage, name])
 
     def _count(self, *stages: Stage) -> int:
         return sum(task.job.stage in stages for task in self._tasks.values())
@@ -132,7 +143,16 @@ class Line:
             slot = self.todo.segments.popleft()
             self.observe(SegmentStarted(slot.segment.key))
             inputs = self.ledger.inputs.near(slot.segment)
-            self._submit("fetch", slot.segment.key, slot, _size_of_files, obtain_files, slot.segment, inputs)
+            if inputs.source is None:
+                self._submit_check(slot, inputs)
+            else:
+                self._submit("fetch", slot.segment.key, slot, _size_of_files, obtain_files, slot.segment, inputs)
+
+    def _submit_check(self, slot: Slot, inputs: Inputs) -> None:
+        """Look at the files that are there, and prepare the segment from them, in one go."""
+        check, prepare = (self._job(stage, slot.segment.key) for stage in _ON_ONE_WORKER)
+        future = self.pool.submit(check_and_prepare, check, prepare, self._tell, slot, inputs, self.settings)
+        self._tasks[future] = _Task(prepare, slot)
 
     def _submit_write(self, shard: ShardPlan) -> None:
         outcomes = self.todo.of(shard)
@@ -241,6 +261,14 @@ class Line:
         if _worker_died(error):
             return EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again")
         return error
+
+
+def check_and_prepare(check: Job, prepare: Job, tell: Tell, slot: Slot, inputs: Inputs, settings: Settings) -> Prepared:
+    """Both tasks of a segment whose files are there, each told of as if it were alone."""
+    pins = told(check, tell, _size_of_files, obtain_files, slot.segment, inputs)
+    tell(FilesChecked(tuple(pin.model_dump() for pin in pins)))
+    made: Prepared = told(prepare, tell, _size_of_inputs, prepare_segment, slot, pins, inputs.data_dir, settings)
+    return made
 
 
 def _size_of_files(pins: Sequence[Pinned]) -> int:

@@ -53,6 +53,13 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
+class FilesChecked:
+    """The files of a segment are there and sound: what a manifest says of each."""
+
+    pins: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class TaskEnded:
     """A task has run: where, when (s since 1970, UTC), and what came of it.
 
@@ -79,8 +86,9 @@ class TaskEnded:
 
 
 FetchEvent = TransferStarted | BytesArrived | TransferDone | Waiting | Quarantined
-TaskEvent = FetchEvent | TaskEnded
-Tell = Callable[[Any], None]  # of a TaskEvent
+TaskEvent = FetchEvent | TaskEnded  # for whoever watches a run
+Told = TaskEvent | FilesChecked
+Tell = Callable[[Any], None]  # of what is Told
 Throttle = Callable[[], AbstractContextManager[Any]]
 
 

@@ -21,6 +21,7 @@ from stores import run_folder
 
 from mms_regions import __version__
 from mms_regions.inputs import obtain_files
+from mms_regions.reading import open_segment
 from mms_regions.trace import last_run
 from mms_regions.web import NetworkProblem
 
@@ -208,3 +209,24 @@ def test_a_run_in_which_segments_fail_says_so(
     assert mms_regions_here(*run_words(store, "--data-dir", own_data)).returncode == 4
     (run,) = xr.open_zarr(store, chunks=None).attrs["provenance"]
     assert run["outcome"] == "1 segments failed"
+
+
+def test_without_a_server_a_segment_is_checked_and_prepared_in_one_go(
+    processes: Nursery, run_words: Words, tmp_path: Path
+) -> None:
+    store = tmp_path / "x.zarr"
+    assert processes.run(*run_words(store, "--workers", 2), env={}).returncode == 0
+    told = {(task["stage"], task["subject"]): task for task in tasks(store)}
+    for key in KEYS:
+        check, prepare = told["fetch", key], told["prepare", key]
+        assert (check["host"], check["worker"]) == (prepare["host"], prepare["worker"])
+        between = [t for t in told.values() if check["ended"] < t["started"] < prepare["started"]]
+        assert not [t for t in between if t["worker"] == check["worker"]], "nothing comes between them"
+    manifest = json.loads((run_folder(store) / "manifest.json").read_text())
+    inputs = {file["name"] for key in KEYS for file in json.loads(_inputs(store, key))}
+    assert inputs <= {file["name"] for file in manifest["files"]}
+
+
+def _inputs(store: Path, key: str) -> str:
+    event, _, spacecraft = key.partition("/mms")
+    return str(open_segment(store, event, int(spacecraft)).attrs["inputs"])
