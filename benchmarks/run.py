@@ -26,6 +26,7 @@ import labelling  # noqa: E402
 import preparing  # noqa: E402
 import reporting  # noqa: E402
 import scale  # noqa: E402
+import sensitivity  # noqa: E402
 import synthetic_events  # noqa: E402
 import whole_catalogue  # noqa: E402
 from measure import machine, table, wall_seconds  # noqa: E402
@@ -42,6 +43,7 @@ def main() -> None:
         partial(preparing.results, quick),
         partial(whole_catalogue.results, quick),
         partial(reporting.results, quick),
+        partial(sensitivity.results, quick),
     ]
     if not quick:
         sections += [fetching.results, synthetic_events.results]

@@ -59,13 +59,16 @@ def sensitivity_of(
 
     def count(other: Labels) -> Flags:
         exists = (other != NO_LABEL) & (flat != NO_LABEL)
-        runs[exists] += 1
-        agree[exists & (other == flat)] += 1
-        differs: Flags = exists & (other != flat)
+        same = other == flat
+        np.add(runs, exists, out=runs)
+        np.add(agree, exists & same, out=agree)
+        differs: Flags = exists & ~same
         return differs
 
+    scaled = np.empty_like(windows)  # once for all: new memory costs more than to fill it
     for b0, n0 in moved_scales(fraction):
-        changes |= count(label(windows * feature_factors(b0, n0), withheld).reshape(-1))
+        np.multiply(windows, feature_factors(b0, n0), out=scaled)
+        changes |= count(label(scaled, withheld).reshape(-1))
     for other in _later(windows, withheld, list(begins), label):
         count(other)
     stability = np.full(flat.size, np.nan, np.float32)
@@ -92,6 +95,6 @@ def _later(windows: Floats, withheld: Flags, begins: list[int], label: Label) ->
 
 
 def _moved(values: NDArray, shift: int, fill: float | bool) -> NDArray:  # type: ignore[type-arg]
-    moved = np.full_like(values, fill)
-    moved[:-shift] = values[shift:]
+    moved = np.empty_like(values)
+    moved[:-shift], moved[-shift:] = values[shift:], fill
     return moved
