@@ -146,14 +146,14 @@ class FusedRNN:
         state[ends[:-1]] = 1.0
         read = [state[max(0, end - N_HIDDEN) : next_end] for end, next_end in pairwise(ends)]
         own = [state[end - N_HIDDEN : end] for end in ends[1:]]
-        top = state[ends[-2] :]
+        x, top, layers = state[:N_FEATURES], state[ends[-2] :], list(zip(self._layers, read, own, strict=True))
         sums, logits = _rows(N_HIDDEN, count), torch.empty(steps, N_REGIONS, count)
-        for t in range(steps):
-            state[:N_FEATURES] = features[t]
-            for weight, inputs, outputs in zip(self._layers, read, own, strict=True):
+        for now, said in zip(features.unbind(), logits.unbind(), strict=True):
+            x.copy_(now)
+            for weight, inputs, outputs in layers:
                 torch.mm(weight, inputs, out=sums)
                 torch.sigmoid(sums, out=outputs)
-            torch.mm(self._read_out, top, out=logits[t])
+            torch.mm(self._read_out, top, out=said)
         return logits
 
 
@@ -268,7 +268,7 @@ def _answer(network: Callable[[Tensor], Tensor], features: Tensor, withheld: Ten
     features: their axis is `dim`, as is that of the logits; that of time comes before it.
     """
     finite = (features.amin(dim) >= -_LARGEST) & (features.amax(dim) <= _LARGEST)  # both are NaN where one is
-    unlabelled = withheld | ((~finite).cumsum(dim - 1) > 0)
+    unlabelled = withheld | ((~finite).cumsum(dim - 1, dtype=torch.int32) > 0)
     probability = network(features.nan_to_num_(0.0, 0.0, 0.0)).softmax(dim)
     label = _first_largest(probability, dim)
     probability += torch.where(unlabelled, torch.nan, 0.0).unsqueeze(dim)  # three times as fast as to fill with a mask

@@ -51,7 +51,8 @@ def sensitivity_of(
 
     labels: (W, T), what `label` says of windows (W, T, 14) and withheld (W, T) as they are. begins: the samples, of
     all W T, at which segments begin. A window that would reach into the next segment, or beyond the end, ends there;
-    the first 8, 16 or 24 samples of a segment have no such run, and count the others alone.
+    the first 8, 16 or 24 samples of a segment have no such run, and count the others alone. Windows in which no sample
+    has a label are left out.
     """
     flat = labels.reshape(-1)
     runs, agree = np.zeros(flat.size, np.int16), np.zeros(flat.size, np.int16)
@@ -65,29 +66,32 @@ def sensitivity_of(
         differs: Flags = exists & ~same
         return differs
 
-    scaled = np.empty_like(windows)  # once for all: new memory costs more than to fill it
+    there = (labels != NO_LABEL).any(axis=1)
+    some, kept_back = windows[there], withheld[there]
+    scaled, other = np.empty_like(some), np.full_like(labels, NO_LABEL)  # new memory costs more than to fill it
     for b0, n0 in moved_scales(fraction):
-        np.multiply(windows, feature_factors(b0, n0), out=scaled)
-        changes |= count(label(scaled, withheld).reshape(-1))
-    for other in _later(windows, withheld, list(begins), label):
+        np.multiply(some, feature_factors(b0, n0), out=scaled)
+        other[there] = label(scaled, kept_back)
+        changes |= count(other.reshape(-1))
+    for other in _later(labels, windows, withheld, list(begins), label):
         count(other)
     stability = np.full(flat.size, np.nan, np.float32)
     np.divide(agree, runs, out=stability, where=runs > 0, casting="same_kind")
     return Sensitivity(stability, changes)
 
 
-def _later(windows: Floats, withheld: Flags, begins: list[int], label: Label) -> Iterator[Labels]:
+def _later(labels: Labels, windows: Floats, withheld: Flags, begins: list[int], label: Label) -> Iterator[Labels]:
     """(W T,) labels of windows that begin later, -1 where there are none.
 
     All samples are moved at once. A window that runs on into the next segment does no harm: what it says there is
     dropped, and what comes after a sample does not change its label.
     """
     for shift in SHIFTS:
-        features = _moved(windows.reshape(-1, windows.shape[2]), shift, np.nan)
-        found = label(
-            features.reshape(windows.shape), _moved(withheld.reshape(-1), shift, True).reshape(withheld.shape)
-        )
-        other = np.full(withheld.size, NO_LABEL, np.int8)
+        features = _moved(windows.reshape(-1, windows.shape[2]), shift, np.nan).reshape(windows.shape)
+        kept_back = _moved(withheld.reshape(-1), shift, True).reshape(withheld.shape)
+        there = (_moved(labels.reshape(-1), shift, NO_LABEL).reshape(labels.shape) != NO_LABEL).any(axis=1)
+        found, other = np.full_like(labels, NO_LABEL), np.full(labels.size, NO_LABEL, np.int8)
+        found[there] = label(features[there], kept_back[there])
         other[shift:] = found.reshape(-1)[:-shift]
         for begin in begins:
             other[begin : begin + shift] = NO_LABEL
