@@ -17,7 +17,7 @@ from PIL import Image
 
 from mms_regions.catalogue import Event
 from mms_regions.cautions import LOW_CONFIDENCE
-from mms_regions.errors import SegmentProblem, UsageProblem
+from mms_regions.errors import Interrupted, SegmentProblem, UsageProblem
 from mms_regions.facts import SegmentFacts, measure
 from mms_regions.ions import ion_spectrum
 from mms_regions.overviews import OverviewRow, agreement, event_overview
@@ -145,6 +145,8 @@ def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
     """What is made, or why it could not be: one bad segment takes no other down, whatever it makes libraries raise."""
     try:
         return make(), ""
+    except Interrupted:
+        raise
     except Exception as problem:
         return None, str(problem) or type(problem).__name__
 

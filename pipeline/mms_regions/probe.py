@@ -11,11 +11,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+_MODULES = {"pillow": "PIL"}  # of packages whose module has another name
+
 
 def imported(package: str) -> dict[str, str]:
     """Its version, empty where it does not say, and why it cannot be imported, empty where it can."""
     try:
-        module = importlib.import_module(package.replace("-", "_"))
+        module = importlib.import_module(_MODULES.get(package, package.replace("-", "_")))
     except BaseException as problem:  # what an import of others' code raises may be anything
         return {"package": package, "version": "", "problem": _words(problem)}
     try:

@@ -57,8 +57,9 @@ def test_what_is_being_written_is_finished_and_nothing_more_is_begun(
     at_the_first_write([asked])
     done = mms_regions_here(*run_words(store))
     assert done.returncode == 75
-    *_, stopping, written, last = done.stderr.splitlines()
-    assert stopping == f"asked to stop ({asked.name}): what is being written has 30 s; once more, and all ends now"
+    stopping = f"asked to stop ({asked.name}): what is being written has 30 s; once more, and all ends now\n"
+    *prepared, written, last = done.stderr.partition(stopping)[2].splitlines()
+    assert all(" prepared " in line for line in prepared), "in one process they were before it was asked"
     assert written == "shard 0 written"
     assert last == f"mms-regions: interrupted ({asked.name}); run the same command again to go on"
     assert {name: signal.getsignal(name) for name in SIGNALS} == before
