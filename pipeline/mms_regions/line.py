@@ -42,7 +42,6 @@ from mms_regions.traffic import FilesChecked, Tell, Told
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
 _PATIENCE = 0.2  # s, how soon a wish to stop is seen
-_ON_ONE_WORKER: tuple[Stage, Stage] = ("fetch", "prepare")
 _SAVING: tuple[Stage, ...] = ("write", "label")  # let these end, when a run is to stop
 
 
@@ -150,7 +149,7 @@ class Line:
 
     def _submit_check(self, slot: Slot, inputs: Inputs) -> None:
         """Look at the files that are there, and prepare the segment from them, in one go."""
-        check, prepare = (self._job(stage, slot.segment.key) for stage in _ON_ONE_WORKER)
+        check, prepare = self._job("fetch", slot.segment.key), self._job("prepare", slot.segment.key)
         future = self.pool.submit(check_and_prepare, check, prepare, self._tell, slot, inputs, self.settings)
         self._tasks[future] = _Task(prepare, slot)
 

@@ -205,26 +205,30 @@ def draw_stability(axes: Axes, data: xr.Dataset) -> None:
 def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
     """Pale the upper half of a strip where confidence is low: the lower half keeps the colour, which tells regions."""
     low = (data["probability"].max("region") < LOW_CONFIDENCE).astype(np.int8)
-    begin, end, value = runs(low)
-    spans = np.column_stack([begin, end - begin])[value == 1]
-    axes.broken_barh(spans.tolist(), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
+    axes.broken_barh(_spans(low), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
 
 
 def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
     """Black bars where a label is to be taken with care, with the share of labelled samples, beneath the strip."""
     found, rows = cautions(data), []
     for name, where in (("quiet", found.quiet), ("wrong_side", found.wrong_side)):
-        begin, end, value = runs(data["label"].copy(data=where.astype(np.int8)))
-        spans = np.column_stack([begin, end - begin])[value == 1]
         # With an edge even a single sample is seen.
         axes.axhspan(top - 0.8, top - 0.3, facecolor="0.95", linewidth=0)
-        axes.broken_barh(spans.tolist(), (top - 0.8, 0.5), color="black", linewidth=0.6)
+        spans = _spans(data["label"].copy(data=where.astype(np.int8)))
+        axes.broken_barh(spans, (top - 0.8, 0.5), color="black", linewidth=0.6)
         rows.append((top - 0.55, f"{name.replace('_', ' ')} {_percent(found.shares[name])}"))
         top -= 1
     strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))
     places, words = zip(*[*strips, *rows], strict=True)
     axes.set_ylim(top, axes.get_ylim()[1])
     axes.set_yticks(places, words)
+
+
+def _spans(where: xr.DataArray) -> list[tuple[float, float]]:
+    """Begin and length, in days, of each run of 1."""
+    begin, end, value = runs(where)
+    found: list[tuple[float, float]] = np.column_stack([begin, end - begin])[value == 1].tolist()
+    return found
 
 
 def _percent(share: float) -> str:

@@ -28,6 +28,7 @@ from mms_regions.catalogue import Segment
 from mms_regions.efficiency import efficiency
 from mms_regions.errors import EnvironmentProblem, UsageProblem
 from mms_regions.event_page import EventDone, EventJob, as_png, page_of, write_event_page
+from mms_regions.export import SOFTWARE
 from mms_regions.facts import SegmentFacts
 from mms_regions.overviews import catalogue_overview, overview_pages
 from mms_regions.pages import NOT_MADE, render, script
@@ -35,7 +36,6 @@ from mms_regions.reading import open_store
 from mms_regions.status import SegmentStatus, StoreStatus, store_status
 from mms_regions.stopping import Stop
 
-SOFTWARE = f"mms-regions {__version__}"
 _INDEX = "index.html"
 _LOOK = 0.2  # s, from one look whether to stop to the next
 _GENERATOR = b'<meta name="generator" content="mms-regions '

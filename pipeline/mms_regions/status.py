@@ -96,16 +96,19 @@ def planned_segments(store: Path, events: str | None = None, probes: str | None 
 
     Raises UsageProblem for words that name nothing in the store, and where there is none.
     """
-    plan = require_plan(store)
-    wanted = set(Catalogue(store.name, plan.events).segments(events, probes))
-    return tuple(slot.segment for slot in plan.slots if slot.segment in wanted)
+    return _chosen(store, require_plan(store), events, probes)
 
 
 def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
     """Those of them that are complete. Raises UsageProblem as `planned_segments`, and where nothing is complete."""
-    states = _on_disk(store, require_plan(store))
-    wanted = planned_segments(store, events, probes)
-    found = tuple(segment for segment in wanted if states.get(segment.key, ("missing", ""))[0] == "complete")
+    plan = require_plan(store)
+    complete = {key for key, (state, _) in _on_disk(store, plan).items() if state == "complete"}
+    found = tuple(segment for segment in _chosen(store, plan, events, probes) if segment.key in complete)
     if not found:
         raise UsageProblem(f"{store}: none of the segments asked for is complete; see `mms-regions status {store}`")
     return found
+
+
+def _chosen(store: Path, plan: Plan, events: str | None, probes: str | None) -> tuple[Segment, ...]:
+    wanted = set(Catalogue(store.name, plan.events).segments(events, probes))
+    return tuple(slot.segment for slot in plan.slots if slot.segment in wanted)
