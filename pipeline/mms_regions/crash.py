@@ -17,6 +17,7 @@ CrashPoint = Literal[
     "store-described",
     "files-obtained",
     "segment-prepared",
+    "array-unnamed",  # its shard is written, under a hidden name
     "shard-half-written",
     "shard-unreceipted",
     "repair-half-moved",

@@ -400,6 +400,7 @@ def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Calla
                 _keep_manifests(this.store, todo.plan, ledger)
             raise
         _keep_manifests(this.store, todo.plan, ledger)
+    _sweep(this.store)  # what lost workers were writing
 
 
 def _check(workers: Pool, labelling: Labelling, this: _Run) -> None:

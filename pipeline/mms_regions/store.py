@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore, StorePath
 from mms_regions.arrays import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.crash import crash_point
 from mms_regions.errors import DamagedStore, EnvironmentProblem
-from mms_regions.files import busy_disk_retried, sync_folder, write_whole
+from mms_regions.files import busy_disk_retried, made_whole, sync_folder
 from mms_regions.labelled import read_labelled, read_provenance
 from mms_regions.layout import (
     FEATURE_ARRAYS,
@@ -237,7 +237,9 @@ def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values:
     """
     path = _shard_file(folder, array, shard.number)
     data = _encoded(array, shard, values)[path.relative_to(folder / array.basename).as_posix()].to_bytes()
-    write_whole(path, data)
+    with made_whole(path) as staging:
+        staging.write_bytes(data)
+        crash_point("array-unnamed")
     return {str(path.relative_to(folder)): Written.of_bytes(data)}
 
 
