@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -176,7 +176,10 @@ def _bare(argument: Any) -> Any:
 
 
 class OnDask:
-    """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind."""
+    """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind.
+
+    addresses: of workers of both kinds. A task that labels goes to the first that does not label already, and lives.
+    """
 
     labels_apart = False
     about = ""
@@ -186,19 +189,30 @@ class OnDask:
         client: Any,
         workers: Mapping[Where, int],
         resources: Mapping[Where, Mapping[str, float]] = MappingProxyType({"cpu": {}, "gpu": {}}),
+        addresses: Iterable[str] = (),
     ):
         self.workers = workers
         self._client = client
         self._resources = resources
         self._done: SimpleQueue[Remote] = SimpleQueue()
+        self._labelling: dict[str, Remote | None] = dict.fromkeys(addresses)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
-        bound = dict(self._resources[where]) or None
+        bound: dict[str, Any] = {"resources": dict(self._resources[where]) or None}
+        near = self._labeller() if where == "gpu" else None
+        if near:
+            bound |= {"workers": near, "allow_other_workers": True}
         bare = [_bare(argument) for argument in arguments]
-        future = self._client.submit(function, *bare, priority=priority, pure=False, resources=bound)
-        task = Remote(future, self.attend)
+        task = Remote(self._client.submit(function, *bare, priority=priority, pure=False, **bound), self.attend)
+        if near:
+            self._labelling[near] = task
         self._tell_when_done(task)
         return task
+
+    def _labeller(self) -> str | None:
+        """So that few workers import torch."""
+        idle = (address for address, task in self._labelling.items() if task is None or task.is_done)
+        return next(idle, None)
 
     def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.submit(_beside_others, function, *arguments)
@@ -338,4 +352,4 @@ def local_pool(workers: int) -> Iterator[Pool]:
         client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
         opened = open_until_end.pop_all()
     with opened:
-        yield OnDask(client, {"cpu": workers, "gpu": workers})
+        yield OnDask(client, {"cpu": workers, "gpu": workers}, addresses=cluster.scheduler_info["workers"])

@@ -163,8 +163,16 @@ class Line:
     def _submit_labels(self) -> None:
         at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW))
         waiting = self.todo.unlabelled
-        while waiting and not self.stop.asked and self._count("label") < self.pool.workers["gpu"]:
+        while waiting and not self.stop.asked and self._count("label") < self._labellers(at_once):
             self._submit_label(tuple(waiting.popleft() for _ in range(min(at_once, len(waiting)))))
+
+    def _labellers(self, at_once: int) -> int:
+        """How many workers may label: all that do nothing else, or one and another for each task's worth that waits.
+
+        A worker that labels for the first time imports torch, which takes as long and 200 MB.
+        """
+        most = self.pool.workers["gpu"]
+        return most if self.pool.labels_apart else min(most, 1 + len(self.todo.unlabelled) // at_once)
 
     def _submit_label(self, shards: tuple[ShardPlan, ...]) -> None:
         words = (label_shards, self.labelling, shards)

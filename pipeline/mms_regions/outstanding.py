@@ -90,7 +90,20 @@ def outstanding(
     unlabelled = deque(s for s in plan.shards if s.number not in unwritten and s.number not in labelled)
     wanted = {key for shard in unwritten.values() for key in shard.keys}
     settled = {key: outcome for key, outcome in kept.items() if key in wanted}
-    return Outstanding(plan, deque(slots[i] for i in sorted(slots)), unwritten, unlabelled, settled)
+    return Outstanding(plan, deque(_in_turn(unwritten, slots)), unwritten, unlabelled, settled)
+
+
+def _in_turn(unwritten: Mapping[int, ShardPlan], slots: Mapping[int, Slot]) -> list[Slot]:
+    """Shard after shard, so that what is done is safe soon; the last two side by side, to be written at one time.
+
+    One worker alone would write the last of all, and the others wait for it.
+    """
+    numbers = sorted(unwritten)
+    turns: dict[int, tuple[int, float]] = {}
+    for number in reversed(numbers):  # a segment that reaches into two shards belongs to the first
+        shard, group = unwritten[number], min(number, *numbers[-2:])
+        turns |= {slot.index: (group, i / len(shard.slots)) for i, slot in enumerate(shard.slots)}
+    return [slots[i] for i in sorted(slots, key=turns.__getitem__)]
 
 
 def _is_unwritten(shard: ShardPlan, written: Mapping[int, Receipt], anew: Set[str]) -> bool:

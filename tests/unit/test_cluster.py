@@ -13,8 +13,8 @@ from mms_regions.cluster import InProcess, OnDask, Remote
 class Task:
     """A future of a cluster, which does what it is told."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]):
-        self.function, self.arguments = function, arguments
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], workers: str | None):
+        self.function, self.arguments, self.workers = function, arguments, workers
         self.is_done, self.lost_for = False, 0
         self._callbacks: list[Callable[[Any], None]] = []
 
@@ -51,8 +51,8 @@ class Client:
     def __init__(self) -> None:
         self.tasks: list[Task] = []
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, **how: Any) -> Task:
-        self.tasks.append(Task(function, arguments))
+    def submit(self, function: Callable[..., Any], *arguments: Any, workers: str | None = None, **how: Any) -> Task:
+        self.tasks.append(Task(function, arguments, workers))
         return self.tasks[-1]
 
 
@@ -106,6 +106,17 @@ def test_results_go_to_other_tasks_and_not_through_here(client: Client, pool: At
     first = pool.submit(max, 1, 2)
     pool.submit(sum, [first, 3], first)
     assert client.tasks[1].arguments == ([client.tasks[0], 3], client.tasks[0])
+
+
+def test_what_labels_goes_to_the_first_worker_that_does_not_label_already(client: Client) -> None:
+    pool = OnDask(client, {"cpu": 2, "gpu": 2}, addresses=["one", "two"])
+    pool.submit(max, 1, 2)
+    for _ in range(3):
+        pool.submit(max, 1, 2, where="gpu")
+    client.tasks[1].finish()
+    for _ in range(2):
+        pool.submit(max, 1, 2, where="gpu")
+    assert [task.workers for task in client.tasks] == [None, "one", "two", None, "one", None]
 
 
 def test_in_one_process_results_of_tasks_are_arguments_too() -> None:
