@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from glob import escape
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,6 +31,7 @@ from mms_regions.errors import EnvironmentProblem, UsageProblem
 from mms_regions.event_page import EventDone, EventJob, as_png, page_of, write_event_page
 from mms_regions.export import SOFTWARE
 from mms_regions.facts import SegmentFacts
+from mms_regions.lock import hold
 from mms_regions.overviews import catalogue_overview, overview_pages
 from mms_regions.pages import NOT_MADE, render, script
 from mms_regions.reading import open_store
@@ -67,7 +69,7 @@ def write_report(
     if not rows:
         raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
     shared = _shared(store, attributes)
-    with _made_whole(out) as folder:
+    with _alone(out, stop), _made_whole(out) as folder:
         done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers, stop))
         strips = [row for event in done for row in event.rows]
         overviews = [
@@ -239,6 +241,26 @@ def _refuse_other_folder(out: Path) -> None:
 def _is_report(folder: Path) -> bool:
     index = folder / _INDEX
     return index.is_file() and _GENERATOR in index.read_bytes()[:4096]
+
+
+@contextmanager
+def _alone(out: Path, stop: Stop) -> Iterator[None]:
+    """While nobody else makes this report; what one that was killed has left beside it goes, or goes back, first."""
+    target = out.resolve()
+    beside = target.with_name(f".{target.name}")
+
+    def lost(why: str) -> None:
+        stop.ask(why, EnvironmentProblem(why))
+
+    with hold(beside.with_name(f"{beside.name}.lock"), "mms-regions report", lost):
+        for older in target.parent.glob(f"{escape(beside.name)}.*.older"):
+            if target.exists():
+                shutil.rmtree(older)
+            else:
+                older.rename(target)
+        for staging in target.parent.glob(f"{escape(beside.name)}.*.partial"):
+            shutil.rmtree(staging)
+        yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -325,7 +326,13 @@ def test_words_that_name_nothing_are_refused(healthy: Path, mms_regions_here: Co
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
 def test_a_report_that_is_stopped_ends_with_the_processes_that_draw(
-    healthy: Path, processes: Nursery, environment: dict[str, str], tmp_path: Path, number: int, code: int
+    healthy: Path,
+    processes: Nursery,
+    mms_regions_here: Command,
+    environment: dict[str, str],
+    tmp_path: Path,
+    number: int,
+    code: int,
 ) -> None:
     run = processes.start("report", healthy, "--out", tmp_path / "r", "--workers", 2, env=environment)
     while len(run.workers) < 2 or not names(tmp_path):
@@ -336,3 +343,28 @@ def test_a_report_that_is_stopped_ends_with_the_processes_that_draw(
     assert not (tmp_path / "r").exists()
     if code == 75:
         assert names(tmp_path) == [] and "interrupted" in run.said and "Traceback" not in run.said
+    else:
+        assert len(names(tmp_path)) == 2, "the lock, and the pages that were made"
+    assert mms_regions_here("report", healthy, "--out", tmp_path / "r", *SMALL).returncode == 0
+    assert names(tmp_path) == ["r"]
+
+
+def test_an_older_report_that_a_killed_one_had_moved_away_goes_back(
+    healthy: Path, mms_regions_here: Command, tmp_path: Path
+) -> None:
+    assert mms_regions_here("report", healthy, "--out", tmp_path / "r", *SMALL).returncode == 0
+    before = content(tmp_path / "r")
+    (tmp_path / "r").rename(tmp_path / ".r.123-abc.older")
+    with no_file_larger_than(1_000):
+        assert mms_regions_here("report", healthy, "--out", tmp_path / "r", *SMALL).returncode == 5
+    assert (names(tmp_path), content(tmp_path / "r")) == (["r"], before)
+    shutil.copytree(tmp_path / "r", tmp_path / ".r.123-abc.older")
+    assert mms_regions_here("report", healthy, "--out", tmp_path / "r", *SMALL).returncode == 0
+    assert names(tmp_path) == ["r"]
+
+
+def test_two_reports_are_not_made_in_one_place(healthy: Path, mms_regions_here: Command, tmp_path: Path) -> None:
+    with hold(tmp_path / ".r.lock", "mms-regions report", lost=print):
+        done = mms_regions_here("report", healthy, "--out", tmp_path / "r", *SMALL)
+    assert done.returncode == 5 and "held by `mms-regions report`" in done.stderr, done.stderr
+    assert names(tmp_path) == []
