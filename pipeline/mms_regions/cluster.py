@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args
 
+from mms_regions.errors import EnvironmentProblem
 from mms_regions.traffic import Tell, Throttle, Told
 
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
@@ -327,19 +328,33 @@ def _of_workers() -> dict[str, Any]:
 
 @contextmanager
 def local_pool(workers: int) -> Iterator[Pool]:
-    """A pool of `workers` processes on this machine, one thread each, listening on localhost; 0: this process."""
+    """A pool of `workers` processes on this machine, one thread each, listening on localhost; 0: this process.
+
+    Raises EnvironmentProblem where they cannot start.
+    """
     if workers == 0:
         yield InProcess()
         return
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with ExitStack() as open_until_end, for_main_alone():
         scratch = open_until_end.enter_context(
             tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
         )
         open_until_end.enter_context(dask.config.set(_of_workers()))
-        cluster = LocalCluster(
+        cluster = _local_cluster(workers, scratch)
+        client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
+        opened = open_until_end.pop_all()
+    with opened:
+        yield OnDask(client, {"cpu": workers, "gpu": workers}, addresses=cluster.scheduler_info["workers"])
+
+
+def _local_cluster(workers: int, scratch: str) -> Any:
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
@@ -349,7 +364,9 @@ def local_pool(workers: int) -> Iterator[Pool]:
             local_directory=scratch,
             silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop tells
         )
-        client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
-        opened = open_until_end.pop_all()
-    with opened:
-        yield OnDask(client, {"cpu": workers, "gpu": workers}, addresses=cluster.scheduler_info["workers"])
+    except RuntimeError as problem:
+        why = problem.__cause__ or problem  # of a nanny, what its worker died of, where that is known
+        raise EnvironmentProblem(
+            f"Workers cannot start on this machine: {why}. Look at its free memory and at Dask's own settings "
+            "(DASK_..., ~/.config/dask), or choose --workers 0, which needs none"
+        ) from problem

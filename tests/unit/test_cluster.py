@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dask
 import pytest
 
-from mms_regions.cluster import InProcess, OnDask, Remote
+from mms_regions.cluster import InProcess, OnDask, Remote, local_pool
+from mms_regions.errors import EnvironmentProblem
 
 
 class Task:
@@ -123,3 +125,10 @@ def test_in_one_process_results_of_tasks_are_arguments_too() -> None:
     pool = InProcess()
     first = pool.submit(max, 1, 2)
     assert pool.submit(sum, [first, first]).result() == 4
+
+
+def test_workers_that_cannot_start_are_an_answer_and_not_waited_for() -> None:
+    broken = dask.config.set({"distributed.worker.preload": ["no_such_module"]})
+    told = pytest.raises(EnvironmentProblem, match=r"No module named 'no_such_module'.*--workers 0")
+    with broken, told, local_pool(1):
+        pass
