@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def results(quick: bool = False) -> str:
         begin = time.perf_counter()
         synthesise(segments, data, 0)
         made = time.perf_counter() - begin
+        os.sync()  # else the disk is still busy with the files that were just made
         rows = [_measure(here / f"{workers}.zarr", data, segments, workers).row() for workers in (2, 1)]
         return f"""## The whole catalogue, synthetic, at full length
 

@@ -23,7 +23,7 @@ from mms_regions.traffic import Tell, Throttle, Told
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
 _PATIENCE = 2.0  # s, from one look after the workers to the next, for those who wait
-_NEEDED = ("mms_regions.inputs", "mms_regions.labelling")  # imported while workers start, and not by their first tasks
+_NEEDED = "mms_regions.line"  # imported with all that tasks need while workers start, and not by their first tasks
 # Of workers, whose arrays are for one core. Memory that is given back to the system at once, as Dask would have it, and
 # arenas of each thread that comes and goes, cost a fifth more time.
 _ENVIRONMENT = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "MALLOC_ARENA_MAX": 1}
@@ -319,10 +319,12 @@ def _of_workers() -> dict[str, Any]:
 
     asked = dask.config.get("distributed.worker.preload")
     return {
-        "distributed.worker.preload": [*([asked] if isinstance(asked, str) else asked), *_NEEDED],
+        "distributed.worker.preload": [*([asked] if isinstance(asked, str) else asked), _NEEDED],
         "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
         # A profiler that nobody looks at keeps what it saw each second: workers would grow as long as they live.
         "distributed.worker.profile.enabled": False,
+        # A hundredth of all time goes to finding out 50 times a second, in each process, that nothing is late.
+        "distributed.admin.tick.interval": "1s",
     }
 
 

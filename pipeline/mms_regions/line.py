@@ -252,6 +252,7 @@ class Line:
     def _note_labelled(self, task: _Task, shards: Sequence[ShardPlan], done: Future) -> None:
         error = done.exception()
         if error is None:
+            self._submit_labels()  # first: who observes brings the index up to date, and nobody need wait for that
             for shard in shards:
                 self.observe(ShardLabelled(shard.number))
         elif self._may_try_again(task, error):

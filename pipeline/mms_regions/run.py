@@ -387,11 +387,11 @@ def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Calla
     this.stop.check()
     if todo.segments:
         refuse_no_files([slot.segment for slot in todo.segments], inputs())
+    showing = Showing(this.store, todo.plan)  # before there are workers to wait for it
     with this.pool(this.settings.workers) as workers:
         _check(workers, labelling, this)
         this.observe(RunStarted(len(todo.segments), len(todo.unwritten) + len(todo.unlabelled)))
         ledger = Ledger(inputs, workers, this.settings.transfers, this.observe)
-        showing = Showing(this.store, todo.plan)
         observe = _to_all(this.observe, partial(_forget_redone, this.store, todo), showing)
         try:
             Line(todo, this.settings, labelling, workers, ledger, observe, this.stop).work_off()
