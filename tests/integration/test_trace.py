@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ def test_each_task_is_kept_with_where_when_and_how_large_it_was(
         assert (task["attempt"], task["reason"], task["trace"]) == (1, "", "")
     assert Counter(subjects["fetch"]) == Counter(subjects["prepare"]) == Counter(KEYS)
     assert Counter(subjects["write"]) == Counter(SHARDS)
-    assert sorted(" ".join(subjects["label"]).split()[1::2]) == ["0", "1", "2"]
+    assert sorted(re.findall(r"\d", " ".join(subjects["label"]))) == ["0", "1", "2"]  # some by one task, maybe
     assert not (run_folder(store) / "logs").exists()
     first, *_, last = last_run(store)
     assert (first["event"], first["segments"], first["shards"]) == ("RunStarted", 5, 3)
