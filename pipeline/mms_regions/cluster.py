@@ -179,7 +179,8 @@ def _bare(argument: Any) -> Any:
 class OnDask:
     """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind.
 
-    addresses: of workers of both kinds. A task that labels goes to the first that does not label already, and lives.
+    addresses: of workers of both kinds. A task that labels goes to the first that does not label already, so that few
+    import torch; where that worker has died meanwhile, to any.
     """
 
     labels_apart = False
@@ -211,7 +212,6 @@ class OnDask:
         return task
 
     def _labeller(self) -> str | None:
-        """So that few workers import torch."""
         idle = (address for address, task in self._labelling.items() if task is None or task.is_done)
         return next(idle, None)
 
