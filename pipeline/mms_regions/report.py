@@ -248,11 +248,7 @@ def _alone(out: Path, stop: Stop) -> Iterator[None]:
     """While nobody else makes this report; what one that was killed has left beside it goes, or goes back, first."""
     target = out.resolve()
     beside = target.with_name(f".{target.name}")
-
-    def lost(why: str) -> None:
-        stop.ask(why, EnvironmentProblem(why))
-
-    with hold(beside.with_name(f"{beside.name}.lock"), "mms-regions report", lost):
+    with hold(beside.with_name(f"{beside.name}.lock"), "mms-regions report", stop.lose_place):
         for older in target.parent.glob(f"{escape(beside.name)}.*.older"):
             if target.exists():
                 shutil.rmtree(older)

@@ -187,11 +187,7 @@ def relabel(
 def _alone(command: str, this: _Run) -> Iterator[_Run]:
     """While no other process works on the store; what a killed one has left is brought in order first."""
     store, told = this.store, this.observe
-
-    def lost(why: str) -> None:
-        this.stop.ask(why, EnvironmentProblem(why))
-
-    held = hold(lock_path(store), command, lost, told=lambda text: told(Remark(text)))
+    held = hold(lock_path(store), command, this.stop.lose_place, told=lambda text: told(Remark(text)))
     with held, _full_disk_in_words(store), Trace(store) as trace:
         observe = _to_all(told, trace, FailureLogs(store))
         plan = read_plan(store)

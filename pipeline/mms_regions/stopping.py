@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from mms_regions.errors import Interrupted, MMSRegionsError
+from mms_regions.errors import EnvironmentProblem, Interrupted, MMSRegionsError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -27,6 +27,10 @@ class Stop:
         if self.error is None:
             self._asked_at = time.monotonic()
             self.why, self.error = why, error
+
+    def lose_place(self, why: str) -> None:
+        """Ask because the lock of what is being made is no longer ours, as `lock.hold` tells it in a sentence."""
+        self.ask(why, EnvironmentProblem(why))
 
     @property
     def asked(self) -> bool:

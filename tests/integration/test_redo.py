@@ -54,8 +54,8 @@ def test_a_segment_is_made_anew_and_with_it_its_shard(
     ("words", "keys", "shards"),
     [
         ("LONG", ["LONG/mms1"], {"0", "1"}),
-        ("A/mms2,B", ["A/mms2", "B/mms1", "B/mms2"], {"0", "1", "2"}),
-        ("all", ["A/mms1", "A/mms2", "LONG/mms1", "B/mms1", "B/mms2"], {"0", "1", "2"}),
+        ("A/mms2,B", ["A/mms2", "B/mms2", "B/mms1"], {"0", "1", "2"}),
+        ("all", ["A/mms1", "A/mms2", "LONG/mms1", "B/mms2", "B/mms1"], {"0", "1", "2"}),
     ],
 )
 def test_several_are_named_as_events_and_segments(
@@ -70,7 +70,7 @@ def test_several_are_named_as_events_and_segments(
     before = shard_files(store)
     done = mms_regions_here(*run_words(store, "--redo", words))
     assert done.returncode == 0
-    assert sorted(re.findall(r"\] prepared (\S+)", done.stderr)) == sorted(keys)
+    assert re.findall(r"\] prepared (\S+)", done.stderr) == keys
     assert shards_written(before, shard_files(store)) == shards
     assert_same_store(store, healthy)
 

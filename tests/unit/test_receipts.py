@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from plans import plan_of
 
-from mms_regions.catalogue import Catalogue, Event
-from mms_regions.plan import Plan, make_plan, run_folder
+from mms_regions.plan import Plan, run_folder
 from mms_regions.receipts import (
     InputFile,
     Receipt,
@@ -24,26 +23,6 @@ from mms_regions.receipts import (
     torn,
     written_shards,
 )
-
-DECIDING = {"convention": "corrected", "margin": 1.0, "bridge": 0.15}
-START = np.datetime64("2017-07-11T22:34:00", "ns")
-
-
-def plan_of(lengths: Sequence[float], shard_samples: int = 1024, probes: tuple[int, ...] = (1,)) -> Plan:
-    events = [
-        Event(
-            name=f"E{i}",
-            t_start=START,
-            t_end=START + np.timedelta64(round(s * 1e9), "ns"),
-            B0=20,
-            n0=0.2,
-            probes=probes,
-        )
-        for i, s in enumerate(lengths)
-    ]
-    catalogue = Catalogue("made-up", tuple(events))
-    return make_plan(catalogue, catalogue.segments(), shard_samples, DECIDING)
-
 
 FILE = InputFile("mms1_fgm_brst_l2_20170711223358_v5.96.0.cdf", "5.96.0", 1234, "ab" * 32)
 RECORDS = (
