@@ -10,11 +10,11 @@ from pathlib import Path
 
 from cdf_files import write_files
 
-from mms_regions.catalogue import Catalogue, Event
-from mms_regions.cluster import local_pool
-from mms_regions.prestage import prestage
-from mms_regions.settings import Settings
-from mms_regions.traffic import TransferStarted
+from mms_regions.core.catalogue import Catalogue, Event
+from mms_regions.core.messages import TransferStarted
+from mms_regions.core.settings import Settings
+from mms_regions.run.prefetch import prestage
+from mms_regions.workers.pool import local_pool
 
 DELAY, EVENTS, SECONDS = 0.05, 12, 1.0  # s before each answer; events x four spacecraft, s each
 PRODUCTS = ("dis", "des", "fgm", "edp_brst")
@@ -68,5 +68,5 @@ def _seconds(catalogue: Catalogue, cache: Path, address: str, workers: int) -> f
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
     print(results())

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mms_regions.label import Prediction, label_windows
-from mms_regions.model import N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS, RegionRNN
+from mms_regions.model.label import Prediction, label_windows
+from mms_regions.model.network import N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS, RegionRNN
 
 # Multiplications and additions of a sample, and how many tanh it takes.
 FLOP = 2 * (N_HIDDEN * (N_FEATURES + N_HIDDEN + 1) + (N_LAYERS - 1) * N_HIDDEN * (2 * N_HIDDEN + 1))

@@ -19,21 +19,21 @@ import pycdfpp
 from cdf_files import Scene, write_files
 from measure import cpu_seconds, machine, table
 
-from mms_regions.archive import CdfFile, find_files
-from mms_regions.burst import Burst, _Reader, read_burst
-from mms_regions.card import find_model
-from mms_regions.catalogue import Event, Segment, read_catalogue
-from mms_regions.label import as_windows, label_windows
-from mms_regions.labelled import Labelled
-from mms_regions.layout import FEATURE_ARRAYS, LABEL_ARRAYS, whole_store
-from mms_regions.layout import write_files as write_store
-from mms_regions.model import RegionRNN
-from mms_regions.plan import make_plan
-from mms_regions.prepare import Convention, convention
-from mms_regions.receipts import Prepared
-from mms_regions.samples import FEATURES, QUANTITIES, Samples
-from mms_regions.settings import Settings
-from mms_regions.store import write_features
+from mms_regions.archive.products import CdfFile, find_files
+from mms_regions.core.catalogue import Event, Segment, read_catalogue
+from mms_regions.core.settings import Settings
+from mms_regions.model.card import find_model
+from mms_regions.model.label import as_windows, label_windows
+from mms_regions.model.network import RegionRNN
+from mms_regions.physics.burst import Burst, _Reader, read_burst
+from mms_regions.physics.conventions import Convention, convention
+from mms_regions.physics.samples import FEATURES, QUANTITIES, Samples
+from mms_regions.store.labels import Labelled
+from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, whole_store
+from mms_regions.store.layout import write_files as write_store
+from mms_regions.store.plan import make_plan
+from mms_regions.store.receipts import Prepared
+from mms_regions.store.shards import write_features
 
 START = np.datetime64("2017-07-11T20:00:00", "ns")
 LONGEST_FILE = 180.0  # s
@@ -173,7 +173,7 @@ def _peak_memory(case: Case) -> float:
     """MB that a process takes at most for a segment, above what it has after its imports."""
     words = [str(case.folder), case.segment.event.name, *(str(at) for at in case.segment.event.trange)]
     words += [str(case.segment.event.B0), str(case.segment.event.n0), str(int(case.how.margin == 0))]
-    paths = [str(Path(__file__).parents[1] / "tests"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[1] / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(
         [sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True, env=environ

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from measure import machine
 
-from mms_regions.catalogue import read_catalogue
-from mms_regions.demo import MODEL
-from mms_regions.synthetic import synthesise
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.synthetic.demo import MODEL
+from mms_regions.synthetic.write import synthesise
 
 
 def results(quick: bool = False) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mms_regions.frames import gse_to_gsm
+from mms_regions.physics.frames import gse_to_gsm
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))

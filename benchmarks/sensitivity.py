@@ -15,19 +15,19 @@ import numpy as np
 from measure import cpu_seconds, machine, table
 from numpy.typing import NDArray
 
-from mms_regions.arrays import NO_LABEL, Flags, Floats
-from mms_regions.card import find_model
-from mms_regions.catalogue import read_catalogue
-from mms_regions.cluster import local_pool
-from mms_regions.label import label_windows
-from mms_regions.model import load_model
-from mms_regions.plan import require_plan
-from mms_regions.reading import open_segment
-from mms_regions.run import run
-from mms_regions.sensitivity import feature_factors, sensitivity_of
-from mms_regions.settings import resolve_settings
-from mms_regions.store import read_windows
-from mms_regions.synthetic import read_truth, synthesise
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.settings import resolve_settings
+from mms_regions.core.types import NO_LABEL, Flags, Floats
+from mms_regions.model.card import find_model
+from mms_regions.model.label import label_windows
+from mms_regions.model.network import load_model
+from mms_regions.model.stability import feature_factors, sensitivity_of
+from mms_regions.run.run import run
+from mms_regions.store.plan import require_plan
+from mms_regions.store.read import open_segment
+from mms_regions.store.shards import read_windows
+from mms_regions.synthetic.write import read_truth, synthesise
+from mms_regions.workers.pool import local_pool
 
 SEPARATRIX = (3, 5)
 MOVED = ((1, 1), (0.8, 1), (0.9, 1), (1.1, 1), (1.25, 1), (1, 0.9), (1, 1.1))  # B0 and n0, times

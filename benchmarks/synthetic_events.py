@@ -6,14 +6,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from mms_regions.card import InstalledModel, find_model
-from mms_regions.catalogue import read_catalogue
-from mms_regions.cluster import local_pool
-from mms_regions.demo import CATALOGUE, EVENTS, MODEL, Folder, compare, label_synthetic, total
-from mms_regions.model import import_published
-from mms_regions.run import relabel
-from mms_regions.scores import Agreement
-from mms_regions.settings import Settings
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.settings import Settings
+from mms_regions.model.card import InstalledModel, find_model
+from mms_regions.model.network import import_published
+from mms_regions.model.scores import Agreement
+from mms_regions.run.run import relabel
+from mms_regions.synthetic.demo import CATALOGUE, EVENTS, MODEL, Folder, compare, label_synthetic, total
+from mms_regions.workers.pool import local_pool
 
 SEEDS = range(1, 11)  # the demonstration itself takes 0
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from measure import machine, table
 
-from mms_regions.card import find_model
-from mms_regions.catalogue import Segment, read_catalogue
-from mms_regions.demo import MODEL, compare, total
-from mms_regions.plan import run_folder
-from mms_regions.synthetic import synthesise
+from mms_regions.core.catalogue import Segment, read_catalogue
+from mms_regions.model.card import find_model
+from mms_regions.store.plan import run_folder
+from mms_regions.synthetic.demo import MODEL, compare, total
+from mms_regions.synthetic.write import synthesise
 
 STAGES = ("fetch", "prepare", "write", "label")
 
@@ -111,5 +111,5 @@ def _agreement(store: Path, data: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
     print(results())

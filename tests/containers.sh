@@ -12,7 +12,7 @@ BASE=${BASE:-docker.io/library/python:3.11-slim-bookworm}
 TORCH_INDEX=${TORCH_INDEX:-}
 NAME=mms-regions-test-$$
 IMAGE=localhost/$NAME
-VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' pipeline/mms_regions/__init__.py)
+VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' pipeline/mms_regions/core/version.py)
 REVISION=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/mms-regions-containers.XXXXXX")

@@ -1,5 +1,5 @@
 """`python -m mms_regions`, the same as the command `mms-regions`."""
 
-from mms_regions.cli import main
+from mms_regions.cli.main import main
 
 main()

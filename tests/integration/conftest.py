@@ -24,11 +24,11 @@ from cdf_files import PRODUCTS, Scene, constant, take_rows, truncate, write_file
 from private_slurm import Slurm, private_slurm, why_not
 from processes import Nursery, Started, nursery
 
-from mms_regions.card import find_model
-from mms_regions.catalogue import Catalogue, read_catalogue
-from mms_regions.cli import main
-from mms_regions.model import RegionRNN, save_weights
-from mms_regions.synthetic import synthesise
+from mms_regions.cli.main import main
+from mms_regions.core.catalogue import Catalogue, read_catalogue
+from mms_regions.model.card import find_model
+from mms_regions.model.network import RegionRNN, save_weights
+from mms_regions.synthetic.write import synthesise
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,13 +243,13 @@ def slow_writes(tmp_path: Path) -> Callable[[float], SlowWrites]:
         begun, preloaded = tmp_path / "begun", tmp_path / "slow_writes.py"
         preloaded.write_text(
             "import pathlib, time\n"
-            "import mms_regions.store\n"
+            "import mms_regions.store.shards\n"
             "def dask_setup(worker):\n"
             "    def wait(point):\n"
             "        if point == 'shard-half-written':\n"
             f"            pathlib.Path({str(begun)!r}).touch()\n"
             f"            time.sleep({seconds})\n"
-            "    mms_regions.store.crash_point = wait\n"
+            "    mms_regions.store.shards.crash_point = wait\n"
         )
         return SlowWrites({"DASK_DISTRIBUTED__WORKER__PRELOAD": str(preloaded)}, begun)
 

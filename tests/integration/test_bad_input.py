@@ -34,12 +34,12 @@ from cdf_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mms_regions.card import CARD_FILE, ModelCard, find_model
-from mms_regions.cli import main
-from mms_regions.errors import InputProblem
-from mms_regions.model import RegionRNN, save_weights
-from mms_regions.plan import run_folder
-from mms_regions.reading import open_segment
+from mms_regions.cli.main import main
+from mms_regions.core.errors import InputProblem
+from mms_regions.model.card import CARD_FILE, ModelCard, find_model
+from mms_regions.model.network import RegionRNN, save_weights
+from mms_regions.store.plan import run_folder
+from mms_regions.store.read import open_segment
 
 CONVENTIONS = ("corrected", "published")
 HEADER = "event,t_start,t_end,B0,n0,probes\n"

@@ -15,9 +15,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from mms_regions.catalogue import builtin_catalogues, catalogue_schema, read_catalogue
-from mms_regions.pools import profile_schema
-from mms_regions.settings import shipped_profiles
+from mms_regions.core.catalogue import builtin_catalogues, catalogue_schema, read_catalogue
+from mms_regions.core.cluster_settings import profile_schema
+from mms_regions.core.settings import shipped_profiles
 
 Command = Callable[..., "CompletedProcess[str]"]
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
@@ -69,7 +69,7 @@ def test_colours_are_on_a_terminal_alone_and_not_where_they_are_unwanted(
 def completed(environment: Mapping[str, str], line: str, *, imports: bool = False) -> tuple[str, ...]:
     """What bash offers after a line."""
     asks = {"_MMS_REGIONS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-    code = "import sys; sys.argv = ['mms-regions']; from mms_regions.cli import main; main()"
+    code = "import sys; sys.argv = ['mms-regions']; from mms_regions.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, *(["-X", "importtime"] if imports else []), "-c", code],
         env={**environment, **asks},
@@ -98,8 +98,8 @@ def test_bash_completes_names(environment: dict[str, str], line: str, offered: s
 
 def test_completing_imports_next_to_nothing(environment: dict[str, str]) -> None:
     imported = set(completed(environment, "mms-regions run --model ", imports=True))
-    assert "mms_regions.options" in imported
-    assert not imported & {"numpy", "torch", "zarr", "xarray", "dask", "mms_regions.card"}
+    assert "mms_regions.cli.options" in imported
+    assert not imported & {"numpy", "torch", "zarr", "xarray", "dask", "mms_regions.model.card"}
 
 
 def test_the_script_for_bash_is_sound(environment: dict[str, str]) -> None:

@@ -18,12 +18,12 @@ from cdf_files import truncate
 from processes import Nursery, nursery
 from stores import assert_absent_or_whole, assert_same_store, copied, left_over, run_folder, statuses
 
-from mms_regions.catalogue import read_catalogue
-from mms_regions.crash import VARIABLE, CrashPoint
-from mms_regions.files import write_whole
-from mms_regions.plan import Plan, require_plan, write_plan
-from mms_regions.store import describe_store
-from mms_regions.verify import verify
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.crash import VARIABLE, CrashPoint
+from mms_regions.core.files import write_whole
+from mms_regions.store.plan import Plan, require_plan, write_plan
+from mms_regions.store.shards import describe_store
+from mms_regions.store.verify import verify
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -175,7 +175,7 @@ def test_a_repair_whose_worker_died_is_finished_without_the_files_of_what_is_sou
             died.append(point)
             raise OSError(errno.EIO, "the disk is busy")
 
-    monkeypatch.setattr("mms_regions.store.crash_point", die_once)
+    monkeypatch.setattr("mms_regions.store.shards.crash_point", die_once)
     done = sweep.here(*run_words(store, "--data-dir", tmp_path / "data"))
     assert (done.returncode, died) == (0, ["repair-half-moved"]), done.stderr
     assert_same_store(store, sweep.scenarios["repair"].expected)
@@ -217,7 +217,7 @@ def describe_in_part(store: Path, plan: Plan, most: float) -> int:
         write_whole(path, data)
 
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        patch.setattr("mms_regions.files.write_whole", write_few)
+        patch.setattr("mms_regions.core.files.write_whole", write_few)
         describe_store(store, plan)
     return len(written)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mms_regions.reading import open_tree
+from mms_regions.store.read import open_tree
 
 Command = Callable[..., "CompletedProcess[str]"]
 

@@ -16,8 +16,8 @@ import fakes
 import pytest
 from private_slurm import Slurm
 
-from mms_regions.pools import ClusterSettings, PoolSettings
-from mms_regions.queues import slurm as look_at_slurm
+from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
+from mms_regions.doctor.slurm import slurm as look_at_slurm
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -27,7 +27,7 @@ HEAVY = {"torch", "dask", "distributed", "zarr", "xarray", "matplotlib"}
 
 REPORT = """
 import json, sys
-from mms_regions.cli import main
+from mms_regions.cli.main import main
 try:
     main()
 finally:

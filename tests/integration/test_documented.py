@@ -18,8 +18,8 @@ import pytest
 import typer.main
 from documented import PAGES, ROOT, Line, blocks, commands, examples, inline, unknown_words
 
-from mms_regions.cli import app
-from mms_regions.loopback import LoopbackArchive
+from mms_regions.cli.main import app
+from mms_regions.synthetic.archive_server import LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]
 ROOT_COMMAND = typer.main.get_command(app)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from cdf_files import truncate
 
-from mms_regions.reading import open_segment
-from mms_regions.samples import FEATURES
+from mms_regions.physics.samples import FEATURES
+from mms_regions.store.read import open_segment
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -20,18 +20,18 @@ import numpy as np
 import pytest
 from cdf_files import Scene, truncate, write_files
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, find_files
-from mms_regions.catalogue import Event, Segment
-from mms_regions.cluster import InProcess
-from mms_regions.errors import SegmentProblem
-from mms_regions.fetch import Terms, check_offline, fetch_segment, files_of, plan_segment
-from mms_regions.files import sha256_of
-from mms_regions.inputs import Inputs, Ledger, obtain_files
-from mms_regions.loopback import Fault, LoopbackArchive, RandomFaults
-from mms_regions.manifest import Manifest, Pinned, known_files, manifest_path, read_manifest
-from mms_regions.servers import Source
-from mms_regions.traffic import FetchEvent, Quarantined, Waiting, tell_nobody
-from mms_regions.web import Limits, NetworkProblem
+from mms_regions.archive.fetch import Terms, check_offline, fetch_segment, files_of, plan_segment
+from mms_regions.archive.http import Limits, NetworkProblem
+from mms_regions.archive.manifest import Manifest, Pinned, known_files, manifest_path, read_manifest
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, find_files
+from mms_regions.archive.servers import Source
+from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.files import sha256_of
+from mms_regions.core.messages import FetchEvent, Quarantined, Waiting, tell_nobody
+from mms_regions.run.inputs import Inputs, Ledger, obtain_files
+from mms_regions.synthetic.archive_server import Fault, LoopbackArchive, RandomFaults
+from mms_regions.workers.pool import InProcess
 
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=5, wait_initial=0.01, wait_max=0.02)
 FIVE = len(PRODUCTS)
@@ -315,9 +315,9 @@ def test_killed_at_random_points_it_completes_and_fetches_nothing_twice(
     noise = Scene(e_gse=lambda t: np.random.default_rng(0).normal(size=(len(t), 3)))
     for n in range(30):
         write_files(served, 4, f"2017-07-11T22:34:{n:02}", 0.5, noise, products=["edp_brst"])
-    monkeypatch.setenv("PYTHONPATH", str(Path(fetch_segment.__code__.co_filename).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(fetch_segment.__code__.co_filename).parents[2]))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mms_regions.fetch", "pycdfpp"])
+    context.set_forkserver_preload(["mms_regions.archive.fetch", "pycdfpp"])
     whole: dict[str, str] = {}
     # Each file is half there for a while, so that kills come at every stage of a transfer.
     with LoopbackArchive(served, [Fault("stall", where="download", times=0, seconds=0.02)]) as archive:

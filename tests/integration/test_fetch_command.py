@@ -19,9 +19,9 @@ import pytest
 import xarray as xr
 from cdf_files import truncate
 
-from mms_regions.files import sha256_of
-from mms_regions.loopback import Fault, Kind, LoopbackArchive, RandomFaults
-from mms_regions.manifest import Manifest, known_files, read_manifest, write_manifest
+from mms_regions.archive.manifest import Manifest, known_files, read_manifest, write_manifest
+from mms_regions.core.files import sha256_of
+from mms_regions.synthetic.archive_server import Fault, Kind, LoopbackArchive, RandomFaults
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -17,15 +17,15 @@ import pytest
 import xarray as xr
 
 import mms_regions
-from mms_regions.arrays import NO_LABEL
-from mms_regions.cautions import cautions
-from mms_regions.errors import UsageProblem
-from mms_regions.frames import gse_to_gsm
-from mms_regions.netcdf import as_cf, write_netcdf
-from mms_regions.reading import open_segment
-from mms_regions.saved import derived_names
-from mms_regions.stretches import read_header, stretches_table
-from mms_regions.tplot import require_pyspedas
+from mms_regions.core.errors import UsageProblem
+from mms_regions.core.types import NO_LABEL
+from mms_regions.export.netcdf import as_cf, write_netcdf
+from mms_regions.export.tplot import require_pyspedas
+from mms_regions.model.cautions import cautions
+from mms_regions.physics.frames import gse_to_gsm
+from mms_regions.physics.published_names import derived_names
+from mms_regions.store.read import open_segment
+from mms_regions.store.stretches import read_header, stretches_table
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -208,7 +208,7 @@ def test_flicker_is_joined_and_the_header_says_so(healthy: Path, mms_regions_her
 
 
 def test_stability_is_in_the_table_where_the_store_has_it(healthy: Path) -> None:
-    from mms_regions.stretches import stretches_table
+    from mms_regions.store.stretches import stretches_table
 
     data = open_segment(healthy, "A", 1).load()
     stability = data["label"].astype(np.float32).copy(data=np.linspace(0, 1, data.sizes["time"], dtype=np.float32))

@@ -30,10 +30,10 @@ from stores import (
     shard_files,
 )
 
-from mms_regions.catalogue import Catalogue, read_catalogue
-from mms_regions.reading import open_segment
-from mms_regions.synthetic import synthesise
-from mms_regions.verify import verify
+from mms_regions.core.catalogue import Catalogue, read_catalogue
+from mms_regions.store.read import open_segment
+from mms_regions.store.verify import verify
+from mms_regions.synthetic.write import synthesise
 
 Command = Callable[..., "CompletedProcess[str]"]
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import mms_regions
-from mms_regions.errors import SegmentProblem
-from mms_regions.ions import ion_spectrum
-from mms_regions.reading import open_segment
+from mms_regions.core.errors import SegmentProblem
+from mms_regions.report.ion_spectrum import ion_spectrum
+from mms_regions.store.read import open_segment
 
 Command = Callable[..., "CompletedProcess[str]"]
 HALF = np.timedelta64(75, "ms")

@@ -19,7 +19,7 @@ from distributed import Client
 from private_slurm import Slurm
 from stores import assert_same_store, left_over, run_folder
 
-from mms_regions.loopback import LoopbackArchive
+from mms_regions.synthetic.archive_server import LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]
 

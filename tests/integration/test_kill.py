@@ -20,7 +20,7 @@ import pytest
 from processes import Nursery, Started, nursery
 from stores import assert_one_model, assert_same_store, left_over, raw, run_folder, statuses
 
-from mms_regions.verify import verify
+from mms_regions.store.verify import verify
 
 Command = Callable[..., "CompletedProcess[str]"]
 

@@ -13,11 +13,11 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
-from mms_regions.card import CARD_FILE, find_model
-from mms_regions.files import sha256_of
-from mms_regions.loopback import Fault, LoopbackArchive
-from mms_regions.model import RegionRNN, load_model
-from mms_regions.web import Limits
+from mms_regions.archive.http import Limits
+from mms_regions.core.files import sha256_of
+from mms_regions.model.card import CARD_FILE, find_model
+from mms_regions.model.network import RegionRNN, load_model
+from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -125,7 +125,7 @@ def test_a_server_that_never_gives_all_of_it_is_named_after_some_attempts(
     kind: str,
     said: str,
 ) -> None:
-    monkeypatch.setattr("mms_regions.web.Limits", lambda: Limits(wait_initial=0.01, wait_max=0.02))
+    monkeypatch.setattr("mms_regions.archive.http.Limits", lambda: Limits(wait_initial=0.01, wait_max=0.02))
     fault = Fault(kind, times=0)  # type: ignore[arg-type]
     assert_refused(mms_regions_here, environ, published, 5, f"toy: .*({said}).*tried 5 times", fault)
 

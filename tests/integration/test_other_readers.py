@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, CdfFile, find_files
-from mms_regions.arrays import SECOND, Floats, Times
-from mms_regions.burst import Burst, ElectricField, Moments, read_burst
-from mms_regions.catalogue import Event, Segment
-from mms_regions.fetch import Terms, fetch_segment
-from mms_regions.instruments import Troubles
-from mms_regions.loopback import LoopbackArchive
-from mms_regions.servers import Source
-from mms_regions.synthetic import synthesise
+from mms_regions.archive.fetch import Terms, fetch_segment
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, CdfFile, find_files
+from mms_regions.archive.servers import Source
+from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.types import SECOND, Floats, Times
+from mms_regions.physics.burst import Burst, ElectricField, Moments, read_burst
+from mms_regions.synthetic.archive_server import LoopbackArchive
+from mms_regions.synthetic.instruments import Troubles
+from mms_regions.synthetic.write import synthesise
 
 EVENT = Event(name="A", t_start="2017-07-11T10:34:00", t_end="2017-07-11T10:34:06", B0=12.0, n0=0.2)
 SEGMENT = Segment(EVENT, 4)

@@ -11,13 +11,13 @@ import pytest
 from processes import Nursery
 from stores import assert_absent_or_whole, assert_same_store, left_over, raw, shard_files
 
-import mms_regions.label
-import mms_regions.line
-from mms_regions.crash import VARIABLE
-from mms_regions.plan import require_plan
-from mms_regions.reading import open_segment
-from mms_regions.synthetic import read_truth
-from mms_regions.verify import verify
+import mms_regions.model.label
+import mms_regions.run.loop
+from mms_regions.core.crash import VARIABLE
+from mms_regions.store.plan import require_plan
+from mms_regions.store.read import open_segment
+from mms_regions.store.verify import verify
+from mms_regions.synthetic.write import read_truth
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -83,7 +83,7 @@ def test_no_segment_is_prepared_and_no_window_labelled_more_than_twelve_times(
     store: Path, mms_regions_here: Command, run_words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = 0
-    label_windows = mms_regions.label.label_windows
+    label_windows = mms_regions.model.label.label_windows
 
     def counted(model, features, *more, **given):
         nonlocal windows
@@ -93,8 +93,8 @@ def test_no_segment_is_prepared_and_no_window_labelled_more_than_twelve_times(
     def never(*words: object) -> None:
         raise AssertionError("features are made again")
 
-    monkeypatch.setattr(mms_regions.label, "label_windows", counted)
-    monkeypatch.setattr(mms_regions.line, "prepare_segment", never)
+    monkeypatch.setattr(mms_regions.model.label, "label_windows", counted)
+    monkeypatch.setattr(mms_regions.run.loop, "prepare_segment", never)
     made(mms_regions_here(*run_words(store, "--perturb", "0.1")))
     whole = require_plan(store).n_samples // 32
     used = int((raw(store)["label"].values.reshape(-1, 32) >= 0).any(axis=1).sum())

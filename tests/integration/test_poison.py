@@ -18,15 +18,15 @@ import pytest
 import xarray as xr
 from stores import raw
 
-from mms_regions.burst import Burst
-from mms_regions.card import find_model
-from mms_regions.catalogue import Catalogue, Event, Segment, read_catalogue
-from mms_regions.cluster import local_pool
-from mms_regions.errors import UsageProblem
-from mms_regions.reading import open_segment
-from mms_regions.run import Summary, run
-from mms_regions.settings import Settings, resolve_settings
-from mms_regions.verify import verify
+from mms_regions.core.catalogue import Catalogue, Event, Segment, read_catalogue
+from mms_regions.core.errors import UsageProblem
+from mms_regions.core.settings import Settings, resolve_settings
+from mms_regions.model.card import find_model
+from mms_regions.physics.burst import Burst
+from mms_regions.run.run import Summary, run
+from mms_regions.store.read import open_segment
+from mms_regions.store.verify import verify
+from mms_regions.workers.pool import local_pool
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -69,7 +69,7 @@ def many(
 def assert_it_alone_failed(many: Many, store: Path, bad: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its reason is in the index; all others are bit for bit what they are in the sound run, as people open them."""
     found = {many.store: many.expected, store: xr.open_zarr(store, chunks=None).load()}
-    monkeypatch.setattr("mms_regions.reading.open_store", found.get)  # read once, and not for each segment
+    monkeypatch.setattr("mms_regions.store.read.open_store", found.get)  # read once, and not for each segment
     index = found[store]
     failed = index["status"].values == "failed"
     assert failed.sum() == 1 and (index["status"].values[~failed] == "complete").all()
@@ -149,7 +149,7 @@ def spoil(many: Many, data: Path) -> str:
 
 
 def test_an_exception_that_nobody_thought_of(many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mms_regions import prepare
+    from mms_regions.run import prepare
 
     store, sound = tmp_path / "x.zarr", prepare.read_burst
 

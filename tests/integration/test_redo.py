@@ -23,9 +23,9 @@ from stores import (
     statuses,
 )
 
-from mms_regions.errors import UsageProblem
-from mms_regions.manifest import read_manifest, write_manifest
-from mms_regions.reading import open_segment
+from mms_regions.archive.manifest import read_manifest, write_manifest
+from mms_regions.core.errors import UsageProblem
+from mms_regions.store.read import open_segment
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

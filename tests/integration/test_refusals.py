@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mms_regions import errors
-from mms_regions.card import CARD_FILE
+from mms_regions.model.card import CARD_FILE
 
 Command = Callable[..., "CompletedProcess[str]"]
 

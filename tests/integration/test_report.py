@@ -19,10 +19,10 @@ from processes import Nursery
 from small_files import no_file_larger_than
 from stores import run_folder
 
-from mms_regions.errors import EnvironmentProblem
-from mms_regions.lock import hold
-from mms_regions.reading import open_segment, open_store
-from mms_regions.status import lock_path
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.lock import hold
+from mms_regions.store.paths import lock_path
+from mms_regions.store.read import open_segment, open_store
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_drawn_is_told_and_the_rest_is_there(
     def fail(*words: object, **more: object) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("mms_regions.event_page.segment_picture", fail)
+    monkeypatch.setattr("mms_regions.report.event_page.segment_picture", fail)
     done = mms_regions_here("report", healthy, "--out", tmp_path / "r", "--events", "B", "--probes", 2, "--workers", 0)
     assert (done.returncode, done.stderr) == (4, "mms-regions: B/mms2 cannot be drawn: no ink\n")
     page = words_of(tmp_path / "r" / "events" / "B.html")
@@ -294,7 +294,7 @@ def test_where_there_is_no_room_nothing_is_left_and_an_older_report_stays(
 def test_a_process_that_is_killed_is_named_and_leaves_nothing(
     store: Path, mms_regions_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mms_regions.report.write_event_page", dies)
+    monkeypatch.setattr("mms_regions.report.report.write_event_page", dies)
     before = names(tmp_path)
     done = mms_regions_here("report", store, "--out", tmp_path / "r", "--events", "B", "--workers", 2)
     assert done.returncode == 5

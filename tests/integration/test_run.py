@@ -18,11 +18,12 @@ from cdf_files import PRODUCTS, QUIET, take_rows, truncate, write_files
 from rich.console import Console
 from stores import assert_same_numbers, assert_same_store, raw, receipt_files, shard_files, shards_written
 
-from mms_regions.arrays import WINDOW
-from mms_regions.cluster import Pool
-from mms_regions.observe import PlainLines, ProgressBar, RunStarted, SegmentDone, ShardLabelled, ShardWritten
-from mms_regions.reading import open_segment
-from mms_regions.samples import QUALITY_BITS
+from mms_regions.cli.progress import PlainLines, ProgressBar
+from mms_regions.core.messages import RunStarted, SegmentDone, ShardLabelled, ShardWritten
+from mms_regions.core.types import WINDOW
+from mms_regions.physics.samples import QUALITY_BITS
+from mms_regions.store.read import open_segment
+from mms_regions.workers.pool import Pool
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -89,7 +90,7 @@ def test_padding_holds_no_value_and_segments_lie_in_their_slots(healthy: Path) -
 def test_running_again_touches_no_shard_and_starts_no_cluster(
     mms_regions_here: Command, run_words: Words, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mms_regions.clusters.local_pool", no_pool)
+    monkeypatch.setattr("mms_regions.workers.open.local_pool", no_pool)
     before = shard_files(store), receipt_files(store), raw(store).load()
     done = mms_regions_here(*run_words(store, "--workers", 2))
     assert (done.returncode, done.stderr) == (0, "")

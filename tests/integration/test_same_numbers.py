@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 from stores import assert_same_store
 
-from mms_regions.card import InstalledModel, find_model
-from mms_regions.catalogue import read_catalogue
-from mms_regions.cluster import Finished, InProcess, Where
-from mms_regions.observe import Event
-from mms_regions.run import run
-from mms_regions.settings import Settings, resolve_settings
-from mms_regions.traffic import TaskEnded
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.messages import Event, TaskEnded
+from mms_regions.core.settings import Settings, resolve_settings
+from mms_regions.model.card import InstalledModel, find_model
+from mms_regions.run.run import run
+from mms_regions.workers.pool import Finished, InProcess, Where
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -302,8 +302,8 @@ def in_workers(code: str, folder: Path) -> dict[str, str]:
 # In the middle of tasks of these numbers, counted over all workers, a worker tells its job, and gets no further.
 HELD = """
 import os, pathlib, time
-import mms_regions.prepare
-import mms_regions.store
+import mms_regions.run.prepare
+import mms_regions.store.shards
 
 here = pathlib.Path("HERE")
 
@@ -318,7 +318,7 @@ def hold(point):
         time.sleep(3600)
 
 def dask_setup(worker):
-    mms_regions.prepare.crash_point = mms_regions.store.crash_point = hold
+    mms_regions.run.prepare.crash_point = mms_regions.store.shards.crash_point = hold
 """
 
 
@@ -401,7 +401,7 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_job_and_the_next_goes_on(
 # From its fifth segment on, the first worker of the run is in the middle of a task until it retires.
 UNTIL_IT_RETIRES = """
 import pathlib, time
-import mms_regions.prepare
+import mms_regions.run.prepare
 
 first = pathlib.Path("HERE/first")
 
@@ -415,7 +415,7 @@ def dask_setup(worker):
         passes.append(point)
         while len(passes) > 4 and worker.status.name == "running":
             time.sleep(0.1)
-    mms_regions.prepare.crash_point = wait
+    mms_regions.run.prepare.crash_point = wait
 """
 
 
@@ -432,12 +432,12 @@ def test_a_worker_retires_before_its_wall_time_and_another_goes_on(site: Site, s
 
 SLOW = """
 import time
-import mms_regions.prepare
-import mms_regions.store
+import mms_regions.run.prepare
+import mms_regions.store.shards
 
 def dask_setup(worker):
     seconds = {"segment-prepared": 1.5, "shard-half-written": 5.0}
-    for module in (mms_regions.prepare, mms_regions.store):
+    for module in (mms_regions.run.prepare, mms_regions.store.shards):
         module.crash_point = lambda point: time.sleep(seconds.get(point, 0.0))
 """
 

@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from mms_regions import __version__
+from mms_regions.core.version import __version__
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -19,7 +19,7 @@ HEAVY = {"torch", "dask", "distributed", "pyspedas", "zarr", "xarray", "pandas",
 
 REPORT = """
 import json, sys
-from mms_regions.cli import main
+from mms_regions.cli.main import main
 try:
     main()
 except SystemExit as stop:

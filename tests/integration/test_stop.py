@@ -16,7 +16,7 @@ import pytest
 from processes import Nursery
 from stores import assert_same_store, half_written, run_folder, shard_files
 
-import mms_regions.store
+import mms_regions.store.shards
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -36,7 +36,7 @@ def at_the_first_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
             while point == "shard-half-written" and signals:
                 os.kill(os.getpid(), signals.pop(0))
 
-        monkeypatch.setattr(mms_regions.store, "crash_point", in_the_middle)
+        monkeypatch.setattr(mms_regions.store.shards, "crash_point", in_the_middle)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield send

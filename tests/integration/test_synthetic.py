@@ -13,22 +13,22 @@ import numpy as np
 import pycdfpp
 import pytest
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
-from mms_regions.arrays import NO_LABEL, SECOND, Flags, Floats, Times
-from mms_regions.burst import Burst, ElectricField, MagneticField, Moments, read_burst
-from mms_regions.catalogue import Catalogue, Event, Segment, read_catalogue
-from mms_regions.crossing import Crossing, draw_crossing
-from mms_regions.errors import InputProblem, UsageProblem
-from mms_regions.files import sha256_of
-from mms_regions.frames import gse_to_gsm
-from mms_regions.instruments import Troubles
-from mms_regions.loopback import LoopbackArchive
-from mms_regions.manifest import known_files
-from mms_regions.physics import subtract_ion_background
-from mms_regions.prepare import convention
-from mms_regions.samples import FEATURES, Samples
-from mms_regions.settings import Settings
-from mms_regions.synthetic import DESCRIPTION, read_truth, synthesise, truth_path
+from mms_regions.archive.manifest import known_files
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
+from mms_regions.core.catalogue import Catalogue, Event, Segment, read_catalogue
+from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.files import sha256_of
+from mms_regions.core.settings import Settings
+from mms_regions.core.types import NO_LABEL, SECOND, Flags, Floats, Times
+from mms_regions.physics.burst import Burst, ElectricField, MagneticField, Moments, read_burst
+from mms_regions.physics.conventions import convention
+from mms_regions.physics.formulas import subtract_ion_background
+from mms_regions.physics.frames import gse_to_gsm
+from mms_regions.physics.samples import FEATURES, Samples
+from mms_regions.synthetic.archive_server import LoopbackArchive
+from mms_regions.synthetic.crossing import Crossing, draw_crossing
+from mms_regions.synthetic.instruments import Troubles
+from mms_regions.synthetic.write import DESCRIPTION, read_truth, synthesise, truth_path
 
 Command = Callable[..., "CompletedProcess[str]"]
 

@@ -17,14 +17,14 @@ from cdf_files import PRODUCTS, Arrays, Edit, Scene, take_rows, write_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
-from mms_regions.arrays import DAY, SECOND, WINDOW
-from mms_regions.burst import read_burst
-from mms_regions.catalogue import Event, Segment
-from mms_regions.clock import LEAP_SECONDS, Clock
-from mms_regions.published import published_variables
-from mms_regions.reading import open_segment
-from mms_regions.samples import FEATURES, QUALITY_BITS
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
+from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.leap_seconds import LEAP_SECONDS, Clock
+from mms_regions.core.types import DAY, SECOND, WINDOW
+from mms_regions.physics.burst import read_burst
+from mms_regions.physics.published import published_variables
+from mms_regions.physics.samples import FEATURES, QUALITY_BITS
+from mms_regions.store.read import open_segment
 
 Command = Callable[..., "CompletedProcess[str]"]
 Rows = Sequence[tuple[str, int, int]]  # name, t_start and t_end in ns UTC

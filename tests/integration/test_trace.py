@@ -20,11 +20,11 @@ from cdf_files import QUIET, write_files
 from processes import Nursery
 from stores import run_folder
 
-from mms_regions import __version__
-from mms_regions.inputs import obtain_files
-from mms_regions.reading import open_segment
-from mms_regions.trace import last_run
-from mms_regions.web import NetworkProblem
+from mms_regions.archive.http import NetworkProblem
+from mms_regions.core.version import __version__
+from mms_regions.run.inputs import obtain_files
+from mms_regions.run.trace import last_run
+from mms_regions.store.read import open_segment
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -78,7 +78,7 @@ def test_what_passes_on_the_second_try_succeeds_and_what_does_not_fails_after_it
         return obtain_files(segment, inputs)
 
     store = tmp_path / "x.zarr"
-    monkeypatch.setattr("mms_regions.line.obtain_files", unreliable)
+    monkeypatch.setattr("mms_regions.run.loop.obtain_files", unreliable)
     done = mms_regions_here(*run_words(store, "--events", "A", "--json"))
     assert done.returncode == 4
     assert json.loads(done.stdout)["failed"] == {"A/mms1": "A/mms1: the server was not there"}
@@ -107,7 +107,7 @@ def test_how_often_is_a_setting(
 
     store = tmp_path / "x.zarr"
     (tmp_path / "patient.toml").write_text(profile.read_text() + "attempts = 4\n")
-    monkeypatch.setattr("mms_regions.line.obtain_files", gone)
+    monkeypatch.setattr("mms_regions.run.loop.obtain_files", gone)
     words = run_words(store, "--events", "A", "--probes", "2", "--profile", tmp_path / "patient.toml")
     assert mms_regions_here(*words).returncode == 4
     assert attempts(store, "fetch") == [("A/mms2", i, False) for i in (1, 2, 3, 4)]
@@ -179,7 +179,7 @@ def test_each_run_that_changed_a_store_is_kept_in_it(
 
 
 def test_every_input_file_is_kept_with_version_and_sha256(store: Path, data_dir: Path) -> None:
-    from mms_regions.files import sha256_of
+    from mms_regions.core.files import sha256_of
 
     inputs = json.loads(xr.open_zarr(store, chunks=None)["inputs"].values[0])
     assert len(inputs) == 4

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from cdf_files import Scene, relabel_spacecraft, truncate, write_files
 
-from mms_regions.archive import file_named
-from mms_regions.errors import EnvironmentProblem, SegmentProblem
-from mms_regions.files import sha256_of
-from mms_regions.loopback import Fault, Kind, LoopbackArchive, Request
-from mms_regions.traffic import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
-from mms_regions.transfer import Obtained, StaleListing, Wanted, check_cached, obtain
-from mms_regions.web import Client, Limits, NetworkProblem
+from mms_regions.archive.download import Obtained, StaleListing, Wanted, check_cached, obtain
+from mms_regions.archive.http import Client, Limits, NetworkProblem
+from mms_regions.archive.products import file_named
+from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
+from mms_regions.core.files import sha256_of
+from mms_regions.core.messages import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
+from mms_regions.synthetic.archive_server import Fault, Kind, LoopbackArchive, Request
 
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=3, wait_initial=0.01, wait_max=0.02)
 
@@ -238,7 +238,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         read.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr("mms_regions.transfer.sha256_of", counted)
+    monkeypatch.setattr("mms_regions.archive.download.sha256_of", counted)
     return read
 
 

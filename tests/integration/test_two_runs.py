@@ -15,7 +15,7 @@ from typing import Any
 from processes import Nursery
 from stores import assert_same_store, left_over
 
-from mms_regions.status import lock_path
+from mms_regions.store.paths import lock_path
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -11,15 +11,15 @@ from subprocess import CompletedProcess
 import pytest
 from stores import assert_same_store, raw, run_folder, shard_files
 
-import mms_regions.run as run_module
-from mms_regions.card import find_model
-from mms_regions.catalogue import read_catalogue
-from mms_regions.cluster import local_pool
-from mms_regions.errors import EnvironmentProblem
-from mms_regions.labelling import label_shards, start_labelling
-from mms_regions.observe import Event, ShardLabelled
-from mms_regions.plan import require_plan
-from mms_regions.settings import resolve_settings
+import mms_regions.run.run as run_module
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.messages import Event, ShardLabelled
+from mms_regions.core.settings import resolve_settings
+from mms_regions.model.card import find_model
+from mms_regions.store.plan import require_plan
+from mms_regions.store.relabel import label_shards, start_labelling
+from mms_regions.workers.pool import local_pool
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

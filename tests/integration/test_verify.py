@@ -19,9 +19,9 @@ import xarray as xr
 from cdf_files import truncate
 from stores import assert_same_numbers, raw, run_folder, shard_files, shards_written
 
-from mms_regions.layout import FEATURE_ARRAYS, LABEL_ARRAYS
-from mms_regions.status import lock_path
-from mms_regions.verify import Flaw, set_aside, verify
+from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS
+from mms_regions.store.paths import lock_path
+from mms_regions.store.verify import Flaw, set_aside, verify
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_regions.cli import main
+from mms_regions.cli.main import main
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mms_regions.samples import FEATURES
+from mms_regions.physics.samples import FEATURES
 
 CASES = [("A", 4), ("D", 2)]
 

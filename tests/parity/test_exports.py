@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from mms_regions.arrays import NO_LABEL
-from mms_regions.cautions import cautions
-from mms_regions.ions import ion_spectrum
-from mms_regions.reading import open_segment
-from mms_regions.samples import QUALITY_BITS
-from mms_regions.stretches import read_header
+from mms_regions.core.types import NO_LABEL
+from mms_regions.model.cautions import cautions
+from mms_regions.physics.samples import QUALITY_BITS
+from mms_regions.report.ion_spectrum import ion_spectrum
+from mms_regions.store.read import open_segment
+from mms_regions.store.stretches import read_header
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,7 +101,7 @@ def case(
     for form in ("netcdf", "segments"):
         assert command("export", store, "--format", form, "--out", out) == 0
     words = ["export", store, "--format", "tplot", "--out", out, "--data-dir", folder / "inputs", "--json"]
-    code = "import sys; sys.argv[0] = 'mms-regions'; from mms_regions.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'mms-regions'; from mms_regions.cli.main import main; main()"
     run_python(code, *words, cwd=out)
     return Case(name, store, out, folder / "published")
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mms_regions.archive import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
-from mms_regions.arrays import Floats, Times
-from mms_regions.burst import fill_values, read_burst
-from mms_regions.catalogue import read_catalogue
-from mms_regions.label import as_windows, label_windows
-from mms_regions.model import import_published, load_model
-from mms_regions.published import published_samples, published_variables
-from mms_regions.samples import FEATURES, Samples
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.types import Floats, Times
+from mms_regions.model.label import as_windows, label_windows
+from mms_regions.model.network import import_published, load_model
+from mms_regions.physics.burst import fill_values, read_burst
+from mms_regions.physics.published import published_samples, published_variables
+from mms_regions.physics.samples import FEATURES, Samples
 
 # Which of the variables need the direction of the averaged field, and so mean nothing where that is zero.
 DIRECTED = ("_para", "_perp", "_perp_xyz")

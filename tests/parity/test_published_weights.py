@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy_rnn import probabilities
 
-from mms_regions.label import as_windows, label_windows
-from mms_regions.model import RegionRNN, import_published, load_model
-from mms_regions.samples import FEATURES
+from mms_regions.model.label import as_windows, label_windows
+from mms_regions.model.network import RegionRNN, import_published, load_model
+from mms_regions.physics.samples import FEATURES
 
 NORTH_SOUTH = [2, 1, 0, 5, 4, 3]
 EAST_WEST = [0, 4, 2, 3, 1, 5]

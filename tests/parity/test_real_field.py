@@ -9,8 +9,8 @@ import numpy as np
 import pycdfpp
 import pytest
 
-from mms_regions.arrays import Floats, Times
-from mms_regions.frames import gse_to_gsm
+from mms_regions.core.types import Floats, Times
+from mms_regions.physics.frames import gse_to_gsm
 
 NAME = "mms1_fgm_brst_l2_20151016130524_v4.18.1.cdf"
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ALWAYS = {".gitignore", "pyproject.toml"}  # hatchling adds them by itself
-NOT_RELEASED = {".ci", ".pre-commit-config.yaml", "models"}  # of a checkout; models is a link into the package
+NOT_RELEASED = {".ci", ".pre-commit-config.yaml"}  # of a checkout
 
 
 def released() -> set[str]:

@@ -1,0 +1,241 @@
+"""Which files there are, exactly: name, version, size, sha256, source and time of each, kept as manifest.json.
+
+In a cache manifest.journal is beside it: a line of JSON per file, added as files come, merged when a run ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mms_regions.archive.products import CdfFile, file_named
+from mms_regions.archive.servers import Wish, choose
+from mms_regions.archive.staging import workspace
+from mms_regions.core.catalogue import Segment
+from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.core.files import write_whole
+from mms_regions.core.types import DAY
+
+SourceName = Literal["sdc", "spdf", "cache"]
+
+_MOST_PROBLEMS = 5
+_NEAR = 2 * DAY
+_SYNC = 1 << 16  # bytes of a journal: what a machine that dies may cost; a process that dies costs nothing
+
+
+class Pinned(BaseModel):
+    """One file, exactly. size: bytes; source: sdc, spdf, or cache for a file that was there; fetched: UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    size: Annotated[int, Field(gt=0, strict=True)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    source: SourceName
+    url: str = ""
+    fetched: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+
+    @model_validator(mode="after")
+    def _version_as_in_name(self) -> Self:
+        if self.file(Path()).version_text != self.version:
+            raise ValueError(f"version {self.version} is not that of {self.name}")
+        return self
+
+    def file(self, data_dir: Path) -> CdfFile:
+        """The file as its name describes it, where it lies below `data_dir`."""
+        if (file := file_named(self.name, data_dir)) is None:
+            raise ValueError(f"{self.name!r} is not the name of an MMS file that is used here")
+        return file
+
+    def tells_more_than(self, known: Pinned | None) -> bool:
+        """Whether it can take the place of what is known; that a file was there does not say whence it came."""
+        return known is None or self.source != "cache" or self.sha256 != known.sha256
+
+
+class Manifest(BaseModel):
+    """Files, each once, sorted by name when written. Raises pydantic.ValidationError for a name that is there twice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    files: tuple[Pinned, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(self._by_name) < len(self.files):
+            raise ValueError("it names a file twice")
+        return self
+
+    @cached_property
+    def _by_name(self) -> dict[str, Pinned]:
+        return {pinned.name: pinned for pinned in self.files}
+
+    @cached_property
+    def _starts(self) -> dict[int, list[tuple[int, int]]]:
+        """Of each spacecraft, when its files begin (ns UTC), in order, and the place of each in `files`."""
+        starts: dict[int, list[tuple[int, int]]] = {}
+        for place, pinned in enumerate(self.files):
+            file = pinned.file(Path())
+            starts.setdefault(file.probe, []).append((file.start, place))
+        return {probe: sorted(found) for probe, found in starts.items()}
+
+    def get(self, name: str) -> Pinned | None:
+        """What is known of a file."""
+        return self._by_name.get(name)
+
+    def chosen(self, wish: Wish) -> tuple[Pinned, ...]:
+        """The files of a product, spacecraft and interval, the highest version of each, in order of start."""
+        return choose(self.files, wish)
+
+    def near(self, segment: Segment) -> Manifest:
+        """All that it knows of a spacecraft within two days of an event: what a task needs of a large manifest."""
+        begin, end = segment.event.trange
+        starts = self._starts.get(segment.probe, [])
+        near = slice(bisect_left(starts, (begin - _NEAR + 1, 0)), bisect_left(starts, (end + _NEAR, 0)))
+        return _of_checked(self.files[place] for place in sorted(place for _, place in starts[near]))
+
+    def merged(self, newer: Iterable[Pinned]) -> Manifest:
+        """This manifest with `newer` entries in the place of older ones of the same name."""
+        files = dict(self._by_name)
+        for pinned in newer:
+            if pinned.tells_more_than(files.get(pinned.name)):
+                files[pinned.name] = pinned
+        return _of_checked(files[name] for name in sorted(files))
+
+
+def _of_checked(files: Iterable[Pinned]) -> Manifest:
+    """A manifest of entries that were checked when they were made; doing that again takes most of the time."""
+    return Manifest.model_construct(files=tuple(files))
+
+
+def manifest_path(data_dir: Path) -> Path:
+    """The manifest of a cache."""
+    return workspace(data_dir) / "manifest.json"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest that somebody wrote. Raises InputProblem with what is wrong and where."""
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise InputProblem(
+            f"There is no manifest {path}; give the path of one, such as {manifest_path(Path())}."
+        ) from None
+    except OSError as problem:
+        raise InputProblem(
+            f"The manifest {path} cannot be read: {problem.strerror}; give a readable file."
+        ) from problem
+    except ValidationError as problem:
+        raise InputProblem(
+            f"The manifest {path} cannot be used: {_in_words(problem)}. Correct it or fetch anew."
+        ) from None
+
+
+def known_files(data_dir: Path) -> Manifest:
+    """The manifest of a cache, what is in its journal merged; empty where there is neither.
+
+    Raises InputProblem where the manifest is damaged.
+    """
+    path = manifest_path(data_dir)
+    while True:
+        noted = _journal_of(path)
+        known = read_manifest(path) if path.exists() else Manifest()
+        if _journal_of(path).startswith(noted):  # else it went into the manifest meanwhile, maybe after it was read
+            return known.merged(_entries(noted)) if noted else known
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write it whole, sorted by name. Raises EnvironmentProblem where that cannot be done."""
+    try:
+        write_whole(path, manifest.merged(()).model_dump_json(indent=1).encode() + b"\n")
+    except OSError as problem:
+        raise EnvironmentProblem(f"{path} cannot be written: {problem.strerror or problem}") from problem
+
+
+def record(data_dir: Path, newer: Iterable[Pinned]) -> None:
+    """Add entries to the journal of a cache; a kill of this process, right afterwards, costs none of them.
+
+    Raises EnvironmentProblem where that cannot be done.
+    """
+    path = manifest_path(data_dir)
+    lines = [pinned.model_dump_json().encode() + b"\n" for pinned in newer]
+    with _alone(path):
+        _append(_journal_path(path), lines)
+
+
+def settle(data_dir: Path) -> None:
+    """Merge the journal of a cache into its manifest, also while other processes add to it.
+
+    Raises InputProblem for a damaged manifest, EnvironmentProblem where it cannot be written.
+    """
+    path = manifest_path(data_dir)
+    if _journal_path(path).exists():
+        with _alone(path):
+            write_manifest(path, known_files(data_dir))
+            _journal_path(path).unlink(missing_ok=True)
+
+
+def _journal_path(path: Path) -> Path:
+    return path.with_suffix(".journal")
+
+
+def _journal_of(path: Path) -> bytes:
+    """What has not yet been merged into a manifest."""
+    try:
+        return _journal_path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as problem:
+        raise InputProblem(f"{_journal_path(path)} cannot be read: {problem.strerror}; make it readable.") from problem
+
+
+def _entries(noted: bytes) -> list[Pinned]:
+    """The lines of a journal but those that were cut off, by a crash or a full disk."""
+    entries = []
+    for line in noted.splitlines():
+        with suppress(ValidationError):
+            entries.append(Pinned.model_validate_json(line))
+    return entries
+
+
+def _append(journal: Path, lines: list[bytes]) -> None:
+    """One write for each line; the first begins anew where the last one was cut off."""
+    with journal.open("a+b", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        if before and os.pread(file.fileno(), 1, before - 1) != b"\n":
+            lines = [b"\n", *lines]
+        for line in lines:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if before // _SYNC < file.tell() // _SYNC:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other process writes this manifest or its journal."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as problem:
+        raise EnvironmentProblem(f"{path} cannot be written: {problem.strerror or problem}") from problem
+
+
+def _in_words(problem: ValidationError) -> str:
+    """The first few of what is wrong, each with where it is."""
+    errors = problem.errors(include_url=False, include_input=False)
+    shown = [f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}" for error in errors[:_MOST_PROBLEMS]]
+    more = [f"and {len(errors) - len(shown)} more"] if len(errors) > len(shown) else []
+    return "; ".join(shown + more)

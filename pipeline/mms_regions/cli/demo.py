@@ -1,0 +1,169 @@
+"""The commands that need no MMS data: `synthesise`, `train` and `demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mms_regions.cli.options import CatalogueArgument, EventsOption, JsonOption, ProbesOption, WorkersOption, display
+
+if TYPE_CHECKING:
+    from mms_regions.model.scores import Agreement
+    from mms_regions.synthetic.demo import Compared, Folder
+
+SeedOption = Annotated[int, typer.Option("--seed", help="Decides the layers, the ways through them and all noise.")]
+
+
+def synthesise(
+    catalogue: CatalogueArgument = "rogers2023",
+    *,
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="A folder for synthetic files alone.")],
+    seed: SeedOption = 0,
+    events: EventsOption = None,
+    probes: ProbesOption = None,
+    gaps: Annotated[int, typer.Option("--gaps", help="Missing stretches in each segment.")] = 0,
+    flags: Annotated[int, typer.Option("--flags", help="Stretches of bad quality in each segment.")] = 0,
+    background: Annotated[bool, typer.Option("--background", help="As much ion background as ions.")] = False,
+    pieces: Annotated[int, typer.Option("--pieces", help="Files that each burst is cut into.")] = 1,
+) -> None:
+    """Write MMS-like CDF files of crossings of an analytic reconnection layer, and which region is true when.
+
+    Example: mms-regions synthesise --events A,C-F --data-dir synthetic --seed 7
+    Example: mms-regions synthesise --events A --probes 1 --data-dir troubled --gaps 3 --flags 2
+    """
+    from mms_regions.core.catalogue import read_catalogue
+    from mms_regions.synthetic.instruments import Troubles
+    from mms_regions.synthetic.write import synthesise as synthesise_segments
+
+    segments = read_catalogue(catalogue).segments(events, probes)
+    troubles = Troubles(gaps, flags, background, pieces)
+    synthesise_segments(segments, data_dir, seed, troubles, lambda segment: _say(f"synthesised {segment.key}"))
+    print(f"{data_dir}: {len(segments)} segments, SYNTHETIC; their truth is in {data_dir / 'truth'}")
+
+
+def train(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the model, which gets its name.")],
+    seed: Annotated[int, typer.Option("--seed", help="Decides crossings, first weights and order.")] = 0,
+    crossings: Annotated[int, typer.Option("--crossings", help="Virtual crossings of 60 s to train on.")] = 2000,
+    epochs: Annotated[int, typer.Option("--epochs", help="How often each is seen.")] = 16,
+) -> None:
+    """Train a demonstration model on virtual crossings of analytic layers; its card says how well it does.
+
+    Example: mms-regions train --out models/mine --seed 1
+    """
+    from mms_regions.training.train import Recipe
+    from mms_regions.training.train import train as train_model
+
+    recipe = Recipe(seed=seed, crossings=crossings, epochs=epochs)
+    _say(f"{crossings} crossings to make, {epochs} epochs to train")
+    installed = train_model(
+        recipe, out, lambda e: _say(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
+    )
+    scores: Any = installed.card.scores
+    linear = scores["logistic_regression"]["unseen_crossings"]
+    print(f"{installed.card.name}: on unseen crossings {_in_percent(scores['unseen_crossings'])}")
+    print(f"a logistic regression on each sample by itself: {_in_percent(linear)}")
+    print(f"weights and card are in {installed.folder}")
+
+
+def demo(
+    *,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder. Default: a new temporary one.")] = None,
+    seed: SeedOption = 0,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """See it all at work: three synthetic events x four spacecraft, labelled, drawn and compared with the truth.
+
+    Example: mms-regions demo --out demo-results
+    """
+    import tempfile
+
+    from mms_regions.model.card import find_model
+    from mms_regions.synthetic.demo import MODEL, Folder, demonstrate
+
+    folder = Folder(out or Path(tempfile.mkdtemp(prefix="mms-regions-demo-")))
+    model = find_model(MODEL, os.environ)
+    with display(as_json) as observe:
+        compared = demonstrate(
+            folder, seed, workers, model, lambda segment: _say(f"synthesised {segment.key}"), observe
+        )
+    if as_json:
+        print(json.dumps(_as_json(folder, compared)))
+    else:
+        _tell(folder, compared)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _in_percent(scores: dict[str, Any]) -> str:
+    return f"{scores['overall']:.1%} of samples right, {scores['balanced']:.1%} balanced over regions"
+
+
+def _as_json(folder: Folder, compared: list[Compared]) -> dict[str, Any]:
+    from mms_regions.model.scores import agreement
+    from mms_regions.synthetic.demo import total
+
+    model, linear = total(compared)
+    return {
+        "folder": str(folder.path),
+        "store": str(folder.store),
+        "model": model.to_dict(),
+        "logistic_regression": linear.to_dict(),
+        "segments": [
+            {
+                "segment": one.segment.key,
+                "samples": len(one.label),
+                "shares": one.shares,
+                "agreement": agreement(one.label, one.truth).to_dict(),
+            }
+            for one in compared
+        ],
+    }
+
+
+def _tell(folder: Folder, compared: list[Compared]) -> None:
+    """The table, what it means, where everything is, and what to type next."""
+    from mms_regions.synthetic.demo import MODEL, total
+
+    sides = "".join(f"{side:>7}" for side in "north south earth tail north south".split())
+    print(f"{'':<20}{'inflow, %':^14}{'outflow, %':^14}{'separatrix, %':^14}{'agreement with truth':>24}")
+    print(f"{'segment':<10}{'samples':>8}  {sides}{'network':>12}{'logistic':>12}")
+    for one in compared:
+        print(_row(one))
+    network, linear = total(compared)
+    print(f"\nThe network: {_share(network)}.")
+    print(f"A logistic regression, which sees each sample by itself: {_share(linear)}.")
+    print(f"{MODEL} is a demonstration, trained on such layers and not validated on MMS data.\n")
+    print(f"Pictures:  {folder.pictures}\nTables:    {folder.tables}\nStore:     {folder.store}\n")
+    print(f"Next, look at {folder.pictures / compared[0].segment.event.name}.png, or type")
+    print(f"    {_command()} status {folder.store}")
+    print(f"    {_command()} model show {MODEL}")
+    print(f"    {_command()} run --help    (your own events, from MMS files)")
+
+
+def _command() -> str:
+    """The command as it was typed, so that what is suggested works where it is copied to."""
+    typed = Path(sys.argv[0])
+    return str(typed) if typed.name == "mms-regions" else "mms-regions"
+
+
+def _row(one: Compared) -> str:
+    from mms_regions.model.scores import agreement
+
+    pairs = (0, 2, 1, 4, 3, 5)  # inflow, outflow, separatrix
+    shares = "".join(f"{100 * one.shares[region]:>7.1f}" for region in pairs)
+    network, linear = agreement(one.label, one.truth), agreement(one.linear, one.truth)
+    return f"{one.segment.key:<10}{len(one.label):>8}  {shares}{network.overall:>12.1%}{linear.overall:>12.1%}"
+
+
+def _share(scores: Agreement) -> str:
+    return f"{scores.overall:.1%} of {scores.samples} samples right, {scores.balanced:.1%} balanced over regions"

@@ -1,0 +1,161 @@
+"""The commands about the archive: `fetch`, and `serve-archive` to try it without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mms_regions.cli.options import (
+    ArchiveUrlOption,
+    CatalogueArgument,
+    ConventionOption,
+    DataDirOption,
+    EventsOption,
+    JsonOption,
+    ManifestOption,
+    ProbesOption,
+    ProfileOption,
+    SourceOption,
+    WorkersOption,
+    display,
+)
+
+if TYPE_CHECKING:
+    from mms_regions.archive.fetch import FetchPlan
+    from mms_regions.run.prefetch import Fetched
+
+
+def fetch(
+    catalogue: CatalogueArgument = "rogers2023",
+    *,
+    events: EventsOption = None,
+    probes: ProbesOption = None,
+    data_dir: DataDirOption = None,
+    source: SourceOption = None,
+    archive_url: ArchiveUrlOption = None,
+    manifest: ManifestOption = None,
+    convention: ConventionOption = None,
+    profile: ProfileOption = None,
+    workers: WorkersOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the CDF files of events into the data folder, verified, on a node with a way out.
+
+    Elsewhere, `mms-regions run --offline` then takes what is there.
+
+    Example: mms-regions fetch --events A --data-dir ~/mms
+    Example: mms-regions fetch --events A --data-dir ~/mms --dry-run
+    """
+    from mms_regions.core.catalogue import read_catalogue
+    from mms_regions.core.settings import resolve_settings
+    from mms_regions.run.prefetch import plan_prestage, prestage
+    from mms_regions.workers.pool import local_pool
+
+    flags = {
+        "data_dir": data_dir,
+        "source": source,
+        "archive_url": archive_url,
+        "manifest": manifest,
+        "convention": convention,
+        "workers": workers,
+    }
+    settings = resolve_settings(flags, os.environ, profile)
+    segments = read_catalogue(catalogue).segments(events, probes)
+    with display(as_json) as observe:
+        if dry_run:
+            plans = plan_prestage(segments, settings, local_pool, observe)
+        else:
+            fetched = prestage(segments, settings, local_pool, observe)
+    if dry_run:
+        _tell_plans(plans, as_json)
+    else:
+        _tell_fetched(fetched, settings.data_dir, as_json)
+
+
+def serve_archive(
+    folder: Annotated[Path, typer.Argument(help="CDF files in the SDC's layout.")],
+    *,
+    port: Annotated[int, typer.Option("--port", help="0: any that is free.")] = 0,
+    delay: Annotated[float, typer.Option("--delay", help="Seconds before each answer.")] = 0.0,
+    faults: Annotated[
+        Path | None,
+        typer.Option("--faults", help="A TOML file of [[fault]] tables."),
+    ] = None,
+) -> None:
+    """Serve a folder on this machine as the archives do, with faults if wanted, until Ctrl-C.
+
+    Example: mms-regions serve-archive synthetic --port 8181
+    """
+    from mms_regions.synthetic.archive_server import LoopbackArchive
+    from mms_regions.synthetic.faults import read_faults
+
+    archive = LoopbackArchive(folder, faults=read_faults(faults) if faults else (), delay=delay, port=port)
+    print(f"--source sdc  --archive-url {archive.sdc_url}")
+    print(f"--source spdf --archive-url {archive.spdf_url}", flush=True)
+    try:
+        archive.serve_forever()
+    except KeyboardInterrupt:
+        print("closed", file=sys.stderr)
+    finally:
+        archive.close()
+
+
+def _tell_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> None:
+    """Say what the cache holds; failures make the exit code 4."""
+    from rich.filesize import decimal
+
+    if as_json:
+        result = {"complete": fetched.complete, "failed": dict(fetched.failed), "files": fetched.files}
+        print(json.dumps({"data_dir": str(data_dir), **result, "bytes": fetched.size}))
+    else:
+        for reason in fetched.failed.values():
+            print(reason)
+        print(
+            f"{data_dir}: {len(fetched.complete)} segments whole, {len(fetched.failed)} not; {fetched.files} files, "
+            f"{decimal(fetched.size)}"
+        )
+    if fetched.failed:
+        raise typer.Exit(4)
+
+
+def _tell_plans(plans: Mapping[str, FetchPlan | str], as_json: bool) -> None:
+    """Say file by file what would be transferred; what cannot be told makes the exit code 4."""
+    failed = {key: plan for key, plan in plans.items() if isinstance(plan, str)}
+    whole = [plan for plan in plans.values() if not isinstance(plan, str)]
+    transfers = [file for plan in whole for file in plan.to_transfer]
+    if as_json:
+        segments = {plan.key: _plan_as_json(plan) for plan in whole}
+        size = sum(plan.bytes_to_transfer for plan in whole)
+        print(json.dumps({"files": len(transfers), "bytes": size, "segments": segments, "failed": failed}))
+    else:
+        _print_plans(whole, failed)
+    if failed:
+        raise typer.Exit(4)
+
+
+def _plan_as_json(plan: FetchPlan) -> dict[str, Any]:
+    files = [{"name": file.name, "bytes": file.size, "state": file.state} for file in plan.files]
+    return {"files": files, "bytes_to_transfer": plan.bytes_to_transfer, "remarks": plan.remarks}
+
+
+def _print_plans(plans: list[FetchPlan], failed: Mapping[str, str]) -> None:
+    from rich.filesize import decimal
+
+    for plan in plans:
+        print(f"{plan.key}: {len(plan.to_transfer)} of {len(plan.files)} files, {decimal(plan.bytes_to_transfer)}")
+        for file in plan.files:
+            size = "size not said" if file.size is None else decimal(file.size)
+            print(f"    {file.state:<8}{size:>14}  {file.name}")
+        for remark in plan.remarks:
+            print(f"    {remark}")
+    for reason in failed.values():
+        print(reason)
+    total = decimal(sum(plan.bytes_to_transfer for plan in plans))
+    print(f"{sum(len(plan.to_transfer) for plan in plans)} files to transfer, {total}; nothing was fetched")

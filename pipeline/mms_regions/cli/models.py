@@ -1,0 +1,147 @@
+"""The commands `model ...` and `catalogue ...`: what there is to label with, and what to label."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mms_regions.cli.options import CatalogueArgument, EventsOption, JsonOption, ModelArgument, ProbesOption
+
+models = typer.Typer(help="Models: which there are, getting their weights, checking them.", no_args_is_help=True)
+catalogues = typer.Typer(
+    help="Event lists: which are built in, what is in one, whether one is sound.", no_args_is_help=True
+)
+
+
+@models.command("list")
+def model_list(as_json: JsonOption = False) -> None:
+    """List the models that are installed here, and whether their weights are there.
+
+    Example: mms-regions model list
+    """
+    from mms_regions.model.card import list_models
+
+    found = list_models(os.environ)
+    if as_json:
+        rows = [{"name": m.card.name, "title": m.card.title, "weights": m.weights is not None} for m in found]
+        print(json.dumps({"models": rows}))
+        return
+    for m in found:
+        print(f"{m.card.name:<20}{'weights there' if m.weights else 'no weights':<16}{m.card.title}")
+
+
+@models.command("show")
+def model_show(name: ModelArgument = "waters2025") -> None:
+    """Print a model's card: its regions, how far each is trusted, features, scaling, training data, licence.
+
+    Example: mms-regions model show waters2025
+    """
+    from mms_regions.model.card import find_model
+
+    print(find_model(name, os.environ).card.model_dump_json(indent=2))
+
+
+@models.command("check")
+def model_check(name: ModelArgument = "waters2025") -> None:
+    """Load a model and check its checksum, names, shapes and numbers.
+
+    Example: mms-regions model check analytic-layer
+    """
+    from mms_regions.model.card import find_model
+    from mms_regions.model.network import load_model
+
+    installed = find_model(name, os.environ)
+    load_model(installed)
+    print(f"{installed.card.name}: sound, sha256 {installed.card.weights_sha256}, in {installed.folder}")
+
+
+@models.command("import")
+def model_import(
+    path: Annotated[Path, typer.Argument(help="The authors' weights file, best_model.")],
+    name: Annotated[str, typer.Option("--name", help="The card of the model.")] = "waters2025",
+) -> None:
+    """Check a published weights file against its card and convert it to safetensors in your model folder.
+
+    Example: mms-regions model import best_model
+    """
+    from mms_regions.model.network import import_published
+
+    installed = import_published(path, os.environ, name)
+    print(f"{installed.card.name}: weights are in {installed.folder}")
+    print(f"Licence: {installed.card.license}")
+
+
+@models.command("fetch")
+def model_fetch(
+    name: ModelArgument = "waters2025",
+    url: Annotated[str, typer.Option("--url", help="Another address of the same file.")] = "",
+) -> None:
+    """Get a published weights file from its authors, check it against its card and convert it as `import` does.
+
+    Example: mms-regions model fetch
+    """
+    from mms_regions.model.network import fetch_published
+
+    installed = fetch_published(os.environ, name, url)
+    print(f"{installed.card.name}: weights are in {installed.folder}")
+    print(f"Licence: {installed.card.license}")
+
+
+@catalogues.command("list")
+def catalogue_list() -> None:
+    """List the built-in event lists.
+
+    Example: mms-regions catalogue list
+    """
+    from mms_regions.core.catalogue import builtin_catalogues, read_catalogue
+
+    for name in builtin_catalogues():
+        print(f"{name:<20}{len(read_catalogue(name).events)} events")
+
+
+@catalogues.command("show")
+def catalogue_show(
+    catalogue: CatalogueArgument = "rogers2023", events: EventsOption = None, probes: ProbesOption = None
+) -> None:
+    """Print the events of a list as they were understood.
+
+    Example: mms-regions catalogue show
+    Example: mms-regions catalogue show --events A,C-F
+    """
+    from mms_regions.core.catalogue import read_catalogue
+
+    chosen = read_catalogue(catalogue)
+    wanted = {segment.event.name for segment in chosen.segments(events, probes)}
+    print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm-3':>12}  probes")
+    for event in chosen.events:
+        if event.name in wanted:
+            start, end = str(event.t_start), str(event.t_end)
+            spacecraft = ",".join(map(str, event.probes))
+            print(f"{event.name:<16}{start:<32}{end:<32}{event.B0:>10.4f}{event.n0:>12.5f}  {spacecraft}")
+
+
+@catalogues.command("check")
+def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
+    """Check an event list; all its bad rows are reported at once.
+
+    Example: mms-regions catalogue check my-events.csv
+    """
+    from mms_regions.core.catalogue import read_catalogue
+
+    chosen = read_catalogue(catalogue)
+    print(f"{chosen.name}: {len(chosen.events)} events, {len(chosen.segments())} segments, sha256 {chosen.sha256[:12]}")
+
+
+@catalogues.command("schema")
+def catalogue_schema() -> None:
+    """Print the JSON schema of an event list: an array of its rows, each an object by column.
+
+    Example: mms-regions catalogue schema
+    """
+    from mms_regions.core.catalogue import catalogue_schema
+
+    print(json.dumps(catalogue_schema(), indent=2))

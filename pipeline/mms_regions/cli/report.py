@@ -1,0 +1,49 @@
+"""Words on the command line about reports, no logic."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mms_regions.cli.options import DataDirOption, EventsOption, JsonOption, ProbesOption, StoreArgument, WorkersOption
+
+
+def report(
+    store: StoreArgument,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to: new, empty, or an older report.")],
+    events: EventsOption = None,
+    probes: ProbesOption = None,
+    data_dir: DataDirOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a report to look at and to send round: OUT/index.html and a page with pictures for each event.
+
+    It says what was run on what, which segments failed and why, shares of regions, cautions, efficiency and methods,
+    and opens in a browser without a network. Ion spectrograms are from the CDF files, where these are at hand.
+
+    Example: mms-regions report a.zarr --out report
+    """
+    from mms_regions.core.settings import resolve_settings
+    from mms_regions.core.stop import heard_signals
+    from mms_regions.report.report import write_report
+    from mms_regions.run.status import planned_segments
+
+    settings = resolve_settings({"workers": workers, "data_dir": data_dir}, os.environ)
+    segments = planned_segments(store, events, probes)
+    with heard_signals() as stop:
+        done = write_report(store, out, segments, settings.workers, stop, settings.data_dir)
+    if as_json:
+        print(json.dumps({"store": str(store), "index": str(done.index), "failed": dict(done.failed)}))
+    else:
+        print(done.index)
+    for why in done.failed.values():
+        print(f"mms-regions: {why}", file=sys.stderr)
+    if done.failed:
+        raise typer.Exit(4)

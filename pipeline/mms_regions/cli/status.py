@@ -1,0 +1,131 @@
+"""Words on the command line about what a store holds, no logic."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mms_regions.cli.options import DataDirOption, JsonOption, StoreArgument
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mms_regions.run.status import StoreStatus
+    from mms_regions.store.verify import Flaw
+
+_EVERY = 2.0  # s, from one look to the next
+_MOST_ROWS = 30  # on a terminal that is watched
+_CLEAR = "\x1b[2J\x1b[H"
+
+
+def status(
+    store: StoreArgument,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until no run is going on.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say of each segment of a store whether it is complete, prepared, running, failed (and why) or missing.
+
+    Reads the run folder alone, also while a run is going on. With --watch and --json, one object per line.
+
+    Example: mms-regions status a.zarr
+    Example: mms-regions status a.zarr --watch
+    """
+    from mms_regions.run.status import store_status
+
+    found = store_status(store)
+    while watch and found.run_by is not None:
+        _say_now(found, store, as_json)
+        time.sleep(_EVERY)
+        found = store_status(store)
+    print(_as_json(found, store) if as_json else "\n".join([*_rows(found), _counts(found)]))
+
+
+def _say_now(found: StoreStatus, store: Path, as_json: bool) -> None:
+    """What is not complete on a terminal, which is cleared first; elsewhere the counts alone."""
+    if as_json:
+        print(_as_json(found, store), flush=True)
+    elif sys.stdout.isatty():
+        open_rows = [row for row in _rows(found) if " complete" not in row]
+        shown = [*open_rows[:_MOST_ROWS], *(["..."] if len(open_rows) > _MOST_ROWS else [])]
+        print(_CLEAR + "\n".join([*shown, _counts(found)]), flush=True)
+    else:
+        print(_counts(found), flush=True)
+
+
+def _rows(found: StoreStatus) -> list[str]:
+    return [f"{row.segment.key:<24}{row.state:<10}{row.reason}".rstrip() for row in found.segments]
+
+
+def _counts(found: StoreStatus) -> str:
+    counts = ", ".join(f"{n} {state}" for state, n in found.counts.items() if n)
+    return f"{counts}; being worked on by {found.run_by}" if found.run_by else counts
+
+
+def _as_json(found: StoreStatus, store: Path) -> str:
+    owner = found.run_by
+    rows = [{"segment": row.segment.key, "status": row.state, "reason": row.reason} for row in found.segments]
+    run_by = {"command": owner.command, "host": owner.host, "pid": owner.pid, "since": owner.since} if owner else None
+    return json.dumps({"store": str(store), "counts": found.counts, "run_by": run_by, "segments": rows})
+
+
+def verify(
+    store: StoreArgument,
+    *,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Look at the CDF files too.")] = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every file of a store and compare it with what was written; name what is damaged.
+
+    The receipts of damaged shards are taken away, so that the next `run` makes these anew, and nothing else.
+
+    Example: mms-regions verify a.zarr
+    Example: mms-regions verify a.zarr --inputs --data-dir ~/mms
+    """
+    from mms_regions.store.verify import verify as verify_store
+
+    found = verify_store(store)
+    files, other = _look_at_inputs(store, data_dir) if inputs else (0, [])
+    flaws = [*found.flaws, *other]
+    if as_json:
+        print(json.dumps({"store": str(store), "files": found.files + files, "flaws": [_flaw(flaw) for flaw in flaws]}))
+    else:
+        print(
+            "\n".join([*map(str, flaws), f"{found.files + files} files looked at, {len(flaws)} are damaged or missing"])
+        )
+    if found.flaws:
+        _leave_to_run(store, found.flaws)
+        raise DamagedStore(f"{store} is damaged; `mms-regions run` with the words that made it repairs it")
+    if other:
+        raise EnvironmentProblem(f"{store}: some of the files it was made from are not what they were")
+
+
+def _look_at_inputs(store: Path, data_dir: Path | None) -> tuple[int, Sequence[Flaw]]:
+    from mms_regions.core.settings import resolve_settings
+    from mms_regions.run.inputs import require_data_dir
+    from mms_regions.store.verify import verify_inputs
+
+    settings = resolve_settings({"data_dir": data_dir}, os.environ)
+    return verify_inputs(store, require_data_dir(settings))
+
+
+def _leave_to_run(store: Path, flaws: Sequence[Flaw]) -> None:
+    """Who may only read a store is told what is wrong with it all the same."""
+    from mms_regions.store.verify import set_aside
+
+    try:
+        set_aside(store, flaws)
+    except EnvironmentProblem as problem:
+        print(f"mms-regions: the next run is not told of it: {problem}", file=sys.stderr)
+
+
+def _flaw(flaw: Flaw) -> dict[str, object]:
+    return {"file": str(flaw.file), "what": flaw.what, "array": flaw.array, "segments": list(flaw.segments)}

@@ -1,0 +1,139 @@
+"""Where a profile wants tasks to run: the table [cluster] of its TOML file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from mms_regions.core.errors import InputProblem
+from mms_regions.core.settings import Settings, read_profile
+
+_WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
+_MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+_SHORTEST = 60  # s, for SLURM counts minutes, and workers need some time to start
+
+
+def _seconds(walltime: str) -> int:
+    found = _WALLTIME.fullmatch(walltime)
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _walltime(text: str) -> str:
+    if _seconds(text) < _SHORTEST:
+        raise ValueError("must be a time such as 02:00:00 or 1-00:00:00, and a minute or more")
+    return text
+
+
+def _memory(text: str) -> str:
+    if not _MEMORY.fullmatch(text):
+        raise ValueError("must be an amount of memory such as 4 GB")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _one_word(text: str) -> str:
+    if not text.isprintable() or " " in text:
+        raise ValueError("must be one word")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Word = Annotated[str, AfterValidator(_one_word)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSettings(_Table):
+    """Jobs of one kind: each is one worker. Words of SLURM: see `man sbatch`."""
+
+    jobs: int = Field(1, ge=1, le=10_000)
+    queue: Word = ""  # partition
+    account: Word = ""
+    walltime: Annotated[str, AfterValidator(_walltime)] = "01:00:00"
+    cores: int = Field(1, ge=1)
+    memory: Annotated[str, AfterValidator(_memory)] = "4 GB"
+    gres: Word = ""  # such as gpu:1
+    constraint: Word = ""
+    directives: tuple[Line, ...] = ()  # further #SBATCH lines, such as --qos=debug
+    setup: tuple[Line, ...] = ()  # lines of shell before the worker starts, such as `module load apptainer`
+    image: Line = ""  # a container of this project, .sif; empty: the Python that submits
+    binds: tuple[Line, ...] = ()  # what the container sees of the machine, as apptainer's --bind takes it
+
+    @property
+    def seconds(self) -> int:
+        """The wall time."""
+        return _seconds(self.walltime)
+
+    @property
+    def stagger(self) -> int:
+        """Seconds by which workers retire sooner or later than others, so that not all go at once."""
+        return min(60, self.seconds // 20)
+
+    @property
+    def lifetime(self) -> int:
+        """Seconds after which a worker retires, so that it ends before its wall time does."""
+        return max(1, self.seconds - max(10, min(300, self.seconds // 5)) - self.stagger)
+
+
+class ClusterSettings(_Table):
+    """What kind of cluster. interface: of the network between nodes; empty: the one that the host's name stands for."""
+
+    kind: Literal["local", "slurm", "allocation", "address"] = "local"
+    address: Line = ""  # of a scheduler that runs already, or the path of its scheduler file
+    interface: Word = ""
+    start_timeout: float = Field(600.0, gt=0, le=604_800)  # s, that the first worker of a pool may take
+    cpu: PoolSettings = PoolSettings()
+    gpu: PoolSettings | None = None  # labels; without it the cpu pool labels too
+
+    @model_validator(mode="after")
+    def _address_where_needed(self) -> ClusterSettings:
+        if (self.kind == "address") != bool(self.address):
+            raise ValueError("kind = 'address' and an address belong together")
+        return self
+
+    @model_validator(mode="after")
+    def _pools_where_used(self) -> ClusterSettings:
+        if self.kind != "slurm" and {"cpu", "gpu"} & self.model_fields_set:
+            raise ValueError("[cluster.cpu] and [cluster.gpu] need kind = 'slurm'")
+        return self
+
+
+def read_cluster(profile: Path | None) -> ClusterSettings:
+    """The cluster of a profile, local where it has none. Raises InputProblem with everything that is wrong."""
+    try:
+        return ClusterSettings.model_validate(read_profile(profile).get("cluster", {}))
+    except ValidationError as problem:
+        wrong = "; ".join(map(_in_words, problem.errors()))
+        raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None
+
+
+def profile_schema() -> dict[str, Any]:
+    """The JSON schema of a profile: the settings, and the table [cluster]."""
+    schema = Settings.model_json_schema()
+    cluster = ClusterSettings.model_json_schema()
+    schema["properties"].pop("origin")  # is made, not given
+    schema["$defs"] = {**schema.get("$defs", {}), **cluster.pop("$defs"), "ClusterSettings": cluster}
+    schema["properties"]["cluster"] = {"$ref": "#/$defs/ClusterSettings"}
+    about = {"title": "A profile of mms-regions", "description": "The settings of a run, and where its tasks run."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, **about}
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """Such as `cpu.jobs = 0: must be greater than or equal to 1`."""
+    name, given = ".".join(map(str, error["loc"])), error["input"]
+    what = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    if error["type"] == "extra_forbidden":
+        return f"there is no {name}"
+    return f"{name} = {given!r}: {what}" if name else what

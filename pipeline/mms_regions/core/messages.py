@@ -1,0 +1,204 @@
+"""What tasks tell those who watch them, and what keeps many transfers polite together. The events can be pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TransferStarted:
+    """A file begins to arrive; `size` in bytes where known, `offset` of them from an earlier try."""
+
+    name: str
+    size: int | None
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class BytesArrived:
+    """Some more bytes of a file."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TransferDone:
+    """A file is whole, verified and under its name; `url` is where it came from."""
+
+    name: str
+    size: int
+    sha256: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing moves for `seconds` more, and why; told again every second of a long wait."""
+
+    name: str
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A bad file of the cache was put aside."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class FilesChecked:
+    """The files of a segment are there and sound: what a manifest says of each."""
+
+    pins: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class TaskEnded:
+    """A task has run: where, when (s since 1970, UTC), and what came of it.
+
+    subject: a segment's key, or the shards. cpu: s that its process computed meanwhile, and cpu_ended: until then in
+    all, so that what tasks side by side in a process took is not counted twice. bytes: of the files that it read or
+    wrote. peak_memory: bytes, the most that its process ever had. batch_job: the number of the batch job that ran it,
+    where there was one. reason and trace: of a failure, in a sentence and in full.
+    """
+
+    stage: str
+    subject: str
+    attempt: int
+    host: str
+    worker: int  # process
+    started: float
+    ended: float
+    cpu: float
+    cpu_ended: float
+    bytes: int
+    peak_memory: int
+    reason: str = ""
+    trace: str = ""
+    batch_job: str = ""
+
+
+FetchEvent = TransferStarted | BytesArrived | TransferDone | Waiting | Quarantined
+TaskEvent = FetchEvent | TaskEnded  # for whoever watches a run
+Told = TaskEvent | FilesChecked
+Tell = Callable[[Any], None]  # of what is Told
+Throttle = Callable[[], AbstractContextManager[Any]]
+
+
+def tell_nobody(event: FetchEvent) -> None:
+    """An observer that does not listen."""
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """What there is to do: segments to prepare, and shards of all that are still without labels."""
+
+    segments: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """How a run ended: complete, some segments failed, or the sentence that it ended with."""
+
+    outcome: str
+
+
+@dataclass(frozen=True)
+class SegmentStarted:
+    """Work on a segment has begun."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class SegmentDone:
+    """A segment was prepared, or failed for a reason."""
+
+    key: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ShardBegun:
+    """What is prepared is about to be written into a shard."""
+
+    shard: int
+
+
+@dataclass(frozen=True)
+class ShardWritten:
+    """The features of a shard are whole on disk."""
+
+    shard: int
+
+
+@dataclass(frozen=True)
+class ShardLabelled:
+    """The labels of a shard are whole on disk."""
+
+    shard: int
+
+
+@dataclass(frozen=True)
+class FetchStarted:
+    """How many segments are to be fetched, where that is all there is to do."""
+
+    segments: int
+
+
+@dataclass(frozen=True)
+class SegmentFetched:
+    """The files of a segment are in the cache, or cannot be had for a reason."""
+
+    key: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TaskLost:
+    """The workers that had this task died, as often as they may."""
+
+    stage: str
+    subject: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """A run was asked to stop, and why: it begins nothing more, and what is being written may take `grace` seconds."""
+
+    why: str
+    grace: float
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that whoever started the run should know."""
+
+    text: str
+
+
+Event = (
+    RunStarted
+    | RunEnded
+    | FetchStarted
+    | SegmentStarted
+    | SegmentFetched
+    | SegmentDone
+    | ShardBegun
+    | ShardWritten
+    | ShardLabelled
+    | TaskLost
+    | Stopping
+    | Remark
+    | TaskEvent
+)
+Observer = Callable[[Event], None]

@@ -1,0 +1,220 @@
+"""The settings of a run: a flag beats the environment, that beats the profile file, that beats the default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from mms_regions.core.errors import InputProblem, MMSRegionsError, UsageProblem
+
+PREFIX = "MMS_REGIONS_"
+_INNER_CHUNK = 8192
+_WINDOW = 32
+_DECIDING = ("convention", "margin", "bridge")
+_OTHER_TABLES = ("cluster",)  # what a profile says to cluster.py, which reads it itself
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use: what a batch system granted, not what the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take true for 1
+        raise ValueError("is true or false, not a number")
+    return value
+
+
+def _folder(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        raise ValueError("is not the path of a folder")
+    try:
+        return str(Path(value).expanduser().absolute())  # pydantic makes it a Path, also from JSON
+    except RuntimeError:  # no such user
+        raise ValueError("is in a home folder that does not exist") from None
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError("is not the address of a web server")
+    return value.rstrip("/")
+
+
+def _whole_chunks(samples: int) -> int:
+    if samples % _WINDOW or samples % min(_INNER_CHUNK, samples):
+        raise ValueError("does not hold whole windows and whole chunks")
+    return samples
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Seconds = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=3600, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """What a run is told. Descriptions say what is allowed; times are in s, samples are electron samples (30 ms).
+
+    Made by `resolve_settings`, or by hand, which raises pydantic.ValidationError. `origin` says where each value
+    is from, such as {"workers": "flag --workers", "margin": "default"}.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Annotated[Path | None, BeforeValidator(_folder)] = Field(None, description="the path of a folder")
+    offline: bool = Field(False, description="true or false")
+    convention: Literal["corrected", "published"] = Field("corrected", description="corrected or published")
+    model: str = Field("waters2025", min_length=1, description="the name of a model or the path of one")
+    source: Literal["sdc", "spdf"] = Field("sdc", description="sdc or spdf")
+    archive_url: Annotated[str, AfterValidator(_address)] = Field(
+        "", description="the address of a web server, http:// or https://"
+    )
+    manifest: Annotated[Path | None, BeforeValidator(_folder)] = Field(None, description="the path of a manifest.json")
+    transfers: Whole = Field(4, ge=1, le=64, description="a whole number of requests at once, from 1 to 64")
+    workers: Whole = Field(
+        default_factory=lambda: min(4, usable_cpus()), ge=0, description="a whole number, 0 (no processes) or more"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    shard_samples: Annotated[Whole, AfterValidator(_whole_chunks)] = Field(
+        65536, ge=1024, description="a multiple of 32 from 1024 to 8192, or a multiple of 8192"
+    )
+    margin: Seconds = Field(1.0, description="seconds loaded around an interval, from 0 to 3600")
+    bridge: Seconds = Field(0.15, description="seconds, the longest missing stretch that is bridged, from 0 to 3600")
+    perturb: Annotated[float | None, BeforeValidator(_no_bool)] = Field(
+        None, ge=0, le=0.5, allow_inf_nan=False, description="a fraction from 0 (off) to 0.5"
+    )
+    segments_in_flight: Whole = Field(3, ge=1, description="a whole number per worker, 1 or more")
+    attempts: Whole = Field(
+        2,
+        ge=1,
+        le=10,
+        description="a whole number, how often a task is tried where trying again can help, from 1 to 10",
+    )
+    grace: Seconds = Field(30.0, description="seconds that writing may take after a wish to stop, from 0 to 3600")
+    label_windows: Whole = Field(65536, ge=1, description="a whole number of windows per labelling task, 1 or more")
+    origin: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    @property
+    def chunk_samples(self) -> int:
+        """The samples of an inner chunk of a shard."""
+        return min(_INNER_CHUNK, self.shard_samples)
+
+    def deciding(self) -> dict[str, str | float]:
+        """The settings that decide numbers, ready for JSON; all others are provenance."""
+        return {name: getattr(self, name) for name in _DECIDING}
+
+
+_FIELDS = {name: field for name, field in Settings.model_fields.items() if name != "origin"}
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value that somebody gave, where, and the kind of problem that it is if it is bad."""
+
+    value: object
+    origin: str
+    problem: type[MMSRegionsError]
+
+
+def resolve_settings(flags: Mapping[str, object], environ: Mapping[str, str], profile: Path | None = None) -> Settings:
+    """The settings of a run, each with its origin.
+
+    flags: by field name; None is "not given". environ: MMS_REGIONS_WORKERS and so on; an empty text is "not given";
+    data_dir is also taken from MMS_DATA_DIR, then SPEDAS_DATA_DIR/mms. profile: a TOML file of top-level keys; a
+    table [cluster] in it is left to cluster.py.
+    Raises UsageProblem if a flag or an environment variable is bad, InputProblem if just the profile is; both name
+    everything that is wrong.
+    """
+    layers = (_from_profile(profile), _from_environment(environ), _from_flags(flags))
+    given = {name: value for layer in layers for name, value in layer.items()}
+    origin = {name: given[name].origin if name in given else "default" for name in _FIELDS}
+    unknown = [name for name in given if name not in _FIELDS]
+    known = {name: value.value for name, value in given.items() if name in _FIELDS}
+    try:
+        settings = Settings.model_validate({**known, "origin": origin})
+    except ValidationError as problem:
+        bad = dict.fromkeys([*(str(error["loc"][0]) for error in problem.errors()), *unknown])
+        raise _all_wrong({name: given[name] for name in bad}) from None
+    if unknown:
+        raise _all_wrong({name: given[name] for name in unknown})
+    return settings
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
+    return {
+        name: _Given(value, f"flag --{name.replace('_', '-')}", UsageProblem)
+        for name, value in flags.items()
+        if value is not None
+    }
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    """Other variables with the prefix are left alone: rooms such as model.py have their own."""
+    given = {name: _variable(environ, PREFIX + name.upper()) for name in _FIELDS}
+    given["data_dir"] = given["data_dir"] or _variable(environ, "MMS_DATA_DIR") or _spedas_folder(environ)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _variable(environ: Mapping[str, str], variable: str) -> _Given | None:
+    value = environ.get(variable)
+    return _Given(value, f"environment {variable}", UsageProblem) if value else None
+
+
+def _spedas_folder(environ: Mapping[str, str]) -> _Given | None:
+    root = environ.get("SPEDAS_DATA_DIR")
+    return _Given(str(Path(root) / "mms"), "environment SPEDAS_DATA_DIR", UsageProblem) if root else None
+
+
+def shipped_profiles() -> dict[str, Path]:
+    """The profiles that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.toml"))}
+
+
+def find_profile(named: Path) -> Path:
+    """The shipped profile of this name, else the path itself, be there a file or not."""
+    return shipped_profiles().get(str(named), named)
+
+
+def read_profile(profile: Path | None) -> dict[str, Any]:
+    """What a TOML file says; nothing where there is none. Raises InputProblem where it cannot be read."""
+    if profile is None:
+        return {}
+    try:
+        return tomllib.loads(profile.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        names = ", ".join(shipped_profiles())
+        raise InputProblem(f"There is no profile {profile}; give the path of a TOML file, or one of {names}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise InputProblem(f"The profile {profile} is not TOML: {problem}. Correct it there.") from None
+    except OSError as problem:
+        raise InputProblem(f"The profile {profile} cannot be read: {problem}. Give a readable TOML file.") from None
+
+
+def _from_profile(profile: Path | None) -> dict[str, _Given]:
+    return {
+        name: _Given(value, f"profile {profile}", InputProblem)
+        for name, value in read_profile(profile).items()
+        if name not in _OTHER_TABLES
+    }
+
+
+def _all_wrong(bad: Mapping[str, _Given]) -> MMSRegionsError:
+    kind = UsageProblem if any(given.problem is UsageProblem for given in bad.values()) else InputProblem
+    lines = [f"  {given.origin}: {_sentence(name, given.value)}." for name, given in bad.items()]
+    return kind("\n".join(["These settings cannot be used:", *lines]))
+
+
+def _sentence(name: str, value: object) -> str:
+    if name not in _FIELDS:
+        return f"there is no setting {name!r}; settings are {', '.join(_FIELDS)}"
+    return f"{name} = {str(value)!r} must be {_FIELDS[name].description}"

@@ -1,0 +1,135 @@
+"""A segment as a NetCDF file that follows the CF conventions 1.11, for tools that know nothing of this one.
+
+Two things differ from a store: names of components, features and regions are auxiliary coordinates (CF has numbers
+alone in a coordinate variable), and samples without a label have a flag value of their own, `no_label`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.files import made_whole
+from mms_regions.core.types import NO_LABEL
+from mms_regions.model.cautions import QUIET, cautions
+
+CONVENTIONS = "CF-1.11"
+_NAMED = {"feature": "feature_name", "region": "region_name", "xyz": "component_name"}
+_FLAGS = ("label", "quality", "caution")
+_BESIDE_LABELS = ("probability", "quality", "caution", "stability")
+_REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10.1029/2022JA030577 (event list)"
+
+
+def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> None:
+    """Write a segment, as `reading.open_segment` gives it, whole or not at all.
+
+    software: name and version of what writes. history: what was done, with its time.
+    Raises OSError or EnvironmentProblem where that cannot be done.
+    """
+    prepared = as_cf(data, software, history)
+    try:
+        with made_whole(path) as staging:
+            prepared.to_netcdf(staging, mode="w", engine="netcdf4", format="NETCDF4", encoding=_encoding(prepared))
+    except RuntimeError as problem:  # what the C library could not write, such as on a full disk
+        raise EnvironmentProblem(f"{path} cannot be written ({problem}); make room, or name another --out") from problem
+
+
+def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
+    """The same numbers in CF terms; on `time` where times increase, else on `sample` with `time` beside it."""
+    found = data.load().drop_encoding().assign(caution=_caution(data))  # zarr's encoding means nothing here
+    if not (np.diff(data["time"].values) > np.timedelta64(0, "ns")).all():
+        found = found.swap_dims(time="sample")
+    named = {name: new for name, new in _NAMED.items() if name in found.coords}
+    found = found.reset_index(list(named)).rename_vars(named)
+    beside = [name for name in ("electron_energy",) if name in found]
+    found = found.set_coords(beside)
+    _describe(found, bool(data.attrs["model"]["source_sha256"]))
+    found.attrs = _attributes(data, software, history)
+    return found.assign_coords(time=_seconds(found["time"]))
+
+
+def _seconds(time: xr.DataArray) -> xr.DataArray:
+    """Seconds of the day in float64, exact to 0.02 ns: the libraries of CF know no nanoseconds."""
+    day = time.values[0].astype("datetime64[D]")
+    seconds = time.copy(data=(time.values - day) / np.timedelta64(1, "s"))
+    seconds.attrs = {
+        "long_name": "time (UTC)",
+        "standard_name": "time",
+        "units": f"seconds since {day} 00:00:00",
+        "calendar": "standard",
+        "units_metadata": "leap_seconds: none",
+        **({"axis": "T"} if time.dims == ("time",) else {}),
+    }
+    return seconds
+
+
+def _caution(data: xr.Dataset) -> xr.DataArray:
+    """(time,) flags of samples whose label is to be taken with care."""
+    found = cautions(data)
+    attributes = {
+        "long_name": "what to be careful about in the label",
+        "flag_masks": np.array([1, 2], np.uint8),
+        "flag_meanings": "quiet_outflow separatrix_on_wrong_side",
+        "comment": f"quiet_outflow: |v_i| < {QUIET:g} v_A. separatrix_on_wrong_side: against the sign of Bx.",
+    }
+    return xr.DataArray(np.uint8(1) * found.quiet + np.uint8(2) * found.wrong_side, dims="time", attrs=attributes)
+
+
+def _describe(found: xr.Dataset, inferred: bool) -> None:
+    """Flags, what belongs to what, and no attribute that means something else in CF."""
+    label, quality = found["label"], found["quality"]
+    names = str(label.attrs["flag_meanings"])
+    label.attrs = {
+        "long_name": "region of magnetic reconnection",
+        "flag_values": np.array([NO_LABEL, *label.attrs["flag_values"]], label.dtype),
+        "flag_meanings": f"no_label {names}",
+        "comment": f"no_label: an input is missing.{' What regions are called is inferred.' if inferred else ''}",
+        "ancillary_variables": " ".join(name for name in _BESIDE_LABELS if name in found),
+    }
+    quality.attrs = {**quality.attrs, "standard_name": "quality_flag"}
+    quality.attrs["flag_masks"] = np.array(quality.attrs["flag_masks"], quality.dtype)
+    for name in found.data_vars:
+        if name not in _FLAGS:
+            found[name].attrs["ancillary_variables"] = "quality"
+
+
+def _attributes(data: xr.Dataset, software: str, history: str) -> dict[str, Any]:
+    """Of the file: those of CF, and the row of the index; what has parts is JSON."""
+    about, model = data.attrs, data.attrs["model"]
+    key = f"{about['event']}/mms{about['probe']}"
+    known = {name: value for name, value in about.items() if name not in ("model", "deciding", "inputs")}
+    return {
+        "Conventions": CONVENTIONS,
+        "title": f"Regions of magnetic reconnection, event {about['event']}, MMS {about['probe']}",
+        "institution": "MMS Science Data Center, LASP (measurements)",
+        "source": f"MMS burst data, level 2 (FPI, FGM, EDP); {software}, model {model['name']}, convention "
+        f"{about['deciding']['convention']}",
+        "history": history,
+        "references": f"{_REFERENCES}; model: {model['citation']}",
+        "comment": " ".join([f"Segment {key}.", *model["cautions"]]),
+        **known,
+        "convention": about["deciding"]["convention"],
+        "deciding": json.dumps(about["deciding"]),
+        "model": json.dumps(model),
+        "model_weights_sha256": model["weights_sha256"] or "",
+        "inputs": about["inputs"],
+    }
+
+
+def _encoding(found: xr.Dataset) -> dict[Any, dict[str, Any]]:
+    """Compressed where long; integers without a fill value, for they would be read as floats."""
+    packed = {"zlib": True, "complevel": 4, "shuffle": True}
+    encoding: dict[Any, dict[str, Any]] = {}
+    for name, array in found.variables.items():
+        if name == "time":
+            encoding[name] = {"_FillValue": None, **packed}
+        elif array.dtype.kind == "f":
+            encoding[name] = {"_FillValue": array.dtype.type(np.nan), **packed}
+        elif array.dtype.kind in "iu":
+            encoding[name] = {"_FillValue": None, **packed}
+    return encoding

@@ -1,0 +1,331 @@
+"""Features -> labels and probabilities, on CPU or GPU, the same whatever the company a window is in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import cycle, pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mms_regions.core.errors import EnvironmentProblem, InputProblem, UsageProblem
+from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
+from mms_regions.model.network import N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS, RegionRNN
+
+_LOG = logging.getLogger(__name__)
+
+BLOCK = 1024  # windows computed together: the size is fixed, because results depend on it in the last bits
+_PART = 65_536  # samples that are checked at a time, so that what is found stays in the cache
+_GPU_BLOCK = 65_536  # a GPU is idle half the time with less
+_LARGEST = torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of W windows of T samples. Raises ValueError where the two arrays do not agree.
+
+    label: (W, T) int8, the region's index, -1 for none. probability: (W, T, 6) float32, NaN where there is no label.
+    """
+
+    label: NDArray[np.int8]
+    probability: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.label.dtype != np.int8 or self.probability.dtype != np.float32:
+            raise ValueError(f"label is int8, probability float32; got {self.label.dtype}, {self.probability.dtype}")
+        if self.label.ndim != 2 or self.probability.shape != (*self.label.shape, N_REGIONS):
+            raise ValueError(
+                f"label is (W, T), probability (W, T, 6); got {self.label.shape}, {self.probability.shape}"
+            )
+        if self.label.size and not NO_LABEL <= self.label.min() <= self.label.max() < N_REGIONS:
+            raise ValueError("label is 0 to 5, or -1 for none")
+        without = self.label == NO_LABEL
+        parts = np.array_split(self.probability, 1 + self.label.size // _PART)
+        finite = sum(np.count_nonzero(np.isfinite(part)) for part in parts)
+        if finite != N_REGIONS * np.count_nonzero(~without) or not np.isnan(self.probability[without]).all():
+            raise ValueError("probability is finite where there is a label, and NaN where there is none")
+
+
+def label_windows(
+    model: nn.Module, windows: Floats, withheld: Flags, device: str = "cpu", block: int | None = None
+) -> Prediction:
+    """Label every sample of every window.
+
+    model: logits from features, such as RegionRNN; it is moved to `device`. windows: (W, T, 14) float32,
+    dimensionless, in simulation axes, NaN where missing; T is 32 in the store. withheld: (W, T) bool, samples that get
+    no label although their features go into the state (bridged ones). block: how many windows are computed together.
+    A sample is labelled if it is not withheld and every feature is finite from its window's start to itself. Equal
+    probabilities go to the lower index.
+    On the CPU torch's threads (`torch.get_num_threads`) take a block each; on one type of machine a window's result
+    does not depend, in any bit, on their number or on the other windows. On a GPU blocks are as large as the number of
+    windows asks for, and halved where memory is too small, which is logged: there the last bits may differ.
+    Raises ValueError for shapes that do not match, InputProblem where finite features give no finite probability,
+    EnvironmentProblem where a GPU has no memory for a single window.
+    """
+    if windows.ndim != 3 or windows.shape[2] != N_FEATURES or withheld.shape != windows.shape[:2]:
+        raise ValueError(f"windows are (W, T, 14), withheld (W, T); got {windows.shape}, {withheld.shape}")
+    block = block or (_gpu_block(len(windows)) if device.startswith("cuda") else BLOCK)
+    label = np.empty(withheld.shape, dtype=np.int8)
+    probability = np.empty((*withheld.shape, N_REGIONS), dtype=np.float32)
+    model = model.to(device)
+    with steady_arithmetic() as threads, torch.inference_mode():
+        if type(model) is RegionRNN and device == "cpu":
+            _label_side_by_side(FusedRNN(model), windows, withheld, block, threads, label, probability)
+        else:
+            for some, labels, probabilities in _label_in_turn(model, windows, withheld, block, device):
+                label[some], probability[some] = labels, probabilities
+    try:
+        return Prediction(label, probability)
+    except ValueError:
+        _refuse_not_finite(label, probability)
+        raise
+
+
+def as_windows(features: Floats) -> NDArray[np.float32]:
+    """(n, 14) features in order of time -> (ceil(n / 32), 32, 14) float32, the end padded with NaN (missing)."""
+    if features.ndim != 2 or features.shape[1] != N_FEATURES:
+        raise ValueError(f"features are (n, 14); got {features.shape}")
+    count = -(-len(features) // WINDOW)
+    windows = np.full((count * WINDOW, N_FEATURES), np.nan, dtype=np.float32)
+    windows[: len(features)] = features
+    return windows.reshape(count, WINDOW, N_FEATURES)
+
+
+def choose_device(wanted: str) -> str:
+    """`cpu` or `cuda` for what was asked: `auto`, `cpu` or `cuda`.
+
+    Raises EnvironmentProblem where a GPU is asked for and none can be used, UsageProblem for any other word.
+    """
+    if wanted not in {"auto", "cpu", "cuda"}:
+        raise UsageProblem(f"There is no device {wanted!r}: choose auto, cpu or cuda.")
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "auto":
+        return "cpu"
+    raise EnvironmentProblem(
+        "No GPU can be used here: torch finds no CUDA device, or is built without CUDA. Run where `nvidia-smi` lists "
+        "one, install a CUDA build of torch, or choose --device cpu (or auto)."
+    )
+
+
+class FusedRNN:
+    """What RegionRNN computes, for a block of windows on the CPU at more than twice the speed, equal up to rounding.
+
+    One matrix holds the state of all layers, a column per window and the rows x | 1 | s0 | 1 | s1 | 1 | s2, so that
+    what a layer reads, its input, a one for its bias, and its own last state, lies in consecutive rows: each layer and
+    sample takes one product and one activation. That is the sigmoid s of 2a, for tanh a = 2s - 1 and torch's sigmoid
+    takes a fraction of the time of its tanh on some processors; the weights are those for s in the place of tanh a.
+    """
+
+    def __init__(self, model: RegionRNN):
+        weights = {name: tensor.detach().double() for name, tensor in model.rnn.named_parameters()}
+        self._layers = []
+        for k in range(N_LAYERS):
+            bias = weights[f"bias_ih_l{k}"] + weights[f"bias_hh_l{k}"]
+            inputs, recurrent = weights[f"weight_ih_l{k}"], weights[f"weight_hh_l{k}"]
+            if k > 0:
+                inputs, bias = _of_sigmoids(inputs, bias)
+            recurrent, bias = _of_sigmoids(recurrent, bias)
+            self._layers.append((2 * torch.cat([inputs, bias[:, None], recurrent], 1)).float())
+        weight, bias = _of_sigmoids(model.fc.weight.detach().double(), model.fc.bias.detach().double())
+        self._read_out = torch.cat([bias[:, None], weight], 1).float()
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(T, 14, W) features -> (T, 6, W) logits."""
+        steps, _, count = features.shape
+        ends = [N_FEATURES + k * (1 + N_HIDDEN) for k in range(N_LAYERS + 1)]  # of x, s0, s1 and s2
+        state = _rows(ends[-1], count).fill_(0.5)  # tanh a = 0
+        state[ends[:-1]] = 1.0
+        read = [state[max(0, end - N_HIDDEN) : next_end] for end, next_end in pairwise(ends)]
+        own = [state[end - N_HIDDEN : end] for end in ends[1:]]
+        x, top, layers = state[:N_FEATURES], state[ends[-2] :], list(zip(self._layers, read, own, strict=True))
+        sums, logits = _rows(N_HIDDEN, count), torch.empty(steps, N_REGIONS, count)
+        for now, said in zip(features.unbind(), logits.unbind(), strict=True):
+            x.copy_(now)
+            for weight, inputs, outputs in layers:
+                torch.mm(weight, inputs, out=sums)
+                torch.sigmoid(sums, out=outputs)
+            torch.mm(self._read_out, top, out=said)
+        return logits
+
+
+def _rows(rows: int, columns: int) -> Tensor:
+    """(rows, columns) that do not begin a power of two apart, for a cache keeps few such lines."""
+    return torch.empty(rows, columns + 16)[:, :columns]
+
+
+def _of_sigmoids(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and bias for s that make of s what these make of h = 2s - 1."""
+    return 2 * weight, bias - weight.sum(dim=1)
+
+
+def _label_side_by_side(
+    network: FusedRNN,
+    windows: Floats,
+    withheld: Flags,
+    block: int,
+    threads: int,
+    label: NDArray[np.int8],
+    probability: NDArray[np.float32],
+) -> None:
+    """Fill in blocks on the CPU, each on a thread of its own: torch lets other threads run while it computes."""
+    steps, starts = windows.shape[1], iter(range(0, len(windows), block))
+
+    def label_blocks() -> None:
+        """In memory of its own, for all blocks the same: new memory costs more than to fill it."""
+        rows = np.empty((block, steps, N_FEATURES), dtype=np.float32)
+        features, kept_back = torch.empty(steps, N_FEATURES, block), torch.zeros(steps, block, dtype=torch.bool)
+        with torch.inference_mode():
+            for first in starts:  # threads share it: each block is taken once
+                some = slice(first, first + block)
+                n = len(withheld[some])
+                rows[:n] = windows[some]  # in the order they lie in memory, which is faster than to turn them there
+                features.numpy()[:, :, :n] = rows[:n].transpose(1, 2, 0)
+                features.numpy()[:, :, n:] = 0.0
+                kept_back.numpy()[:, :n] = withheld[some].T
+                labels, probabilities = _answer(network, features, kept_back, dim=1)
+                torch.from_numpy(label[some]).copy_(labels[:, :n].t())
+                flat = torch.from_numpy(probability[some].reshape(n, -1))
+                flat.copy_(probabilities.view(-1, block)[:, :n].t())
+
+    with ThreadPoolExecutor(threads) as pool:
+        for one in [pool.submit(label_blocks) for _ in range(threads)]:
+            one.result()
+
+
+def _label_in_turn(
+    model: nn.Module, windows: Floats, withheld: Flags, block: int, device: str
+) -> Iterator[tuple[slice, NDArray[np.int8], NDArray[np.float32]]]:
+    """Blocks on any device, one being copied while another is computed; smaller ones where memory is short."""
+    lanes, first = _lanes(model, device, block, windows.shape[1]), 0
+    under_way: tuple[slice, _Lane] | None = None
+    while first < len(windows):
+        some, lane = slice(first, min(first + block, len(windows))), next(lanes)
+        try:
+            lane.begin(windows[some], withheld[some])
+        except torch.OutOfMemoryError:
+            if device == "cpu":
+                raise
+            block = _halved(block)
+            lanes = _lanes(model, device, block, windows.shape[1])
+            continue
+        if under_way:
+            yield under_way[0], *under_way[1].end()
+        under_way = some, lane
+        first += block
+    if under_way:
+        yield under_way[0], *under_way[1].end()
+
+
+def _lanes(model: nn.Module, device: str, block: int, steps: int) -> Iterator[_Lane]:
+    return cycle([_Lane(model, device, block, steps) for _ in range(2)])
+
+
+class _Lane:
+    """Memory and, on a GPU, a stream of its own for one block at a time: what two lanes do there overlaps."""
+
+    def __init__(self, model: nn.Module, device: str, block: int, steps: int):
+        gpu = device.startswith("cuda")  # from pinned memory alone do copies run beside computing
+        self._model, self._device, self._used = model, device, 0
+        self._features = torch.zeros(block, steps, N_FEATURES, pin_memory=gpu)
+        self._withheld = torch.zeros(block, steps, dtype=torch.bool, pin_memory=gpu)
+        self._label = torch.empty(block, steps, dtype=torch.int8, pin_memory=gpu)
+        self._probability = torch.empty(block, steps, N_REGIONS, pin_memory=gpu)
+        self._stream = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
+        if self._stream:
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # which brings the weights
+
+    def begin(self, windows: Floats, withheld: Flags) -> None:
+        """Start on a block; the one before has ended."""
+        self._used = len(windows)
+        self._features.numpy()[: self._used] = windows
+        self._withheld.numpy()[: self._used] = withheld
+        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            features = self._features.to(self._device, non_blocking=True)
+            kept_back = self._withheld.to(self._device, non_blocking=True)
+            label, probability = _answer(self._model, features, kept_back, dim=2)
+            self._label.copy_(label, non_blocking=True)
+            self._probability.copy_(probability, non_blocking=True)
+
+    def end(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Wait for the block: its labels (w, T) and probabilities (w, T, 6), good until the next one begins."""
+        if self._stream:
+            self._stream.synchronize()
+        return self._label[: self._used].numpy(), self._probability[: self._used].numpy()
+
+
+def _answer(network: Callable[[Tensor], Tensor], features: Tensor, withheld: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Labels and probabilities of a block, -1 and NaN where there is no label; what is not finite of it becomes 0.
+
+    features: their axis is `dim`, as is that of the logits; that of time comes before it.
+    """
+    finite = (features.amin(dim) >= -_LARGEST) & (features.amax(dim) <= _LARGEST)  # both are NaN where one is
+    unlabelled = withheld | ((~finite).cumsum(dim - 1, dtype=torch.int32) > 0)
+    probability = network(features.nan_to_num_(0.0, 0.0, 0.0)).softmax(dim)
+    label = _first_largest(probability, dim)
+    probability += torch.where(unlabelled, torch.nan, 0.0).unsqueeze(dim)  # three times as fast as to fill with a mask
+    return label.masked_fill_(unlabelled, NO_LABEL), probability
+
+
+def _first_largest(probability: Tensor, dim: int) -> Tensor:
+    """The index of the largest along `dim`, the first of equals, int8: as many as come before it. Faster than max."""
+    largest, (first, *others) = probability.amax(dim), probability.unbind(dim)
+    before = first != largest
+    index = before.to(torch.int8)
+    for one in others[:-1]:
+        before = before & (one != largest)
+        index += before
+    return index
+
+
+def _gpu_block(windows: int) -> int:
+    """As many windows at once as there are, in whole blocks of the CPU, and not too many."""
+    return min(_GPU_BLOCK, max(1, -(-windows // BLOCK)) * BLOCK)
+
+
+def _halved(block: int) -> int:
+    """Half as many windows at once."""
+    if block == 1:
+        raise EnvironmentProblem(
+            "The GPU has no memory left for a single window; run where nobody else uses it, or with --device cpu"
+        )
+    _LOG.warning("The GPU has no memory for %d windows at once; going on with %d.", block, block // 2)
+    return block // 2
+
+
+def _refuse_not_finite(label: NDArray[np.int8], probability: NDArray[np.float32]) -> None:
+    bad = np.argwhere(np.isnan(probability[:, :, 0]) & (label != NO_LABEL))  # a softmax is NaN as a whole or not at all
+    if len(bad):
+        window, sample = bad[0]
+        raise InputProblem(
+            f"The model gives no finite probability for {len(bad)} samples with all their features, the first being "
+            f"sample {sample} of window {window}: look for features of absurd size there, or for damage to the model."
+        )
+
+
+@contextmanager
+def steady_arithmetic() -> Iterator[int]:
+    """One thread (OpenMP on small matrices collapses) and no TF32 (it costs 1e-3) inside; as it was, afterwards.
+
+    Yields how many threads torch has outside.
+    """
+    threads = torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
+    tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_num_threads(1)
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,373 @@
+"""The only room that knows CDF: the files of a segment become a `Burst`, clipped to a time range.
+
+What is in the files is described in the MMS CMAD and in the FPI, FGM and EDP data product guides: FPI's `Epoch` is the
+start of an accumulation that lasts `Epoch_plus_var`; velocities, pressures and fields are in GSE here. Times are even
+time (`clock.Clock`): UTC, but with a leap second in the time range they run on evenly through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pycdfpp
+from numpy.typing import NDArray
+
+from mms_regions.archive.cdf_check import refuse_damaged
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
+from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.leap_seconds import Clock
+from mms_regions.core.types import ENERGIES, Flags, Floats, Times
+
+_FILL_TIME = np.iinfo(np.int64).min
+SPECTRA = {"dis": ("omni",), "des": ("omni", "par", "perp", "anti")}
+
+Invalid = Callable[[NDArray[Any], Mapping[str, Any]], Flags]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """FPI moments of one species as the files hold them; n rows, NaN where there is no value.
+
+    n in cm^-3, v_gse (n, 3) in km/s, p_gse (n, 3, 3) in nPa, q_gse (n, 3) in mW/m^2, temperatures in eV, n_bg in cm^-3
+    and p_bg in nPa (the penetrating radiation of the ion instrument, else None), energies and spectra (n, 32).
+    """
+
+    time: Times  # start of accumulation
+    source: NDArray[np.int16]  # which file a row is from, as an index into `files`
+    files: tuple[CdfFile, ...]
+    accumulation: int  # ns
+    n: Floats
+    v_gse: Floats
+    p_gse: Floats
+    q_gse: Floats
+    t_par: Floats
+    t_perp: Floats
+    error_flags: NDArray[np.uint32]
+    energy: Floats
+    spectra: Mapping[str, Floats]
+    n_bg: Floats | None = None
+    p_bg: Floats | None = None
+
+    def __post_init__(self) -> None:
+        _check_rows(self)
+
+
+@dataclass(frozen=True)
+class MagneticField:
+    """FGM: b_gse (n, 3) and b_mag (n,) in nT, NaN where the instrument's flag is not 0."""
+
+    time: Times
+    source: NDArray[np.int16]
+    files: tuple[CdfFile, ...]
+    b_gse: Floats
+    b_mag: Floats
+
+    def __post_init__(self) -> None:
+        _check_rows(self)
+
+
+@dataclass(frozen=True)
+class ElectricField:
+    """EDP: e_gse (n, 3) in mV/m; quality (n,) from 0 (bad) to 3 (good)."""
+
+    time: Times
+    source: NDArray[np.int16]
+    files: tuple[CdfFile, ...]
+    e_gse: Floats
+    quality: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        _check_rows(self)
+
+
+@dataclass(frozen=True)
+class Burst:
+    """All that one spacecraft measured in a time range, each variable at its own cadence, rows in order of files."""
+
+    probe: int
+    ions: Moments
+    electrons: Moments
+    magnetic: MagneticField
+    electric: ElectricField
+    electric_fast: ElectricField | None
+    position_gse: Floats  # (3,) km, mean over the time range
+    clock: Clock = field(default_factory=Clock)  # of the times of all variables
+
+    @property
+    def files(self) -> tuple[CdfFile, ...]:
+        """The files that gave at least one row."""
+        fast = self.electric_fast.files if self.electric_fast else ()
+        parts = (self.ions.files, self.electrons.files, self.magnetic.files, self.electric.files, fast)
+        return tuple(dict.fromkeys(file for part in parts for file in part))
+
+
+def fill_values(values: NDArray[Any], attributes: Mapping[str, Any]) -> Flags:
+    """Where a variable holds its FILLVAL: all that the published code masks."""
+    fill = attributes.get("FILLVAL")
+    return np.zeros(values.shape, bool) if fill is None else values == values.dtype.type(fill[0])
+
+
+def fill_or_out_of_range(values: NDArray[Any], attributes: Mapping[str, Any]) -> Flags:
+    """Where a variable holds its FILLVAL or lies outside its VALIDMIN .. VALIDMAX."""
+    invalid = fill_values(values, attributes)
+    for name, outside in (("VALIDMIN", np.less), ("VALIDMAX", np.greater)):
+        if (limit := attributes.get(name)) is not None:
+            bound = np.asarray(limit)
+            fits = bound.size == 1 or (values.ndim > 1 and bound.size == values.shape[-1])
+            invalid |= outside(values, bound if fits else bound.ravel()[0])
+    return invalid
+
+
+def read_burst(
+    files: Mapping[str, Sequence[CdfFile]], trange: tuple[int, int], invalid: Invalid = fill_or_out_of_range
+) -> Burst:
+    """Read the files of a segment, as `archive.find_files` gives them, clipped to `trange` (ns UTC, both ends in).
+
+    invalid: says which values of a variable count as missing, from its values and attributes. The fast-mode field is
+    read where `files` has it. Raises SegmentProblem with the file and the variable for a file that is truncated, of
+    another spacecraft, lacks a variable, has one of another shape or runs backwards in time, and for a product without
+    a sample in the range.
+    """
+    fast = files.get(EDP_FAST.key)
+    clock, trange = _even(trange)
+    magnetic, position = _read_magnetic(files[FGM.key], trange, invalid)
+    return Burst(
+        probe=files[FGM.key][0].probe,
+        ions=_read_moments("dis", files[DIS.key], trange, invalid),
+        electrons=_read_moments("des", files[DES.key], trange, invalid),
+        magnetic=magnetic,
+        electric=_read_electric("brst", files[EDP_BURST.key], trange, invalid),
+        electric_fast=_read_electric("fast", fast, trange, invalid) if fast else None,
+        position_gse=position,
+        clock=clock,
+    )
+
+
+def read_ions(
+    files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid = fill_or_out_of_range
+) -> tuple[Moments, Clock]:
+    """The ion moments alone, from these files, and the clock of their times; as `read_burst` has them."""
+    clock, trange = _even(trange)
+    return _read_moments("dis", files, trange, invalid), clock
+
+
+def _even(trange: tuple[int, int]) -> tuple[Clock, tuple[int, int]]:
+    """The clock of a time range in ns UTC, and its ends in even time."""
+    clock = Clock.within(*trange)
+    begin, end = clock.even(np.array(trange))
+    return clock, (int(begin), int(end))
+
+
+class _Reader:
+    """One open CDF, the rows of it that lie in the time range."""
+
+    def __init__(self, file: CdfFile, epoch: str, trange: tuple[int, int], invalid: Invalid):
+        self.file = file
+        self._cdf = _open(file)
+        self._invalid = invalid
+        self._zero = _tt2000(trange[0]) - trange[0]
+        time = self.times(epoch)
+        self._refuse_backwards(time, epoch)
+        self.rows = slice(*np.searchsorted(time, [trange[0], trange[1] + 1]))
+        self.time = time[self.rows]
+        self._records = len(time)
+
+    def times(self, name: str) -> Times:
+        """A TT2000 variable as even time of the time range; another one, or one that holds fill values, is refused."""
+        values = self._values(name)
+        if self._cdf[name].type != pycdfpp.DataType.CDF_TIME_TT2000:
+            raise SegmentProblem(f"{self.file.name}: {name} holds no times of the type TT2000; fetch the file again")
+        tt2000: Times = values.view(np.int64)
+        if (tt2000 == _FILL_TIME).any():
+            raise SegmentProblem(f"{self.file.name}: {name} holds fill values; fetch the file again")
+        return tt2000 - self._zero
+
+    def accumulation(self) -> int:
+        """ns: how long an accumulation lasts. The file has REAL4 seconds, which are good to whole microseconds."""
+        seconds = self._values("Epoch_plus_var").ravel()
+        if not seconds.size or not 0 < seconds[0] < 10:
+            raise SegmentProblem(f"{self.file.name}: Epoch_plus_var is {seconds[:1]} s; fetch the file again")
+        return round(float(seconds[0]) * 1e6) * 1_000
+
+    def raw(self, name: str, *width: int) -> NDArray[Any]:
+        """A variable's rows in the time range, as they are; (n, *width)."""
+        return self.whole(name, self._records, *width)[self.rows]
+
+    def floats(self, name: str, *width: int) -> Floats:
+        """A variable's rows in the time range, NaN where they are invalid; (n, *width)."""
+        values = self.raw(name, *width)
+        attributes = {key: attribute.value for key, attribute in self._cdf[name].attributes.items()}
+        if "FILLVAL" not in attributes:  # else what is missing would pass for data
+            raise SegmentProblem(f"{self.file.name}: {name} does not say its FILLVAL; fetch the file again")
+        missing = self._invalid(values, attributes)
+        return np.where(missing, np.float32(np.nan), values)
+
+    def whole(self, name: str, *shape: int) -> NDArray[Any]:
+        """A variable of the whole file, which must have this shape."""
+        values = self._values(name)
+        if values.shape != shape:
+            raise SegmentProblem(
+                f"{self.file.name}: {name} has shape {values.shape}, not {shape} as one row for each time needs; "
+                "fetch the file again"
+            )
+        return values
+
+    def _refuse_backwards(self, time: Times, epoch: str) -> None:
+        back = time[1:] < time[:-1]
+        if back.any():
+            row = int(back.argmax()) + 1
+            at = pycdfpp.to_datetime64(self._cdf[epoch])[row]
+            raise SegmentProblem(f"{self.file.name}: {epoch} runs backwards at row {row} ({at}); fetch the file again")
+
+    def _values(self, name: str) -> NDArray[Any]:
+        if name not in self._cdf:
+            raise SegmentProblem(f"{self.file.name}: no variable {name}{_hint(name)}")
+        try:
+            return np.asarray(self._cdf[name].values)
+        except (OSError, ValueError, RuntimeError) as problem:  # a damaged file shows only when values are read
+            raise SegmentProblem(f"{self.file.name}: {name} cannot be read ({problem}); fetch the file again") from None
+
+
+def _hint(name: str) -> str:
+    if "_bg_" in name:
+        return "; ion moments have their background only from version 3.3 on: fetch the reprocessed file"
+    if "dce_gse" in name:
+        return "; mms4 has none after 2023-07-03, other files should: fetch it again"
+    return "; fetch the file again, or see whether its version is older than the product guide's"
+
+
+def _open(file: CdfFile) -> Any:
+    """The CDF behind a file, once it is known to be whole and of the spacecraft that its name says."""
+    refuse_damaged(file.path)
+    try:
+        cdf = pycdfpp.load(str(file.path))
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise SegmentProblem(f"{file.name}: not a readable CDF file ({problem}); fetch it again") from problem
+    source = cdf.attributes["Logical_source"][0] if "Logical_source" in cdf.attributes else ""
+    if source and source != f"mms{file.probe}_{file.words}":
+        raise SegmentProblem(
+            f"{file.name}: holds {source}, not mms{file.probe}_{file.words} as its name says; fetch it again"
+        )
+    return cdf
+
+
+def _tt2000(utc: int) -> int:
+    """ns UTC as TT2000, which counts leap seconds."""
+    return int(np.asarray(pycdfpp.to_tt2000(np.array([utc], "datetime64[ns]"))).view(np.int64)[0])
+
+
+def _readers(
+    files: Sequence[CdfFile], epoch: str, trange: tuple[int, int], invalid: Invalid
+) -> Iterator[tuple[int, _Reader]]:
+    """The files that have rows in the time range, each with its index among them."""
+    index = 0
+    for file in files:
+        reader = _Reader(file, epoch, trange, invalid)
+        if reader.time.size:
+            yield index, reader
+            index += 1
+
+
+def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> Moments:
+    prefix, ions = f"mms{files[0].probe}_{short}", short == "dis"
+    parts = [
+        dict(
+            time=r.time,
+            source=np.full(r.time.size, index, np.int16),
+            accumulation=r.accumulation(),
+            n=r.floats(f"{prefix}_numberdensity_brst"),
+            v_gse=r.floats(f"{prefix}_bulkv_gse_brst", 3),
+            p_gse=r.floats(f"{prefix}_prestensor_gse_brst", 3, 3),
+            q_gse=r.floats(f"{prefix}_heatq_gse_brst", 3),
+            t_par=r.floats(f"{prefix}_temppara_brst"),
+            t_perp=r.floats(f"{prefix}_tempperp_brst"),
+            error_flags=r.raw(f"{prefix}_errorflags_brst"),
+            energy=r.floats(f"{prefix}_energy_brst", ENERGIES),
+            spectra={name: r.floats(f"{prefix}_energyspectr_{name}_brst", ENERGIES) for name in SPECTRA[short]},
+            n_bg=r.floats(f"{prefix}_numberdensity_bg_brst") if ions else None,
+            p_bg=r.floats(f"{prefix}_pres_bg_brst") if ions else None,
+            file=r.file,
+        )
+        for index, r in _readers(files, "Epoch", trange, invalid)
+    ]
+    return Moments(**_joined(parts, files, trange))
+
+
+def _read_magnetic(files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> tuple[MagneticField, Floats]:
+    prefix = f"mms{files[0].probe}_fgm"
+    parts, positions = [], []
+    for index, r in _readers(files, "Epoch", trange, invalid):
+        b = r.floats(f"{prefix}_b_gse_brst_l2", 4)
+        b[r.raw(f"{prefix}_flag_brst_l2") != 0] = np.nan
+        parts.append(
+            dict(time=r.time, source=np.full(r.time.size, index, np.int16), b_gse=b[:, :3], b_mag=b[:, 3], file=r.file)
+        )
+        state = r.times("Epoch_state")
+        positions.append((state, r.whole(f"{prefix}_r_gse_brst_l2", len(state), 4)[:, :3]))
+    return MagneticField(**_joined(parts, files, trange)), _mean_position(positions, trange)
+
+
+def _mean_position(positions: Sequence[tuple[Times, NDArray[Any]]], trange: tuple[int, int]) -> Floats:
+    """(3,) km: the mean over the time range of the positions, linear in between; NaN where there are none."""
+    time = np.concatenate([t for t, _ in positions])
+    r_gse = np.concatenate([r for _, r in positions]).astype(np.float64)
+    good = (np.abs(r_gse) < 1e7).all(axis=1)  # FILLVAL is -1e31
+    order = np.argsort(time[good], kind="stable")
+    if not order.size:
+        return np.full(3, np.nan)
+    grid = np.linspace(trange[0], trange[1], 101) - trange[0]
+    return np.array([np.interp(grid, time[good][order] - trange[0], r_gse[good][order, i]).mean() for i in range(3)])
+
+
+def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> ElectricField:
+    prefix = f"mms{files[0].probe}_edp"
+    parts = [
+        dict(
+            time=r.time,
+            source=np.full(r.time.size, index, np.int16),
+            e_gse=r.floats(f"{prefix}_dce_gse_{mode}_l2", 3),
+            quality=r.raw(f"{prefix}_quality_{mode}_l2"),
+            file=r.file,
+        )
+        for index, r in _readers(files, f"{prefix}_epoch_{mode}_l2", trange, invalid)
+    ]
+    return ElectricField(**_joined(parts, files, trange))
+
+
+def _joined(parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: tuple[int, int]) -> dict[str, Any]:
+    """The parts of several files as one set of fields, in the order of the files."""
+    if not parts:
+        begin, end = Clock.within(*trange).utc(np.array(trange)).astype("datetime64[ns]")
+        names = ", ".join(file.name for file in files[-3:])
+        raise SegmentProblem(
+            f"mms{files[0].probe}: no sample of {files[0].words} between {begin} and {end} (looked in {names}); "
+            "the archive may have none, or a file is missing: fetch it"
+        )
+    joined: dict[str, Any] = {"files": tuple(part.pop("file") for part in parts)}
+    for name, first in parts[0].items():
+        values = [part[name] for part in parts]
+        if name == "spectra":
+            joined[name] = MappingProxyType({key: _concatenated([v[key] for v in values]) for key in first})
+        else:
+            joined[name] = _concatenated(values) if isinstance(first, np.ndarray) else first
+    return joined
+
+
+def _concatenated(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _check_rows(data: Any) -> None:
+    """Refuse to hold arrays of different lengths, or times that are not int64."""
+    n = len(data.time)
+    if data.time.dtype != np.int64:
+        raise ValueError(f"{type(data).__name__}: time is {data.time.dtype}, not int64 (ns UTC)")
+    for name, value in vars(data).items():
+        arrays = value.values() if isinstance(value, Mapping) else [value]
+        for array in arrays:
+            if isinstance(array, np.ndarray) and len(array) != n:
+                raise ValueError(f"{type(data).__name__}: {name} has {len(array)} rows, time has {n}")

@@ -1,0 +1,127 @@
+"""Convention `corrected`: its numbers under the names of the published code, each variable at its own cadence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mms_regions.core.catalogue import Event
+from mms_regions.core.types import Floats, Times
+from mms_regions.physics.burst import Burst, Moments
+from mms_regions.physics.corrected import (
+    Field,
+    Species,
+    corrected_samples,
+    electric_of,
+    ion_temperatures,
+    magnetic_of,
+    species_of,
+)
+from mms_regions.physics.formulas import alfven_speed, bin_mean
+from mms_regions.physics.frames import gse_to_gsm, gsm_to_gse
+from mms_regions.physics.published_names import derived_names, in_utc, series
+from mms_regions.physics.samples import Samples
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def corrected_variables(burst: Burst, event: Event, bridge: float) -> dict[str, xr.DataArray]:
+    """What `published_variables` gives, by the same names, in the corrected convention: but for `E_fast`.
+
+    burst: with a margin around the event, as for `corrected_samples`; variables end where the event does. `E_ave_ve`
+    is the mean of the burst field. Vectors are in GSE, those in `..._norm` in GSM and dimensionless.
+    Raises SegmentProblem where an input has no usable sample in the interval.
+    """
+    ions, electrons = species_of("dis", burst.ions), species_of("des", burst.electrons)
+    magnetic, electric = magnetic_of(burst.magnetic), electric_of(burst.electric)
+    samples = corrected_samples(burst, event, bridge)
+    plasma = _of_ions(burst.ions, ions, magnetic) | _of_electrons(burst.electrons, electrons)
+    own = plasma | _of_fields(magnetic, electric) | _normalised(burst, event, ions, electrons, magnetic, electric)
+    begin, end = (np.datetime64(int(t), "ns") for t in event.trange)
+    found = {}
+    for name, data in own.items():
+        told = in_utc(data, burst.clock)
+        found[name] = told.isel(time=(told["time"].values >= begin) & (told["time"].values <= end))
+    found |= _at_electrons(samples)
+    return {f"mms{burst.probe}_{name}": data.rename(f"mms{burst.probe}_{name}") for name, data in found.items()}
+
+
+def _of_ions(moments: Moments, ions: Species, magnetic: Field) -> dict[str, xr.DataArray]:
+    t_par, t_perp = ion_temperatures(ions, magnetic)
+    half = ions.accumulation // 2
+    b = bin_mean(ions.time - half, ions.time + half, magnetic.time, magnetic.values)
+    return {
+        "Ni": series(ions.time, ions.n),
+        "vi": series(ions.time, ions.v_gse),
+        "Ti_para": series(ions.time, t_par),
+        "Ti_perp": series(ions.time, t_perp),
+        "B_dis": series(ions.time, b),
+        "dis_prestensor_gse_brst": series(ions.time, ions.p_gse),
+        "dis_heatq_gse_brst": series(ions.time, moments.q_gse[ions.order]),
+        **_spectra("dis", moments, ions),
+    }
+
+
+def _of_electrons(moments: Moments, electrons: Species) -> dict[str, xr.DataArray]:
+    rows = electrons.order
+    return {
+        "Ne": series(electrons.time, electrons.n),
+        "ve": series(electrons.time, electrons.v_gse),
+        "Te_para": series(electrons.time, moments.t_par[rows]),
+        "Te_perp": series(electrons.time, moments.t_perp[rows]),
+        "des_prestensor_gse_brst": series(electrons.time, electrons.p_gse),
+        "des_heatq_gse_brst": series(electrons.time, moments.q_gse[rows]),
+        **_spectra("des", moments, electrons),
+    }
+
+
+def _spectra(short: str, moments: Moments, species: Species) -> dict[str, xr.DataArray]:
+    return {
+        f"{short}_energyspectr_{name}_brst": series(species.time, values[species.order], moments.energy[species.order])
+        for name, values in moments.spectra.items()
+    }
+
+
+def _of_fields(magnetic: Field, electric: Field) -> dict[str, xr.DataArray]:
+    return {
+        "B": series(magnetic.time, magnetic.values),
+        "Bmag": series(magnetic.time, _magnitude(magnetic.values)),
+        "E": series(electric.time, electric.values),
+    }
+
+
+def _normalised(
+    burst: Burst, event: Event, ions: Species, electrons: Species, magnetic: Field, electric: Field
+) -> dict[str, xr.DataArray]:
+    v_a = alfven_speed(event.B0, event.n0)
+
+    def gsm(time: Times, gse: Floats, scale: float) -> xr.DataArray:
+        return series(time, gse_to_gsm(burst.clock.utc(time), gse) / scale)
+
+    return {
+        "Ni_norm": series(ions.time, ions.n / event.n0),
+        "Ne_norm": series(electrons.time, electrons.n / event.n0),
+        "B_norm": gsm(magnetic.time, magnetic.values, event.B0),
+        "Bmag_norm": series(magnetic.time, _magnitude(magnetic.values) / event.B0),
+        "vi_norm": gsm(ions.time, ions.v_gse, v_a),
+        "ve_norm": gsm(electrons.time, electrons.v_gse, v_a),
+        "E_norm": gsm(electric.time, electric.values, event.B0 * v_a * 1e-3),
+    }
+
+
+def _at_electrons(samples: Samples) -> dict[str, xr.DataArray]:
+    """What is at electron times: averages, currents, fields in the electron frame and their products."""
+    names = derived_names() | {"B_des": "b", "E_ave_ve": "e", "vi_des": "vi"}
+    found = {}
+    for name, mine in names.items():
+        vector = samples.physics.get(f"{mine}_gsm")
+        values = samples.physics[mine] if vector is None else gsm_to_gse(samples.time, vector)
+        found[name] = series(samples.time, values)
+    return found
+
+
+def _magnitude(vectors: Floats) -> Floats:
+    magnitude: Floats = np.linalg.norm(vectors, axis=1)
+    return magnitude

@@ -1,0 +1,173 @@
+"""The page of an event in a report: its pictures, and what is to be known of each of its segments."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mms_regions.core.catalogue import Event
+from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
+from mms_regions.model.cautions import LOW_CONFIDENCE
+from mms_regions.report.facts import SegmentFacts, measure
+from mms_regions.report.html import percent, render
+from mms_regions.report.ion_spectrum import ion_spectrum
+from mms_regions.report.overview_plot import OverviewRow, agreement, event_overview
+from mms_regions.report.segment_plot import segment_picture
+from mms_regions.run.status import SegmentStatus
+from mms_regions.store.read import open_store, segment_of
+
+_DPI = 120  # 1200 pixels for 10 inches, which is as wide as a page gets
+_COLOURS = 256
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class EventJob:
+    """All that the page of an event is made from; shared: what every page of the report says."""
+
+    store: Path
+    segments: tuple[SegmentStatus, ...]
+    folder: Path
+    shared: Mapping[str, Any]
+    data_dir: Path | None = None  # of the CDF files, for what the store does not hold
+
+    @property
+    def event(self) -> Event:
+        return self.segments[0].segment.event
+
+
+@dataclass(frozen=True)
+class EventDone:
+    """What came of it, in the order of the segments: facts, strips, and why something could not be, by its key."""
+
+    facts: tuple[SegmentFacts, ...]
+    rows: tuple[OverviewRow, ...]
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A segment as it was found: its arrays and picture (PNG), None where there are none, and why they should be."""
+
+    facts: SegmentFacts
+    data: xr.Dataset | None = None
+    picture: bytes | None = None
+    problem: str = ""
+
+
+def page_of(event: Event) -> str:
+    """Where the page of an event is, in the folder of a report."""
+    return f"events/{event.name}.html"
+
+
+def write_event_page(job: EventJob) -> EventDone:
+    """Draw an event and write its page. What cannot be read or drawn is said there. Raises OSError."""
+    whole = open_store(job.store)
+    seen = [_look_at(job, whole, row) for row in job.segments]
+    opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
+    failed = {one.facts.key: one.problem for one in seen if one.problem}
+    overview = None
+    if len(opened) > 1:  # one spacecraft agrees with none, and its picture has the strip
+        overview, problem = _tried(
+            lambda: as_png(event_overview(opened, f"Event {job.event.name}; {job.shared['by']}"))
+        )
+        failed |= {job.event.name: f"Event {job.event.name} cannot be drawn: {problem}"} if problem else {}
+    facts = tuple(one.facts for one in seen)
+    page = {
+        "event": job.event,
+        "facts": facts,
+        "pictures": {one.facts.segment.probe: one.picture for one in seen if one.picture},
+        "alts": {one.segment.probe: _in_words(one, job.shared["regions"]) for one in facts},
+        "overview": overview,
+        "agreement": _mean_agreement({name: data["label"] for name, data in opened.items()}),
+        "low_confidence": LOW_CONFIDENCE,
+    }
+    path = job.folder / page_of(job.event)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(render("event.html.j2", **job.shared, **page))
+    return EventDone(facts, tuple(map(_row, seen)), failed)
+
+
+def as_png(figure: Figure) -> bytes:
+    """A picture of 256 colours, which lines and strips are content with: a third of the bytes of a full one."""
+    figure.set_dpi(_DPI)
+    canvas, data = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    dots = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    image = Image.fromarray(dots[:, :, :3])
+    image.quantize(_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(data, "PNG")
+    return data.getvalue()
+
+
+def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
+    segment = row.segment
+    if row.state != "complete":
+        return _Seen(SegmentFacts(segment, row.state, row.reason))
+    read, problem = _tried(lambda: _read(whole, row))
+    if read is None:
+        why = f"cannot be read: {problem}; `mms-regions verify {job.store}` says what is damaged"
+        return _Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
+    facts, data = read
+    picture, problem = _tried(lambda: as_png(segment_picture(data, ion_spectrum=_ions(data, job.data_dir))))
+    why = f"cannot be drawn: {problem}" if problem else ""
+    return _Seen(replace(facts, reason=why), data, picture, f"{segment.key} {why}" if why else "")
+
+
+def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:
+    found = segment_of(whole, row.segment.event.name, row.segment.probe)
+    if found is None:
+        raise UsageProblem("the index of the store does not hold it")
+    data = found.load()
+    return SegmentFacts(row.segment, row.state, "", measure(data), json.loads(data.attrs["inputs"])), data
+
+
+def _ions(data: xr.Dataset, data_dir: Path | None) -> xr.DataArray | None:
+    """None where the files are not at hand, or not the same any more; the picture says that it lacks them."""
+    if data_dir is None:
+        return None
+    try:
+        return ion_spectrum(data, data_dir)
+    except SegmentProblem:
+        return None
+
+
+def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
+    """What is made, or why it could not be: one bad segment takes no other down, whatever it makes libraries raise."""
+    try:
+        return make(), ""
+    except Interrupted:
+        raise
+    except Exception as problem:
+        return None, str(problem) or type(problem).__name__
+
+
+def _row(seen: _Seen) -> OverviewRow:
+    labels = None if seen.data is None else seen.data["label"]
+    return OverviewRow(seen.facts.key, labels, seen.facts.why or seen.facts.state)
+
+
+def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:
+    if len(labels) < 2:
+        return None
+    found = agreement(labels).values
+    return float(np.nanmean(found)) if np.isfinite(found).any() else None
+
+
+def _in_words(facts: SegmentFacts, regions: Sequence[str]) -> str:
+    """The picture of a segment, for those who do not see it."""
+    what = "Fields, moments, spectra, probabilities and regions along time"
+    if facts.measured is None:
+        return what
+    shares = sorted(zip(facts.measured.regions, regions, strict=True), reverse=True)
+    said = ", ".join(f"{region} {percent(share)}" for share, region in shares if share)
+    return f"{what}, of {facts.key}: {said or 'no sample has a label'}."

@@ -1,0 +1,87 @@
+"""What a report says of a segment: its state, shares of regions, confidence, and what to be careful about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+from mms_regions.core.catalogue import Segment
+from mms_regions.core.types import NO_LABEL
+from mms_regions.model.cautions import LOW_CONFIDENCE, cautions
+from mms_regions.physics.samples import QUALITY_BITS
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of a complete segment. Shares are of samples: between 0 and 1.
+
+    regions: of each region, among the samples with a label; all 0 where there are none. labelled: of those with one
+    among all. confidence: mean of the largest probability, None without labels. low_confidence, quiet, wrong_side:
+    among the samples with a label (`cautions.Cautions`). quality: by flag, among all samples, those that are set at
+    all. mean_stability, share_changed: None where they were not asked for, or are not known.
+    """
+
+    samples: int
+    regions: tuple[float, ...]
+    labelled: float
+    confidence: float | None
+    low_confidence: float
+    quiet: float
+    wrong_side: float
+    quality: Mapping[str, float]
+    mean_stability: float | None = None
+    share_changed: float | None = None
+
+    def __post_init__(self) -> None:
+        shares = [*self.regions, self.labelled, self.low_confidence, self.quiet, self.wrong_side]
+        shares += self.quality.values()
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"shares are between 0 and 1; got {shares}")
+
+
+@dataclass(frozen=True)
+class SegmentFacts:
+    """A segment of a store and what became of it: measured is None unless it is complete and could be read."""
+
+    segment: Segment
+    state: str
+    reason: str = ""
+    measured: Measured | None = None
+    inputs: Sequence[Mapping[str, object]] = field(default=())
+
+    @property
+    def key(self) -> str:
+        return self.segment.key
+
+    @property
+    def why(self) -> str:
+        """The reason, where it is said of which segment it is."""
+        return self.reason.removeprefix(f"{self.key}: ")
+
+
+def measure(data: xr.Dataset) -> Measured:
+    """The figures of a segment as `reading.open_segment` gives it."""
+    label, confidence = data["label"].values, data["probability"].values.max(axis=1)
+    known = label != NO_LABEL
+    n = max(int(known.sum()), 1)
+    found, quality = cautions(data), data["quality"].values
+    flags = {name: float(((quality & bit) != 0).mean()) for name, bit in QUALITY_BITS.items()}
+    return Measured(
+        samples=len(label),
+        regions=tuple((np.bincount(label[known], minlength=data.sizes["region"]) / n).tolist()),
+        labelled=float(known.mean()),
+        confidence=float(confidence[known].mean()) if known.any() else None,
+        low_confidence=float((confidence[known] < LOW_CONFIDENCE).sum() / n),
+        quiet=found.shares["quiet"],
+        wrong_side=found.shares["wrong_side"],
+        quality={name: share for name, share in flags.items() if share},
+        mean_stability=_finite(data.attrs.get("mean_stability")),
+        share_changed=_finite(data.attrs.get("share_changed")),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else value

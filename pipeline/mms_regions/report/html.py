@@ -1,0 +1,100 @@
+"""Pages of HTML from templates: text is escaped, pictures, style and script are in the page, nothing else is loaded."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from rich.filesize import decimal
+
+from mms_regions.report.strips import REGION_COLOURS
+
+_NOT_KNOWN = "-"
+NOT_MADE = "It has not been made yet."
+
+
+def render(template: str, **facts: Any) -> bytes:
+    """A page of one of the templates `index.html.j2` and `event.html.j2`, with all that it names given."""
+    return _templates().get_template(template).render(style=_style(), not_made=NOT_MADE, **facts).encode()
+
+
+def script() -> Markup:
+    """What sorts and filters the table of a report."""
+    source = files("mms_regions.report").joinpath("templates", "report.js").read_text()
+    return Markup(source)  # noqa: S704 (a file of ours)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("mms_regions.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _utc, _words)
+    found.filters.update({function.__name__.removeprefix("_"): function for function in ours})
+    return found
+
+
+@cache
+def _style() -> Markup:
+    text = _templates().get_template("report.css.j2").render(colours=REGION_COLOURS)
+    return Markup(text)  # noqa: S704 (a file of ours, in which only colours of ours are filled in)
+
+
+def _csp(text: Markup) -> str:
+    """What allows just this style or script: a page runs nothing that a name in a catalogue might bring."""
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def percent(share: float | None) -> str:
+    """A share for people: no 0% of what is there, no 100% of what is not whole."""
+    if share is None:
+        return _NOT_KNOWN
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return "<0.1%" if share < 0.0005 else ">99.9%" if share >= 0.9995 else f"{share:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return _NOT_KNOWN if value is None else f"{value:.3f}"
+
+
+def _bytes(size: int) -> str:
+    return decimal(size)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
+def _utc(time: np.datetime64) -> str:
+    return str(np.datetime_as_string(time, unit="s")).replace("T", " ")
+
+
+def _instant(text: str) -> str:
+    """A time of provenance, as `2026-07-11T10:34:00+00:00`, as all others here; other words as they are."""
+    return text.replace("T", " ").replace("+00:00", " UTC") if text.endswith("+00:00") else text
+
+
+def _plural(word: str, count: int) -> str:
+    """`segment` or `segments`, `has` or `have`."""
+    if count == 1:
+        return word
+    return {"has": "have", "process": "processes"}.get(word, f"{word}s")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

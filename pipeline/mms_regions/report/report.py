@@ -1,0 +1,279 @@
+"""A report of a store to send round: `index.html` and a page for each event, which open without a network.
+
+Events are drawn side by side, each by one task. The folder appears whole under its name, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from glob import escape
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from mms_regions.archive.products import parse_name
+from mms_regions.core.catalogue import Segment
+from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.lock import hold
+from mms_regions.core.stop import Stop
+from mms_regions.core.version import SOFTWARE, __version__
+from mms_regions.report.efficiency import efficiency
+from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, write_event_page
+from mms_regions.report.facts import SegmentFacts
+from mms_regions.report.html import NOT_MADE, render, script
+from mms_regions.report.overview_plot import catalogue_overview, overview_pages
+from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
+from mms_regions.store.read import open_store
+
+_INDEX = "index.html"
+_LOOK = 0.2  # s, from one look whether to stop to the next
+_GENERATOR = b'<meta name="generator" content="mms-regions '
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The report's first page, how many events have one of their own, and why something is not in it, by its key."""
+
+    index: Path
+    events: int
+    failed: Mapping[str, str]
+
+
+def write_report(
+    store: Path, out: Path, segments: Sequence[Segment], workers: int, stop: Stop, data_dir: Path | None = None
+) -> Reported:
+    """Write the report of these segments of a store into the folder `out`, in the place of an older report.
+
+    workers: processes that draw; 0: this one. data_dir: where CDF files are, for ion spectrograms; None: without.
+    Raises UsageProblem where there is no store, there are no segments, or `out` is a folder that holds something else;
+    EnvironmentProblem where a process that draws was killed; what `stop` holds where it was asked to; OSError where it
+    cannot be written.
+    """
+    _refuse_other_folder(out)
+    status, attributes = store_status(store), open_store(store).attrs
+    wanted = {segment.key for segment in segments}
+    rows = [row for row in status.segments if row.segment.key in wanted]
+    if not rows:
+        raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
+    shared = _shared(store, attributes)
+    with _alone(out, stop), _made_whole(out) as folder:
+        done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers, stop))
+        strips = [row for event in done for row in event.rows]
+        overviews = [
+            as_png(catalogue_overview(some, f"{shared['name']}; {shared['by']}")) for some in overview_pages(strips)
+        ]
+        facts = [one for event in done for one in event.facts]
+        page = render("index.html.j2", **shared, **_on_index(store, status, attributes, facts), overviews=overviews)
+        (folder / _INDEX).write_bytes(page)
+    return Reported(out / _INDEX, len(done), {key: why for event in done for key, why in event.failed.items()})
+
+
+def _jobs(whole: EventJob) -> list[EventJob]:
+    """One for each event of the segments of a job that has them all."""
+    by_event: dict[str, list[SegmentStatus]] = {}
+    for row in whole.segments:
+        by_event.setdefault(row.segment.event.name, []).append(row)
+    return [replace(whole, segments=tuple(some)) for some in by_event.values()]
+
+
+def _write_event_pages(jobs: Sequence[EventJob], workers: int, stop: Stop) -> Iterator[EventDone]:
+    if workers == 0:
+        for job in jobs:
+            stop.check()
+            yield write_event_page(job)
+        return
+    try:
+        yield from _in_processes(jobs, min(workers, len(jobs)), stop)
+    except BrokenProcessPool as problem:
+        raise EnvironmentProblem(
+            "A process that draws was killed, for want of memory perhaps; try again with fewer --workers"
+        ) from problem
+
+
+def _in_processes(jobs: Sequence[EventJob], workers: int, stop: Stop) -> Iterator[EventDone]:
+    """In order; where that ends early, the processes end with what they were at."""
+    others = set(active_children())
+    with ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent) as pool:
+        try:
+            for task in [pool.submit(write_event_page, job) for job in jobs]:
+                while not wait([task], _LOOK).done:
+                    stop.check()
+                yield task.result()
+        except BaseException:
+            for child in set(active_children()) - others:
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _obey_parent() -> None:
+    """A process that draws leaves Ctrl-C to its parent, and ends where that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[parent_process()], daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What every page of a report says."""
+    model, deciding = attributes.get("model"), attributes["deciding"]
+    return {
+        "by": f"model {model['name'] if model else 'none'}, convention {deciding['convention']}",
+        "software": SOFTWARE,
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "store": str(store),
+        "name": store.resolve().name,
+        "model": model,
+        "deciding": deciding,
+        "inferred": bool(model and model["source_sha256"]),
+        "regions": [region["name"].replace("_", " ") for region in model["regions"]] if model else [],
+        "perturbed": attributes.get("perturb"),
+    }
+
+
+def _on_index(
+    store: Path, status: StoreStatus, attributes: Mapping[str, Any], facts: Sequence[SegmentFacts]
+) -> dict[str, Any]:
+    complete = [one for one in facts if one.measured]
+    runs = attributes["provenance"]
+    return {
+        "script": script(),
+        "facts": facts,
+        "complete": complete,
+        "samples": sum(one.measured.samples for one in complete if one.measured),
+        "events": {one.segment.event.name for one in facts},
+        "counts": Counter(one.state for one in facts),
+        "troubled": _troubled(facts),
+        "flagged": _flagged(complete),
+        "run_by": str(status.run_by) if status.run_by else "",
+        "pages": {one.segment.event.name: page_of(one.segment.event) for one in facts},
+        "headings": _headings(attributes),
+        "uuid": attributes["uuid"],
+        "catalogues": attributes["catalogues"],
+        "rogers": all(one["name"] == "rogers2023" for one in attributes["catalogues"]),
+        "files": _files(complete),
+        "runs": runs,
+        "versions": sorted({run["mms_regions"] for run in runs}) or [__version__],
+        "efficiency": efficiency(store),
+    }
+
+
+def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]:
+    """The segments that are not complete, by state and reason: what failed a hundred times is said once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in facts:
+        if one.measured is None or one.reason:
+            found.setdefault((one.state, one.why or NOT_MADE), []).append(one.key)
+    return found
+
+
+def _flagged(complete: Sequence[SegmentFacts]) -> dict[str, int]:
+    """How many segments have at least one sample with each caution."""
+    measured = [one.measured for one in complete if one.measured]
+    return {
+        "unlabelled": sum(one.labelled < 1 for one in measured),
+        "quiet": sum(one.quiet > 0 for one in measured),
+        "wrong_side": sum(one.wrong_side > 0 for one in measured),
+        "quality": sum(bool(one.quality) for one in measured),
+    }
+
+
+def _headings(attributes: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
+    """Of the table of segments: what it says, what that means, and the region whose colour stands before it."""
+    model = attributes.get("model")
+    regions = model["regions"] if model else []
+    stable: list[tuple[str, str, int | None]] = [
+        ("Stability", "mean share of the perturbed runs that give the same label", None),
+        ("Changed", "share of labels that change in one perturbed run or more", None),
+    ]
+    return [
+        ("Segment", "event and spacecraft", None),
+        ("State", "what became of it, and why", None),
+        ("Start (UTC)", "begin of the interval", None),
+        ("Seconds", "length of the interval", None),
+        ("Labelled", "share of the samples that have a label", None),
+        *((region["name"].replace("_", " "), region["long_name"], region["index"]) for region in regions),
+        ("Confidence", "mean of the largest probability", None),
+        ("Quiet", "share of labels of outflow with an ion velocity below 0.1 v_A", None),
+        ("Wrong side", "share of separatrix labels against the sign of Bx", None),
+        *(stable if attributes.get("perturb") else []),
+        ("Flags", "quality flags of the inputs, with their shares of all samples", None),
+    ]
+
+
+def _files(complete: Sequence[SegmentFacts]) -> dict[str, Any]:
+    """How many files segments were made from, which may share some, and the versions of each product."""
+    files = {str(file["name"]): file for one in complete for file in one.inputs}
+    versions: dict[str, set[str]] = {}
+    for name, file in files.items():
+        parsed = parse_name(Path(name))
+        versions.setdefault(parsed.words if parsed else name, set()).add(str(file["version"]))
+    return {
+        "count": len(files),
+        "bytes": sum(int(str(file["size"])) for file in files.values()),
+        "versions": {product: sorted(found) for product, found in sorted(versions.items())},
+    }
+
+
+def _refuse_other_folder(out: Path) -> None:
+    """What is replaced is a report, or nothing."""
+    if not out.exists() or (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
+        return
+    raise UsageProblem(f"{out} is there and is no report; name a folder that is new, empty, or has an older report")
+
+
+def _is_report(folder: Path) -> bool:
+    index = folder / _INDEX
+    return index.is_file() and _GENERATOR in index.read_bytes()[:4096]
+
+
+@contextmanager
+def _alone(out: Path, stop: Stop) -> Iterator[None]:
+    """While nobody else makes this report; what one that was killed has left beside it goes, or goes back, first."""
+    target = out.resolve()
+    beside = target.with_name(f".{target.name}")
+    with hold(beside.with_name(f"{beside.name}.lock"), "mms-regions report", stop.lose_place):
+        for older in target.parent.glob(f"{escape(beside.name)}.*.older"):
+            if target.exists():
+                shutil.rmtree(older)
+            else:
+                older.rename(target)
+        for staging in target.parent.glob(f"{escape(beside.name)}.*.partial"):
+            shutil.rmtree(staging)
+        yield
+
+
+@contextmanager
+def _made_whole(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, which takes its place when all went well. Raises OSError that names a path."""
+    target, mark = out.resolve(), f"{os.getpid()}-{secrets.token_hex(4)}"
+    staging, older = (target.with_name(f".{target.name}.{mark}.{what}") for what in ("partial", "older"))
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if target.exists():
+            target.rename(older)
+        staging.rename(target)
+    except BaseException as problem:
+        shutil.rmtree(staging, ignore_errors=True)
+        if older.exists():
+            older.rename(target)
+        if isinstance(problem, OSError) and not problem.filename:
+            raise OSError(problem.errno, problem.strerror, str(out)) from problem
+        raise
+    shutil.rmtree(older, ignore_errors=True)

@@ -1,0 +1,296 @@
+"""Pictures of labelled segments: fields and moments as lines, regions as strips of colour on the same time axis.
+
+Figures are made without pyplot: nothing is global, and no display is needed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mms_regions.core.files import write_whole
+from mms_regions.core.types import Flags, Floats, Times
+from mms_regions.model.cautions import LOW_CONFIDENCE, cautions
+from mms_regions.report.strips import (
+    GAP,
+    LEFT,
+    REGION_COLOURS,
+    SMALL,
+    STRIP_INCHES,
+    WIDTH,
+    Strip,
+    days,
+    draw_region_legend,
+    draw_strips,
+    draw_time_axis,
+    draw_title,
+    gaps,
+    hatch,
+    ns,
+    region_names,
+    runs,
+    stack,
+)
+from mms_regions.store.plan import CADENCE_NS
+
+_LINE_COLOURS = ("#004488", "#DDAA33", "#BB5566", "#000000")  # of x, y, z and the magnitude
+_VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
+_DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
+_LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
+_CELLS = 128  # of energy, in a spectrogram
+_COLUMNS = 2000  # of a spectrogram: no picture has more dots along time
+FADED = 0.55  # as much white: more, and pale colours are too alike; less, and they are too like other full ones
+
+
+def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.DataArray], title: str) -> Figure:
+    """One event: B, v_i, v_e and E (GSM) and densities of the first spacecraft, then strips of regions of each.
+
+    segments: by spacecraft ("mms1"), each as `store.open_segment` gives it. truth: by spacecraft, (n,) int regions on a
+    coordinate `time`, -1 for none; drawn under the strip of the same spacecraft, and may be empty.
+    Raises ValueError where there are no segments, one has no samples, or labels are not those of the six regions.
+    """
+    if not segments:
+        raise ValueError("a picture needs at least one segment: give complete segments of a store")
+    first, data = next(iter(segments.items()))
+    names = region_names(data["label"])
+    strips = list(_strips(segments, truth))
+    rows = strips[0].top - strips[-1].top + 1
+    figure, (*panels, regions) = stack([1.5 * _LINES] * (len(_VECTORS) + 1) + [rows * STRIP_INCHES], bottom=1.05)
+    draw_fields(panels, data)
+    panels[0].set_title(f"fields and moments of {first}, vectors in GSM", loc="left", fontsize=SMALL)
+    draw_strips(regions, strips)
+    draw_time_axis(regions, [strip.labels for strip in strips])
+    draw_region_legend(figure, names, 0.1)
+    draw_title(figure, title)
+    return figure
+
+
+def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArray | None = None) -> Figure:
+    """One segment as `open_segment` gives it: fields, moments, J.E', spectra, probabilities, regions, cautions.
+
+    ion_spectrum: (time, energy) keV/(cm2 s sr keV) with the coordinate `energy` (time, energy) in eV; it is in the CDF
+    files alone, and without it the picture says so. Raises ValueError where there are no samples, or no regions.
+    """
+    names, strip = region_names(data["label"]), Strip("region", 0.0, data["label"])
+    spectra = {} if ion_spectrum is None else {"ions": ion_spectrum}
+    spectra["electrons"] = data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
+    stable, lines = "stability" in data, len(_VECTORS) + 2
+    heights = [_LINES] * lines + [_SPECTRUM] * len(spectra) + [_PROBABILITY] + [_STABILITY] * stable
+    figure, axes = stack([*heights, (3 + GAP) * STRIP_INCHES], bottom=1.35)
+    draw_fields(axes[: lines - 1], data)
+    product = data["j_dot_e_prime"]
+    draw_lines(axes[lines - 1], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({product.attrs['units']})")
+    for panel, (species, spectrum) in zip(axes[lines:], spectra.items(), strict=False):
+        draw_spectrogram(figure, panel, spectrum, species)
+    draw_probabilities(axes[lines + len(spectra)], data)
+    if stable:
+        draw_stability(axes[-2], data)
+    draw_strips(axes[-1], [strip])
+    fade(axes[-1], data, strip.top)
+    draw_cautions(axes[-1], data, strip.top - 1 - GAP)
+    draw_time_axis(axes[-1], [data["label"]])
+    draw_region_legend(figure, names, 0.42)
+    draw_title(figure, title or segment_title(data))
+    figure.text(LEFT / WIDTH, 0.35 / figure.get_figheight(), _footnote(data, ion_spectrum), fontsize=SMALL, va="top")
+    return figure
+
+
+def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
+    missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
+    inferred = "\nNames of regions are inferred, not the authors'." if data.attrs["model"].get("source_sha256") else ""
+    return f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}"
+
+
+def segment_title(data: xr.Dataset) -> str:
+    """Event, spacecraft, model and convention, as far as the attributes say them."""
+    model, deciding = data.attrs.get("model", {}), data.attrs.get("deciding", {})
+    where = f"Event {data.attrs.get('event', '?')}, MMS {data.attrs.get('probe', '?')}"
+    return f"{where}; model {model.get('name', '?')}, convention {deciding.get('convention', '?')}"
+
+
+def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species: str) -> None:
+    """(time, energy) energy flux of these species on logarithmic scales, hatched where it is missing."""
+    axes.set_yscale("log")
+    axes.minorticks_off()  # a tenth of the time that a picture takes
+    axes.set_ylabel(f"{species} (eV)")
+    _shade_missing_rows(axes, spectrum)
+    edges, flux = _on_one_grid(spectrum.sortby("time"))
+    step = -(-flux.sizes["time"] // _COLUMNS)
+    if step > 1:
+        flux = flux.coarsen({"time": step}, boundary="pad").mean()
+    good = np.isfinite(flux.values)
+    if not good.any():
+        axes.tick_params(axis="y", which="both", left=False, labelleft=False)
+        return
+    low, high = np.quantile(flux.values[good], [0.02, 0.995])
+    low = max(low, high * 1e-5)  # beyond five decades there are no counts
+    norm = LogNorm(low, max(high, 2 * low))
+    image = axes.pcolormesh(_edges(ns(flux)), edges, flux.values.T, norm=norm, cmap="viridis", rasterized=True)
+    place = axes.get_position()
+    beside = figure.add_axes((place.x1 + 0.06 / WIDTH, place.y0, 0.11 / WIDTH, place.height))
+    bar = figure.colorbar(image, cax=beside)
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=SMALL - 1, pad=1)
+    bar.set_label("keV/(cm$^2$ s sr keV)", fontsize=SMALL - 1.5)  # no longer than the panel is high
+    bar.ax.yaxis.set_label_coords(0.6 / 0.11, 0.5)
+
+
+def _shade_missing_rows(axes: Axes, spectrum: xr.DataArray) -> None:
+    """Hatch over a spectrogram, whose cells reach over what is missing between them, at its own cadence."""
+    time, flux = ns(spectrum), spectrum.values
+    known = ((flux > 0) & np.isfinite(spectrum["energy"].values)).any(axis=1)
+    cadence = int(np.median(np.abs(np.diff(time)))) if len(time) > 1 else CADENCE_NS
+    shade_missing(axes, time, known, cadence, zorder=2)
+
+
+def _on_one_grid(spectrum: xr.DataArray) -> tuple[Floats, xr.DataArray]:
+    """Edges of a grid of energies (eV), and in each cell the flux of the nearest channel, NaN where it is not above 0.
+
+    One grid for all samples, for FPI alternates between two tables of energies.
+    """
+    energy = spectrum["energy"].values
+    sound = (np.isfinite(energy) & (energy > 0)).all(axis=1)
+    tables, which = np.unique(energy[sound], axis=0, return_inverse=True)
+    low, high = (float(tables.min()), float(tables.max())) if len(tables) else (1.0, 10.0)
+    edges: Floats = np.geomspace(low, high, _CELLS + 1)
+    middle = np.log(np.sqrt(edges[1:] * edges[:-1]))
+    flux = np.full((len(energy), _CELLS), np.nan)
+    if len(tables):
+        nearest = np.stack([np.abs(middle[:, None] - np.log(table)).argmin(axis=1) for table in tables])
+        flux[sound] = np.take_along_axis(spectrum.values[sound], nearest[which.ravel()], axis=1)
+    flux[~(flux > 0)] = np.nan
+    return edges, xr.DataArray(flux, coords={"time": spectrum["time"]}, dims=("time", "cell"))
+
+
+def _edges(time: Times) -> Floats:
+    """(n + 1,) days: the edges of cells around n times, ns UTC, in order."""
+    middles = time[:-1] + np.diff(time) // 2
+    half = int(np.median(np.diff(time))) // 2 if len(time) > 1 else CADENCE_NS // 2
+    return days(np.concatenate([[time[0] - half], middles, [time[-1] + half]]))
+
+
+def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
+    """Probabilities of the regions on top of each other."""
+    x, p = _broken(ns(data), data["probability"].values)
+    known = np.isfinite(p).all(axis=1)
+    shade_missing(axes, ns(data), np.isfinite(data["probability"].values).all(axis=1))
+    low = np.zeros(len(p))
+    for region, colour in enumerate(REGION_COLOURS):
+        high = low + p[:, region]
+        axes.fill_between(x, low, high, where=known, color=colour, linewidth=0, step="mid")
+        low = high
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
+    axes.set_ylabel("probability (1)")
+
+
+def draw_stability(axes: Axes, data: xr.Dataset) -> None:
+    """The share of other labellings that agree with the label, as a line from 0 to 1."""
+    x, stability = _broken(ns(data), data["stability"].values)
+    shade_missing(axes, ns(data), np.isfinite(data["stability"].values))
+    axes.plot(x, stability, color="black", linewidth=0.8, label="stability")
+    axes.set_ylim(0, 1.05)
+    axes.set_yticks([0, 1])
+    axes.set_ylabel("stability (1)")
+
+
+def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
+    """Pale the upper half of a strip where confidence is low: the lower half keeps the colour, which tells regions."""
+    low = (data["probability"].max("region") < LOW_CONFIDENCE).astype(np.int8)
+    axes.broken_barh(_spans(low), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
+
+
+def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
+    """Black bars where a label is to be taken with care, with the share of labelled samples, beneath the strip."""
+    found, rows = cautions(data), []
+    for name, where in (("quiet", found.quiet), ("wrong_side", found.wrong_side)):
+        # With an edge even a single sample is seen.
+        axes.axhspan(top - 0.8, top - 0.3, facecolor="0.95", linewidth=0)
+        spans = _spans(data["label"].copy(data=where.astype(np.int8)))
+        axes.broken_barh(spans, (top - 0.8, 0.5), color="black", linewidth=0.6)
+        rows.append((top - 0.55, f"{name.replace('_', ' ')} {_percent(found.shares[name])}"))
+        top -= 1
+    strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))
+    places, words = zip(*[*strips, *rows], strict=True)
+    axes.set_ylim(top, axes.get_ylim()[1])
+    axes.set_yticks(places, words)
+
+
+def _spans(where: xr.DataArray) -> list[tuple[float, float]]:
+    """Begin and length, in days, of each run of 1."""
+    begin, end, value = runs(where)
+    found: list[tuple[float, float]] = np.column_stack([begin, end - begin])[value == 1].tolist()
+    return found
+
+
+def _percent(share: float) -> str:
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
+def shade_missing(axes: Axes, time: Times, known: Flags, cadence: int = CADENCE_NS, zorder: float = 0) -> None:
+    """Hatch the stretches of a panel for which nothing is known, and those without samples."""
+    series = xr.DataArray(known.astype(np.int8), coords={"time": time.astype("datetime64[ns]")}, dims="time")
+    begin, end, value = runs(series, cadence)
+    spans = np.concatenate([np.column_stack([begin, end])[value == 0], gaps(begin, end, cadence)])
+    hatch(axes, spans, (0, 1), transform=axes.get_xaxis_transform(), zorder=zorder)
+
+
+def save_picture(figure: Figure, path: Path, dpi: float = 100) -> None:
+    """Write a PNG, whole or not at all, without a date in it. Raises OSError where it cannot be written."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # settles the layout, so that a figure saved twice gives the same bytes
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=dpi, metadata={"Software": None})
+    write_whole(path, image.getvalue())
+
+
+def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
+    """Five panels: one for each vector, B with its magnitude, and the last for the densities."""
+    time = ns(data)
+    for axes, (name, symbol) in zip(panels[:-1], _VECTORS.items(), strict=True):
+        lines = dict(zip("xyz", data[name].values.T, strict=True))
+        if name == "b_gsm":
+            lines["|B|"] = np.linalg.norm(data[name].values, axis=1)
+        draw_lines(axes, time, lines, f"{symbol} ({data[name].attrs['units']})")
+    lines = {symbol: data[name].values for name, symbol in _DENSITIES.items()}
+    draw_lines(panels[-1], time, lines, f"$n$ ({data['ne'].attrs['units']})")
+
+
+def draw_lines(axes: Axes, time: Times, lines: Mapping[str, Floats], label: str) -> None:
+    """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right.
+
+    Hatched where all of them are NaN.
+    """
+    axes.axhline(0, color="0.7", linewidth=0.6, zorder=1)
+    for (name, values), colour in zip(lines.items(), _LINE_COLOURS, strict=False):
+        axes.plot(*_broken(time, values), color=colour, linewidth=0.7, label=name)
+    known = np.isfinite(np.array(list(lines.values())))
+    shade_missing(axes, time, known.any(axis=0))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_ylabel(label)
+    style = {"frameon": False, "borderaxespad": 0.3, "handlelength": 1.0, "handletextpad": 0.4, "fontsize": SMALL}
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **style)
+
+
+def _broken(time: Times, values: Floats) -> tuple[Floats, Floats]:
+    """Days and values, with NaN where time makes a step, so that lines end there."""
+    steps = np.flatnonzero(np.abs(np.diff(time)) > 1.5 * CADENCE_NS) + 1
+    return np.insert(days(time), steps, np.nan), np.insert(values, steps, np.nan, axis=0)
+
+
+def _strips(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.DataArray]) -> Iterator[Strip]:
+    top = 0.0
+    for spacecraft, data in segments.items():
+        yield Strip(f"{spacecraft} model", top, data["label"])
+        if spacecraft in truth:
+            top -= 1
+            yield Strip("truth", top, truth[spacecraft])
+        top -= 1 + GAP

@@ -1,0 +1,315 @@
+"""The production line of a run: one loop over tasks as they end, bounded, that tries again where that can help.
+
+obtain(files of a segment) -> prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that
+shards fill one after another; what is prepared stays on its worker until its shard is written; labels start with the
+first shard. Where nothing can be transferred, the first two are one task: half as much for a scheduler to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mms_regions.archive.manifest import Pinned
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
+from mms_regions.core.files import is_busy
+from mms_regions.core.messages import (
+    FilesChecked,
+    Observer,
+    SegmentDone,
+    SegmentStarted,
+    ShardBegun,
+    ShardLabelled,
+    ShardWritten,
+    Stopping,
+    TaskLost,
+    Tell,
+    Told,
+)
+from mms_regions.core.settings import Settings
+from mms_regions.core.stop import Stop
+from mms_regions.core.types import WINDOW
+from mms_regions.run.inputs import Inputs, Ledger, obtain_files
+from mms_regions.run.prepare import prepare_segment
+from mms_regions.run.tasks import Job, Stage, told
+from mms_regions.run.todo import Outstanding, Settled, subject
+from mms_regions.store.estimate import room_needed
+from mms_regions.store.plan import ShardPlan, Slot
+from mms_regions.store.receipts import Failed, Kept, Prepared, Receipt
+from mms_regions.store.relabel import Labelling, label_shards
+from mms_regions.store.shards import write_features
+from mms_regions.workers.pool import Future, Pool
+
+_LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
+_PATIENCE = 0.2  # s, how soon a wish to stop is seen
+_SAVING: tuple[Stage, ...] = ("write", "label")  # let these end, when a run is to stop
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task that is under way."""
+
+    job: Job
+    work: Slot | ShardPlan | tuple[ShardPlan, ...]
+
+
+@dataclass
+class Line:
+    """What the loop needs, and what it has under way; lives as long as one run."""
+
+    todo: Outstanding
+    settings: Settings
+    labelling: Labelling
+    pool: Pool
+    ledger: Ledger
+    observe: Observer
+    stop: Stop
+    _tell: Tell = field(init=False)
+    _tasks: dict[Future, _Task] = field(default_factory=dict)
+    _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._tell = self.pool.teller(self._hear)
+
+    def _hear(self, event: Told) -> None:
+        """What tasks tell; also in another thread than that of the loop."""
+        if isinstance(event, FilesChecked):
+            self.ledger.note(Pinned(**pin) for pin in event.pins)
+        else:
+            self.observe(event)
+
+    def work_off(self) -> None:
+        """Do all there is to do. Raises what a run was stopped for, and EnvironmentProblem where the disk refuses."""
+        while not self.stop.asked:
+            self._submit_segments()
+            self._submit_labels()
+            if not self._tasks:
+                return
+            self._note_next()
+        self._wind_up()
+
+    def _wind_up(self) -> None:
+        """Begin nothing more, and wait for what is being written."""
+        self.observe(Stopping(self.stop.why, self.settings.grace))
+        while self.stop.left(self.settings.grace) > 0 and self._count(*_SAVING):
+            self._note_next()
+        self.stop.check()
+
+    def _note_next(self) -> None:
+        self.pool.attend()
+        done = self.pool.next_within(_PATIENCE)
+        if done is not None:
+            task = self._tasks.pop(done)
+            match task.job.stage, task.work:
+                case "fetch", Slot() as slot:
+                    self._note_obtained(task, slot, done)
+                case "prepare", Slot() as slot:
+                    self._note_prepared(task, slot, done)
+                case "write", ShardPlan() as shard:
+                    self._note_written(task, shard, done)
+                case "label", tuple() as shards:
+                    self._note_labelled(task, shards, done)
+
+    def _submit(
+        self,
+        stage: Stage,
+        name: str,
+        work: Slot | ShardPlan | tuple[ShardPlan, ...],
+        size: Callable[[Any], int],
+        *task: Any,
+        priority: int = 0,
+    ) -> None:
+        if self.stop.asked:
+            return
+        job = self._job(stage, name)
+        words = (told, job, self._tell, size, *task)
+        if stage == "fetch":
+            future = self.pool.submit_waiting(*words)
+        else:
+            future = self.pool.submit(*words, priority=priority, where="gpu" if stage == "label" else "cpu")
+        self._tasks[future] = _Task(job, work)
+
+    def _job(self, stage: Stage, name: str) -> Job:
+        self._attempts[stage, name] += 1
+        return Job(stage, name, self._attempts[stage, name])
+
+    def _count(self, *stages: Stage) -> int:
+        return sum(task.job.stage in stages for task in self._tasks.values())
+
+    def _submit_segments(self) -> None:
+        in_flight = self.pool.workers["cpu"] * self.settings.segments_in_flight
+        while self.todo.segments and not self.stop.asked and self._count("fetch", "prepare") < in_flight:
+            slot = self.todo.segments.popleft()
+            self.observe(SegmentStarted(slot.segment.key))
+            inputs = self.ledger.inputs.near(slot.segment)
+            if inputs.source is None:
+                self._submit_check(slot, inputs)
+            else:
+                self._submit("fetch", slot.segment.key, slot, _size_of_files, obtain_files, slot.segment, inputs)
+
+    def _submit_check(self, slot: Slot, inputs: Inputs) -> None:
+        """Look at the files that are there, and prepare the segment from them, in one go."""
+        check, prepare = self._job("fetch", slot.segment.key), self._job("prepare", slot.segment.key)
+        future = self.pool.submit(check_and_prepare, check, prepare, self._tell, slot, inputs, self.settings)
+        self._tasks[future] = _Task(prepare, slot)
+
+    def _submit_write(self, shard: ShardPlan) -> None:
+        outcomes = self.todo.of(shard)
+        if not all(isinstance(outcome, Failed | Kept) for outcome in outcomes):
+            self.observe(ShardBegun(shard.number))
+        words = (write_features, self.labelling.store, shard, outcomes)
+        self._submit("write", subject([shard]), shard, _size_of_receipt, *words, priority=_WRITE_FIRST)
+
+    def _submit_labels(self) -> None:
+        at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW))
+        waiting = self.todo.unlabelled
+        while waiting and not self.stop.asked and self._count("label") < self._labellers(at_once):
+            self._submit_label(tuple(waiting.popleft() for _ in range(min(at_once, len(waiting)))))
+
+    def _labellers(self, at_once: int) -> int:
+        """How many workers may label: all that do nothing else, or one and another for each task's worth that waits.
+
+        A worker that labels for the first time imports torch, which takes as long and 200 MB.
+        """
+        most = self.pool.workers["gpu"]
+        return most if self.pool.labels_apart else min(most, 1 + len(self.todo.unlabelled) // at_once)
+
+    def _submit_label(self, shards: tuple[ShardPlan, ...]) -> None:
+        words = (label_shards, self.labelling, shards)
+        self._submit("label", subject(shards), shards, _size_of_receipts, *words, priority=_LABEL_FIRST)
+
+    def _note_obtained(self, task: _Task, slot: Slot, done: Future) -> None:
+        """Go on to prepare a segment whose files are there; without them it has failed."""
+        error = done.exception()
+        if error is None:
+            pins = done.result()
+            self.ledger.note(pins)
+            words = (prepare_segment, slot, pins, self.ledger.inputs.data_dir, self.settings)
+            self._submit("prepare", slot.segment.key, slot, _size_of_inputs, *words)
+        else:
+            self._note_failure(task, slot, error)
+
+    def _note_prepared(self, task: _Task, slot: Slot, done: Future) -> None:
+        error = done.exception()
+        if error is None:
+            self._settle(slot.segment.key, done)
+        else:
+            self._note_failure(task, slot, error)
+
+    def _note_failure(self, task: _Task, slot: Slot, error: BaseException) -> None:
+        """Try a segment again where that can help; else keep why it failed."""
+        if isinstance(error, EnvironmentProblem):
+            raise error
+        key = slot.segment.key
+        if self._may_try_again(task, error):
+            self.todo.segments.append(slot)
+        else:
+            self._settle(key, Failed(key, _reason(key, error)))
+
+    def _settle(self, key: str, outcome: Settled) -> None:
+        self.observe(SegmentDone(key, outcome.reason if isinstance(outcome, Failed) else ""))
+        for shard in self.todo.settle(key, outcome):
+            self._submit_write(shard)
+
+    def _may_try_again(self, task: _Task, error: BaseException) -> bool:
+        """Whether that can help, and was not done too often."""
+        job = task.job
+        if _worker_died(error):
+            self.observe(TaskLost(job.stage, job.subject, job.attempt))
+        return job.attempt < self.settings.attempts and _another_try_helps(error)
+
+    def _note_written(self, task: _Task, shard: ShardPlan, done: Future) -> None:
+        """Go on to the labels of a written shard; one whose old files are damaged is prepared anew, all of it."""
+        error = done.exception()
+        if error is None:
+            self.todo.written(shard)
+            self.observe(ShardWritten(shard.number))
+            self._note_unlabelled(shard, done.result())
+        elif isinstance(error, DamagedStore):
+            self.todo.put_back(shard)
+        elif self._note_broken(shard) or self._may_try_again(task, error):
+            self._submit_write(shard)
+        else:
+            raise self._of_the_disk(error)
+
+    def _note_unlabelled(self, shard: ShardPlan, receipt: Receipt) -> None:
+        if self.labelling.done({shard.number: receipt}):
+            self.observe(ShardLabelled(shard.number))
+        else:
+            self.todo.unlabelled.append(shard)
+
+    def _note_broken(self, shard: ShardPlan) -> bool:
+        """Segments that were prepared, were lost with their worker, and cannot be prepared again, have failed."""
+        broken = False
+        for key, outcome in zip(shard.keys, self.todo.of(shard), strict=True):
+            error = outcome.exception() if hasattr(outcome, "exception") else None
+            if error is not None:
+                broken = True
+                self.todo.settled[key] = failed = Failed(key, _reason(key, error))
+                self.observe(SegmentDone(key, failed.reason))
+        return broken
+
+    def _note_labelled(self, task: _Task, shards: Sequence[ShardPlan], done: Future) -> None:
+        error = done.exception()
+        if error is None:
+            self._submit_labels()  # first: who observes brings the index up to date, and nobody need wait for that
+            for shard in shards:
+                self.observe(ShardLabelled(shard.number))
+        elif self._may_try_again(task, error):
+            self._submit_label(tuple(shards))
+        else:
+            raise self._of_the_disk(error)
+
+    def _of_the_disk(self, error: BaseException) -> BaseException:
+        """What a failure to write is, in a sentence: the disk's refusal, or the death of workers, is the machine's."""
+        store = self.labelling.store
+        if isinstance(error, OSError):
+            needed = room_needed(store, self.todo.plan, len(self.todo.unwritten))
+            return EnvironmentProblem(f"{store} cannot be written: {error.strerror or error}; {needed}; run again then")
+        if _worker_died(error):
+            return EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again")
+        return error
+
+
+def check_and_prepare(check: Job, prepare: Job, tell: Tell, slot: Slot, inputs: Inputs, settings: Settings) -> Prepared:
+    """Both tasks of a segment whose files are there, each told of as if it were alone."""
+    pins = told(check, tell, _size_of_files, obtain_files, slot.segment, inputs)
+    tell(FilesChecked(tuple(pin.model_dump() for pin in pins)))
+    made: Prepared = told(prepare, tell, _size_of_inputs, prepare_segment, slot, pins, inputs.data_dir, settings)
+    return made
+
+
+def _size_of_files(pins: Sequence[Pinned]) -> int:
+    return sum(pin.size for pin in pins)
+
+
+def _size_of_inputs(made: Prepared) -> int:
+    return sum(file.size for file in made.inputs)
+
+
+def _size_of_receipt(receipt: Receipt) -> int:
+    return receipt.size
+
+
+def _size_of_receipts(made: Sequence[Receipt]) -> int:
+    return sum(receipt.size for receipt in made)
+
+
+def _another_try_helps(error: BaseException) -> bool:
+    if isinstance(error, MMSRegionsError):
+        return error.retry_helps
+    return _worker_died(error) or (isinstance(error, Exception) and is_busy(error))
+
+
+def _worker_died(error: BaseException) -> bool:
+    return type(error).__name__ == "KilledWorker"  # distributed is imported only where a cluster is
+
+
+def _reason(key: str, error: BaseException) -> str:
+    if isinstance(error, MMSRegionsError):
+        return str(error)
+    if _worker_died(error):
+        return f"{key}: the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
+    return f"{key}: unexpected {type(error).__name__}: {error}"

@@ -1,0 +1,108 @@
+"""Fetching alone, where there is a way out, so that a run elsewhere needs none."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mms_regions.archive.fetch import FetchPlan
+from mms_regions.core.catalogue import Segment
+from mms_regions.core.errors import SegmentProblem, UsageProblem
+from mms_regions.core.messages import FetchStarted, Observer, SegmentFetched
+from mms_regions.core.settings import Settings
+from mms_regions.run.inputs import Inputs, Ledger, obtain_files, open_inputs, plan_files, refuse_no_files
+from mms_regions.workers.pool import Future, Pool, PoolFactory
+
+_IN_FLIGHT = 4  # segments per worker; how many requests are made at once is another matter
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a cache holds after fetching: keys of whole segments, reasons of the others, number of files, bytes."""
+
+    complete: tuple[str, ...]
+    failed: Mapping[str, str]
+    files: int
+    size: int
+
+
+def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory, observe: Observer) -> Fetched:
+    """Bring the files of these segments into the data folder, verified; doing it again transfers what is missing.
+
+    Raises UsageProblem where settings forbid it, EnvironmentProblem where the disk is in the way.
+    """
+    inputs = _open(segments, settings)
+    with pool(settings.workers) as workers:
+        ledger = Ledger(lambda: inputs, workers, settings.transfers, observe)
+        try:
+            failed = _fetch_all(segments, ledger, workers, observe)
+        finally:
+            ledger.write()
+    complete = tuple(segment.key for segment in segments if segment.key not in failed)
+    return Fetched(complete, failed, len(ledger.files), sum(pin.size for pin in ledger.files.values()))
+
+
+def plan_prestage(
+    segments: Sequence[Segment], settings: Settings, pool: PoolFactory, observe: Observer
+) -> dict[str, FetchPlan | str]:
+    """What `prestage` would transfer, by segment, or why that cannot be told; only listings are asked for."""
+    inputs = _open(segments, settings)
+    with pool(settings.workers) as workers:
+        observe(FetchStarted(len(segments)))
+        found: dict[str, FetchPlan | str] = {}
+        for segment, done in _each(segments, plan_files, inputs.over(workers, settings.transfers, observe), workers):
+            reason = _reason(done)
+            found[segment.key] = reason or done.result()
+            observe(SegmentFetched(segment.key, reason))
+    return {segment.key: found[segment.key] for segment in segments}
+
+
+def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe: Observer) -> dict[str, str]:
+    """Fetch, and give the reasons of the segments that failed."""
+    failed = {}
+    observe(FetchStarted(len(segments)))
+    for segment, done in _each(segments, obtain_files, ledger.inputs, pool):
+        reason = _reason(done)
+        if reason:
+            failed[segment.key] = reason
+        else:
+            ledger.note(done.result())
+        observe(SegmentFetched(segment.key, reason))
+    return failed
+
+
+def _each(
+    segments: Sequence[Segment], function: Callable[..., Any], inputs: Inputs, pool: Pool
+) -> Iterator[tuple[Segment, Future]]:
+    """Each segment with its task, as tasks end; a bounded number of them are under way."""
+    left, under_way = deque(segments), dict[Future, Segment]()
+    while left or under_way:
+        while left and len(under_way) < pool.workers["cpu"] * _IN_FLIGHT:
+            segment = left.popleft()
+            under_way[pool.submit_waiting(function, segment, inputs.near(segment))] = segment
+        done = pool.next_done()
+        yield under_way.pop(done), done
+
+
+def _reason(done: Future) -> str:
+    """Why a task failed, or nothing. Raises what is wrong with the machine rather than with the segment."""
+    error = done.exception()
+    if error is None:
+        return ""
+    if isinstance(error, SegmentProblem):
+        return str(error)
+    raise error
+
+
+def _open(segments: Sequence[Segment], settings: Settings) -> Inputs:
+    """Inputs that can be fetched from, or where all is there already."""
+    if settings.offline:
+        raise UsageProblem(
+            f"Nothing can be fetched offline ({settings.origin.get('offline', 'as set')}); leave that out, or use "
+            "`mms-regions run --offline` with the files that are there"
+        )
+    inputs = open_inputs(settings)
+    refuse_no_files(segments, inputs)
+    return inputs

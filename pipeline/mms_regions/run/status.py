@@ -1,0 +1,110 @@
+"""What a store holds and what is being done to it, from its run folder alone: also while a run is going on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from mms_regions.core.catalogue import Catalogue, Segment
+from mms_regions.core.errors import UsageProblem
+from mms_regions.core.lock import Owner, owner_of
+from mms_regions.core.messages import RunStarted, SegmentDone, SegmentStarted
+from mms_regions.run.trace import last_run
+from mms_regions.store.labels import read_labelled
+from mms_regions.store.layout import shown_statuses
+from mms_regions.store.paths import lock_path
+from mms_regions.store.plan import Plan, require_plan
+from mms_regions.store.receipts import labelled_shards, shown_records, written_shards
+
+State = Literal["complete", "prepared", "running", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class SegmentStatus:
+    """What became of a segment; running: a run is at it, or at its shard.
+
+    prepared: its labels are missing, or are there but not shown yet by the index, by which people open segments.
+    """
+
+    segment: Segment
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """What is known of each segment of a store, and who works on it now."""
+
+    segments: tuple[SegmentStatus, ...]
+    run_by: Owner | None = None
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many segments are in each state."""
+        found = Counter(row.state for row in self.segments)
+        return {state: found[state] for state in get_args(State)}
+
+
+def store_status(store: Path) -> StoreStatus:
+    """What a store holds. Raises UsageProblem where there is no store."""
+    plan, owner = require_plan(store), owner_of(lock_path(store))
+    states = _on_disk(store, plan)
+    if owner is not None:
+        sound = {key: state for key, state in states.items() if state[0] != "failed"}
+        states = {**states, **_under_way(last_run(store)), **sound}
+    found = (SegmentStatus(slot.segment, *states.get(slot.segment.key, ("missing", ""))) for slot in plan.slots)
+    return StoreStatus(tuple(found), owner)
+
+
+def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str]]:
+    """What receipts say, for they alone tell what is done; what the index does not show yet is not complete."""
+    labelled, written = read_labelled(store), written_shards(store, plan)
+    shown = labelled.sha256 if labelled and not labelled.swapping else ""
+    with_labels = labelled_shards(store, store, written, shown) if shown else {}
+    found = shown_records(plan, written, with_labels)
+    index = zip(plan.slots, shown_statuses(store), strict=False)  # which is shorter while a store grows
+    open_to_all = {slot.segment.key for slot, status in index if status == "complete"}
+    hidden: dict[str, tuple[State, str]] = {
+        key: ("prepared", "") for key, r in found.items() if r.status == "complete" and key not in open_to_all
+    }
+    return {key: hidden.get(key, (r.status, r.reason)) for key, r in found.items()}
+
+
+def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, str]]:
+    """What a run that goes on has said of segments since it began."""
+    found: dict[str, tuple[State, str]] = {}
+    for event in events:
+        match event:
+            case {"event": RunStarted.__name__}:
+                found.clear()
+            case {"event": SegmentStarted.__name__, "key": key}:
+                found[key] = ("running", "")
+            case {"event": SegmentDone.__name__, "key": key, "reason": reason} if reason:
+                found[key] = ("failed", reason)
+    return found
+
+
+def planned_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
+    """The segments of a store that a selection such as `A,C-F` and `1-4` names, whatever became of them.
+
+    Raises UsageProblem for words that name nothing in the store, and where there is none.
+    """
+    return _chosen(store, require_plan(store), events, probes)
+
+
+def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
+    """Those of them that are complete. Raises UsageProblem as `planned_segments`, and where nothing is complete."""
+    plan = require_plan(store)
+    complete = {key for key, (state, _) in _on_disk(store, plan).items() if state == "complete"}
+    found = tuple(segment for segment in _chosen(store, plan, events, probes) if segment.key in complete)
+    if not found:
+        raise UsageProblem(f"{store}: none of the segments asked for is complete; see `mms-regions status {store}`")
+    return found
+
+
+def _chosen(store: Path, plan: Plan, events: str | None, probes: str | None) -> tuple[Segment, ...]:
+    wanted = set(Catalogue(store.name, plan.events).segments(events, probes))
+    return tuple(slot.segment for slot in plan.slots if slot.segment in wanted)

@@ -1,0 +1,78 @@
+"""Which model the labels of a store are from, and which runs have changed it: what no plan tells."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.files import Damaged, read_twice, write_twice
+from mms_regions.model.card import ModelCard
+from mms_regions.store.plan import run_folder
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The card of the model whose labels a store shows; `swapping` while they are put in the place of other ones.
+
+    perturb: by which fraction B0 and n0 were moved for `stability`; 0 where there is none.
+    """
+
+    card: ModelCard
+    swapping: bool = False
+    perturb: float = 0.0
+
+    @property
+    def sha256(self) -> str:
+        """What decides its labels: the weights alone, or also the fraction."""
+        weights = str(self.card.weights_sha256)
+        return hashlib.sha256(f"{weights} {self.perturb!r}".encode()).hexdigest() if self.perturb else weights
+
+
+def read_labelled(store: Path) -> Labelled | None:
+    """Whose labels a store shows, or None where it has none yet. Raises EnvironmentProblem where that is lost."""
+    data = _read(_labelled_path(store))
+    if data is None:
+        return None
+    return Labelled(ModelCard.model_validate(data["card"]), data["swapping"], data.get("perturb", 0.0))
+
+
+def write_labelled(store: Path, labelled: Labelled) -> None:
+    card = labelled.card.model_dump(mode="json")
+    write_twice(_labelled_path(store), {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb})
+
+
+def read_provenance(store: Path) -> tuple[Mapping[str, Any], ...]:
+    """The runs that changed a store, oldest first: who, when and with what. Nothing in it decides numbers."""
+    data = _read(_provenance_path(store))
+    return tuple(data["runs"]) if data else ()
+
+
+def write_provenance(store: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    write_twice(_provenance_path(store), {"runs": [dict(run) for run in runs]})
+
+
+def mend_copies(store: Path) -> None:
+    """Write again what of these files, which are there twice, is damaged."""
+    if (labelled := read_labelled(store)) is not None:
+        write_labelled(store, labelled)
+    if runs := read_provenance(store):
+        write_provenance(store, runs)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_twice(path)
+    except Damaged as problem:
+        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
+
+
+def _labelled_path(store: Path) -> Path:
+    return run_folder(store) / "labelled.json"
+
+
+def _provenance_path(store: Path) -> Path:
+    return run_folder(store) / "provenance.json"

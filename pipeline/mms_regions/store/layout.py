@@ -1,0 +1,294 @@
+"""How a store is laid out: its arrays, its index and their attributes, as the bytes of the files that say so.
+
+All of it follows from the plan, the records of its segments, the model's card and the list of runs. So a store is
+created, grown, repaired and brought up to date in one way: the files that are not as they should be are written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
+
+from mms_regions.core.files import Damaged, read_sealed, sealed, write_changed
+from mms_regions.core.types import NO_LABEL, WINDOW
+from mms_regions.model.card import Architecture
+from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
+from mms_regions.store.labels import Labelled
+from mms_regions.store.plan import Plan, run_folder
+from mms_regions.store.receipts import InputFile, Record, Steadiness, Written
+
+TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
+NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
+STATUSES = ("missing", "prepared", "complete", "failed")
+FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
+LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
+STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
+N_REGIONS = Architecture().classes
+_CHUNK = 8192
+_ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
+_ROOT = "zarr.json"
+_ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
+_UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+
+Files = Mapping[str, bytes]  # by path below a group
+
+
+def whole_store(
+    plan: Plan,
+    records: Mapping[str, Record],
+    labelled: Labelled | None,
+    runs: Sequence[Mapping[str, Any]],
+    steadiness: Mapping[str, Steadiness] = MappingProxyType({}),
+) -> Files:
+    """All files of a store but the shards; segments without a record are `missing`, `labelled` is None without labels.
+
+    What comes last makes the others visible: the root, which holds all metadata once more, so that a store opens with
+    one read.
+    """
+
+    def fill(group: zarr.Group) -> None:
+        _add_features(group, plan)
+        if labelled is not None:
+            _add_labels(group, plan, labelled)
+        _add_index(group, plan, records, steadiness)
+        group.attrs.update(_attributes(plan, labelled, runs))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Consolidated metadata")  # that readers of other makers may not use it
+            zarr.consolidate_metadata(group.store)
+
+    return _files_of(fill)
+
+
+def labels_alone(plan: Plan, labelled: Labelled) -> Files:
+    """A group with the arrays of labels alone, for labels that are made beside other ones."""
+    return _files_of(lambda group: _add_labels(group, plan, labelled))
+
+
+def label_arrays(labelled: Labelled) -> tuple[str, ...]:
+    """The names of the arrays of labels, in the order in which they are written."""
+    return (STABILITY, *LABEL_ARRAYS) if labelled.perturb else LABEL_ARRAYS
+
+
+def write_files(folder: Path, files: Files) -> None:
+    """Bring the files of a group up to date, the root last; what is as it should be is left alone.
+
+    What makes a segment complete comes after all else that is said of it.
+    """
+    for name in sorted(files, key=lambda name: (name == _ROOT, name.startswith("status/"))):
+        write_changed(folder / name, files[name])
+
+
+def write_description(store: Path, uuid: str, files: Files) -> None:
+    """Bring all of a store but its shards up to date, and leave beside it what was written, for `verify`.
+
+    What is about to be written is said first, beside what was there, so that a kill in between is no damage.
+    """
+    described = read_description(store)
+    before = described[1] if described and described[0] == uuid else {}
+    after = {name: (Written.of_bytes(files[name]),) for name in sorted(files)}
+    if before != after:
+        either = {name: dict.fromkeys((*before.get(name, (None,)), *new)) for name, new in after.items()}
+        _describe(store, uuid, either)
+    write_files(store, files)
+    _describe(store, uuid, after)
+
+
+def _describe(store: Path, uuid: str, files: Mapping[str, Iterable[Written | None]]) -> None:
+    sums = {name: [written and asdict(written) for written in versions] for name, versions in files.items()}
+    write_changed(description_path(store), sealed({"uuid": uuid, "files": sums}))
+
+
+def sample_bytes() -> int:
+    """Bytes of one sample in all arrays, before they are compressed."""
+    extents = {**DIMENSIONS, "feature": len(FEATURES), "region": N_REGIONS}
+    floats = sum(math.prod(extents[dim] for dim in q.dims) for q in QUANTITIES) + len(FEATURES) + N_REGIONS
+    return 4 * floats + 8 + 4 + 2 + 1  # and time, segment_id, quality, label
+
+
+def read_description(store: Path) -> tuple[str, Mapping[str, tuple[Written | None, ...]]] | None:
+    """For which plan (its uuid) a store was described last, and which files that were; None where that is not known.
+
+    A file is one of several, or not there (None), where a kill may have left it as it was before.
+    """
+    try:
+        data = read_sealed(description_path(store))
+    except (FileNotFoundError, NotADirectoryError, Damaged):
+        return None
+    versions = {name: tuple(one and Written(**one) for one in found) for name, found in data["files"].items()}
+    return data["uuid"], versions
+
+
+def shown_statuses(store: Path) -> list[str]:
+    """What the index says of each segment, by row; empty where there is no index that can be read."""
+    try:
+        array = zarr.open_array(store / "status", mode="r", zarr_format=3)
+        return [str(status) for status in np.asarray(array[...]).tolist()]
+    except Exception:  # whatever a missing or damaged array makes zarr raise
+        return []
+
+
+def description_path(store: Path) -> Path:
+    """Where it is kept which files a store was described in."""
+    return run_folder(store) / "receipts" / "description.json"
+
+
+def _files_of(fill: Callable[[zarr.Group], None]) -> Files:
+    """What zarr would write into a folder, in memory."""
+    memory = MemoryStore()
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        fill(zarr.create_group(memory, zarr_format=3))
+    return {name: buffer.to_bytes() for name, buffer in memory._store_dict.items()}
+
+
+def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "title": TITLE,
+        "Conventions": "CF-1.11",
+        "uuid": plan.uuid,
+        "catalogues": [asdict(listed) for listed in plan.catalogues],
+        "deciding": dict(plan.deciding),
+        "window": WINDOW,
+        "shard_samples": plan.shard_samples,
+        **({"model": labelled.card.model_dump(mode="json")} if labelled else {}),
+        **({"perturb": labelled.perturb} if labelled and labelled.perturb else {}),
+        "provenance": [dict(run) for run in runs],
+    }
+
+
+def _add_features(group: zarr.Group, plan: Plan) -> None:
+    _add(group, plan, "time", (), "int64", NO_TIME, {"long_name": "time (UTC)", "standard_name": "time", **_UTC})
+    _add(group, plan, "segment_id", (), "int32", -1, {"long_name": "row of the index; -1: padding"})
+    quality = {
+        "long_name": "what to know of a sample's inputs",
+        "flag_masks": list(QUALITY_BITS.values()),
+        "flag_meanings": " ".join(QUALITY_BITS),
+    }
+    _add(group, plan, "quality", (), "uint16", 0, quality)
+    features = {"long_name": "input of the network, simulation axes (x, -z, y) of GSM", "units": "1"}
+    _add(group, plan, "features", ("feature",), "float32", np.nan, features)
+    for q in QUANTITIES:
+        _add(group, plan, q.name, q.dims, "float32", np.nan, {"long_name": q.long_name, "units": q.units})
+
+
+def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
+    if labelled.perturb:
+        attributes: dict[str, Any] = {
+            "long_name": "share of runs with B0 and n0 moved, and with windows begun later, that agree with the label",
+            "units": "1",
+            "perturb": labelled.perturb,
+        }
+        _add(group, plan, STABILITY, (), "float32", np.nan, attributes)
+    names = [region.name for region in sorted(labelled.card.regions, key=lambda region: region.index)]
+    attributes = {
+        "long_name": "region",
+        "missing_label": NO_LABEL,
+        "comment": "-1: no label, an input is missing",
+        "flag_values": list(range(len(names))),
+        "flag_meanings": " ".join(names),
+    }
+    _add(group, plan, "label", (), "int8", NO_LABEL, attributes)
+    attributes = {"long_name": "probability of each region", "units": "1"}
+    _add(group, plan, "probability", ("region",), "float32", np.nan, attributes)
+    _put(group, "region", ("region",), names, {"long_name": "region, as the card names it"})
+
+
+def _add(
+    group: zarr.Group, plan: Plan, name: str, dims: tuple[str, ...], dtype: str, fill: Any, attributes: dict[str, Any]
+) -> None:
+    """An array on the axis of samples; its shards are files of their own."""
+    extent = tuple({**DIMENSIONS, "feature": len(FEATURES), "region": N_REGIONS}[dim] for dim in dims)
+    group.create_array(
+        name,
+        shape=(plan.n_samples, *extent),
+        shards=(plan.shard_samples, *extent),
+        chunks=(min(_CHUNK, plan.shard_samples), *extent),
+        dtype=dtype,
+        fill_value=fill,
+        compressors=[_ZSTD],
+        dimension_names=("sample", *dims),
+        attributes=attributes,
+    )
+
+
+def _put(
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    values: NDArray[Any] | Iterable[str],
+    attributes: dict[str, Any],
+) -> None:
+    """A small array in one chunk, so that a reader sees it before or after a change and never in between."""
+    text = not isinstance(values, np.ndarray)
+    array = np.array(list(values), dtype=object) if text else np.asarray(values)
+    group.create_array(
+        name,
+        shape=array.shape,
+        chunks=tuple(_ROWS if dim == "segment" else n for dim, n in zip(dims, array.shape, strict=True)),
+        dtype="str" if text else array.dtype,
+        fill_value="" if text else array.dtype.type(0),
+        compressors=[_ZSTD],
+        dimension_names=dims,
+        attributes=attributes,
+    )[...] = array
+
+
+@lru_cache(maxsize=65536)
+def _as_json(inputs: tuple[InputFile, ...]) -> str:
+    """Once for each segment, however often the index is brought up to date."""
+    return json.dumps([asdict(file) for file in inputs])
+
+
+def _add_index(
+    group: zarr.Group, plan: Plan, records: Mapping[str, Record], steadiness: Mapping[str, Steadiness]
+) -> None:
+    """The index, one row per segment, and what the axes mean."""
+    slots = plan.slots
+    events = [slot.segment.event for slot in slots]
+    known = [records.get(slot.segment.key) for slot in slots]
+    made = [record or Record("", "failed") for record in known]
+
+    def row(name: str, values: NDArray[Any] | Iterable[str], long_name: str, **more: str) -> None:
+        _put(group, name, ("segment",), values, {"long_name": long_name, **more})
+
+    def nanoseconds(values: Iterable[np.datetime64]) -> NDArray[np.int64]:
+        return np.array(list(values), dtype="datetime64[ns]").astype(np.int64)
+
+    row("event", (event.name for event in events), "event")
+    row("probe", np.array([slot.segment.probe for slot in slots], np.int8), "spacecraft, MMS 1 to 4")
+    row("t_start", nanoseconds(e.t_start for e in events), "start of the interval (UTC)", **_UTC)
+    row("t_end", nanoseconds(e.t_end for e in events), "end of the interval (UTC), included", **_UTC)
+    row("b0", np.array([e.B0 for e in events]), "field that scales B, v and E", units="nT")
+    row("n0", np.array([e.n0 for e in events]), "density that scales n, v and E", units="cm-3")
+    row("first", np.array([slot.first for slot in slots], np.int64), "first sample of the segment")
+    row("n_samples", np.array([record.n_samples for record in made], np.int64), "samples")
+    row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
+    row("reason", (record.reason for record in made), "why it failed")
+    row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
+    steady = [steadiness.get(slot.segment.key, Steadiness("", 0, 0.0, 0)) for slot in slots]
+    row(
+        "mean_stability",
+        np.array([s.mean for s in steady]),
+        "mean stability of its labels; NaN: not asked for",
+        units="1",
+    )
+    changed = "share of its labels that change where B0 and n0 are moved; NaN: not asked for"
+    row("share_changed", np.array([s.share_changed for s in steady]), changed, units="1")
+    position = np.array([record.position_gse or (np.nan,) * 3 for record in made], np.float64).reshape(-1, 3)
+    attributes = {"long_name": "mean position of the spacecraft, GSE", "units": "km"}
+    _put(group, "position_gse", ("segment", "xyz"), position, attributes)
+    _put(group, "feature", ("feature",), FEATURES, {"long_name": "feature, in simulation axes"})
+    axes = "component, in the frame that the variable's name or long_name says"
+    _put(group, "xyz", ("xyz",), ("x", "y", "z"), {"long_name": axes})

@@ -1,0 +1,257 @@
+"""What a store is to hold: slots on one sample axis, packed into shards. Plain data, kept as JSON.
+
+All segments lie end to end on one sample axis, each in a slot of whole windows; slots are packed into shards, and a
+shard is written whole by one task. A plan only grows: what is added begins a new shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mms_regions.core.catalogue import Catalogue, Event, Segment
+from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.files import Damaged, read_twice, write_twice
+from mms_regions.core.types import SECOND, WINDOW
+
+CADENCE = 0.03  # s, electron samples in burst mode
+CADENCE_NS = round(CADENCE * SECOND)
+LAYOUT = 2  # raised when what the arrays of a store mean changes
+
+
+def slot_length(seconds: float) -> int:
+    """Samples reserved for an interval: whole windows that hold it, both ends included, with 0.1 % of drift."""
+    return math.ceil((1.001 * seconds / CADENCE + 2) / WINDOW) * WINDOW
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a segment lies on the sample axis: `length` samples from `first` on, its number in the index."""
+
+    segment: Segment
+    index: int
+    first: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.first + self.length
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard of a plan: all that its writer must know. `begin` and `end` are samples."""
+
+    uuid: str
+    number: int
+    begin: int
+    end: int
+    deciding: Mapping[str, Any]
+    slots: tuple[Slot, ...]
+
+    @cached_property
+    def decides(self) -> dict[str, Any]:
+        """What decides the numbers of this shard's features, for its receipt."""
+        segments = [[s.index, s.first, s.length, s.segment.probe, as_json(s.segment.event)] for s in self.slots]
+        return {"layout": LAYOUT, "settings": dict(self.deciding), "slots": digest(segments)}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the segments that reach into it."""
+        return tuple(slot.segment.key for slot in self.slots)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A catalogue that segments of a store are from: its name, and the sha256 of what it says."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The slots of a store and what decides its numbers. Raises ValueError where slots overlap or are out of order."""
+
+    uuid: str
+    catalogues: tuple[Listed, ...]
+    shard_samples: int
+    deciding: Mapping[str, Any]
+    slots: tuple[Slot, ...]
+
+    def __post_init__(self) -> None:
+        ends = [0, *(slot.end for slot in self.slots)]
+        for i, slot in enumerate(self.slots):
+            if slot.index != i or slot.first < ends[i] or slot.first % WINDOW or slot.length % WINDOW:
+                raise ValueError(f"Plan: slot {i} ({slot.segment.key}) overlaps another or is not of whole windows")
+
+    @property
+    def n_shards(self) -> int:
+        return -(-self.slots[-1].end // self.shard_samples) if self.slots else 0
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the whole axis, the last shard's padding included."""
+        return self.n_shards * self.shard_samples
+
+    @cached_property
+    def shards(self) -> tuple[ShardPlan, ...]:
+        inside: list[list[Slot]] = [[] for _ in range(self.n_shards)]
+        for slot in self.slots:
+            for number in range(slot.first // self.shard_samples, (slot.end - 1) // self.shard_samples + 1):
+                inside[number].append(slot)
+        size = self.shard_samples
+        return tuple(
+            ShardPlan(self.uuid, i, i * size, (i + 1) * size, self.deciding, tuple(slots))
+            for i, slots in enumerate(inside)
+        )
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """The events of its segments, each once, in order of their slots."""
+        return tuple({slot.segment.event.name: slot.segment.event for slot in self.slots}.values())
+
+    def grown(self, catalogue: Catalogue, segments: Sequence[Segment]) -> Plan:
+        """The plan with those of `segments` that it lacks, from a new shard's edge on.
+
+        Raises UsageProblem where it has an event of the same name that is not the same.
+        """
+        there = {event.name.casefold(): event for event in self.events}
+        for event in (segment.event for segment in segments):
+            other = there.get(event.name.casefold(), event)
+            if _decides(event) != _decides(other):
+                raise UsageProblem(
+                    f"Event {event.name} is another one in this store ({_in_words(other)}) than in "
+                    f"{catalogue.name} ({_in_words(event)}); give it another name, or choose another --store"
+                )
+        known = {slot.segment.key for slot in self.slots}
+        missing = [segment for segment in segments if segment.key not in known]
+        if not missing:
+            return self
+        new = _placed(missing, len(self.slots), self.n_samples, self.shard_samples)
+        listed = dict.fromkeys([*self.catalogues, Listed(catalogue.name, catalogue.sha256)])
+        return replace(self, catalogues=tuple(listed), slots=(*self.slots, *new))
+
+    def renewed(self, deciding: Mapping[str, Any]) -> Plan:
+        """The same segments in the same slots of a store that is another one, for it is made with other settings."""
+        return replace(self, uuid=str(uuid.uuid4()), deciding=dict(deciding))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layout": LAYOUT,
+            "uuid": self.uuid,
+            "catalogues": [asdict(listed) for listed in self.catalogues],
+            "shard_samples": self.shard_samples,
+            "deciding": dict(self.deciding),
+            "events": [as_json(event) for event in self.events],
+            "slots": [[s.segment.event.name, s.segment.probe, s.first, s.length] for s in self.slots],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """Raises ValueError or KeyError where that is no plan of this layout."""
+        if data["layout"] != LAYOUT:
+            raise ValueError(f"it is of layout {data['layout']}, and this version writes layout {LAYOUT}")
+        events = {event.name: event for event in map(_event, data["events"])}
+        slots = tuple(
+            Slot(Segment(events[name], probe), i, first, length)
+            for i, (name, probe, first, length) in enumerate(data["slots"])
+        )
+        listed = tuple(Listed(**one) for one in data["catalogues"])
+        return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], slots)
+
+
+def make_plan(
+    catalogue: Catalogue, segments: Sequence[Segment], shard_samples: int, deciding: Mapping[str, Any]
+) -> Plan:
+    """Slots for `segments`, in order. A segment of up to a quarter shard never spans two shards; a longer one may."""
+    return Plan(
+        uuid=str(uuid.uuid4()),
+        catalogues=(Listed(catalogue.name, catalogue.sha256),),
+        shard_samples=shard_samples,
+        deciding=dict(deciding),
+        slots=tuple(_placed(segments, 0, 0, shard_samples)),
+    )
+
+
+def _placed(segments: Sequence[Segment], index: int, free: int, shard_samples: int) -> Iterator[Slot]:
+    for number, segment in enumerate(segments, index):
+        length = slot_length(segment.event.seconds)
+        left = shard_samples - free % shard_samples
+        if length > left and length <= shard_samples // 4:
+            free += left
+        yield Slot(segment, number, free, length)
+        free += length
+
+
+@cache
+def as_json(event: Event) -> dict[str, Any]:
+    """An event as JSON takes it; not to be changed."""
+    return event.model_dump(mode="json")
+
+
+def _event(data: Mapping[str, Any]) -> Event:
+    """An event of a plan. One that was slipped in past the checks stays as it is: its segments fail, not the plan."""
+    try:
+        return Event.model_validate(data)
+    except ValidationError:
+        times = {name: np.datetime64(data[name], "ns") for name in ("t_start", "t_end")}
+        return Event.model_construct(**{**data, **times, "probes": tuple(data["probes"])})
+
+
+def _decides(event: Event) -> str:
+    """What of an event decides numbers, so that two can be compared, a NaN among it or not."""
+    return json.dumps([event.name, *event.trange, event.B0, event.n0])
+
+
+def _in_words(event: Event) -> str:
+    return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm-3"
+
+
+def run_folder(store: Path) -> Path:
+    """The folder beside a store that holds its plan, receipts and logs: `x.zarr` -> `x.zarr.run`."""
+    return store.with_name(store.name + ".run")
+
+
+def write_plan(store: Path, plan: Plan) -> None:
+    """Keep the plan beside its store, twice, for all else can be made again from it."""
+    write_twice(_path(store), plan.to_json())
+
+
+def require_plan(store: Path) -> Plan:
+    """The plan of a store. Raises UsageProblem where there is no store."""
+    plan = read_plan(store)
+    if plan is None:
+        raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
+    return plan
+
+
+def read_plan(store: Path) -> Plan | None:
+    """The plan of a store, or None where there is none. Raises EnvironmentProblem for one that cannot be used."""
+    path = _path(store)
+    try:
+        data = read_twice(path)
+        return None if data is None else Plan.from_json(data)
+    except Damaged as problem:
+        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise EnvironmentProblem(f"{path}: not a plan that can be used ({problem}); use another store") from problem
+
+
+def _path(store: Path) -> Path:
+    return run_folder(store) / "plan.json"
+
+
+def digest(data: Any) -> str:
+    """sha256 of a JSON form in which order of keys does not matter."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

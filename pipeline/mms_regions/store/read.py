@@ -1,0 +1,72 @@
+"""A store as people open it: with xarray, whole, segment by segment, or as a tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from mms_regions.core.errors import UsageProblem
+
+
+def open_store(store: Path | str) -> xr.Dataset:
+    """The whole store, lazily: sample arrays on `sample`, the index on `segment`; times are datetime64[ns], UTC.
+
+    Raises UsageProblem where there is no store.
+    """
+    if not (Path(store) / "zarr.json").is_file():
+        raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
+    data: xr.Dataset = xr.open_zarr(store, chunks=None)
+    return data
+
+
+def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
+    """One event seen by one spacecraft, on the dimension `time`; its row of the index is in the attributes.
+
+    Raises UsageProblem for a segment that the store does not hold, or that is not complete there.
+    """
+    found = segment_of(open_store(store), event, probe)
+    if found is None:
+        raise UsageProblem(f"{store}: holds no {event}/mms{probe}; see `mms-regions status {store}`")
+    return found
+
+
+def segment_of(whole: xr.Dataset, event: str, probe: int) -> xr.Dataset | None:
+    """The same from a store that is open, which takes the longer part of it; None for what it does not hold."""
+    rows = np.flatnonzero((whole["event"].values == event) & (whole["probe"].values == probe))
+    return _segment(whole, int(rows[0])) if rows.size else None
+
+
+def open_tree(store: Path | str) -> xr.DataTree:
+    """All complete segments, lazily, as a tree: tree["A/mms4"]; the index is in the root."""
+    whole = open_store(store)
+    index = whole.drop_dims("sample")
+    complete = np.flatnonzero(whole["status"].values == "complete")
+    segments = {f"{whole['event'].values[i]}/mms{whole['probe'].values[i]}": _segment(whole, int(i)) for i in complete}
+    return xr.DataTree.from_dict({"/": index.reset_coords(drop=True), **segments})
+
+
+def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
+    index = whole.drop_dims("sample").isel(segment=row)
+    key = f"{index['event'].item()}/mms{index['probe'].item()}"
+    if index["status"].item() != "complete":
+        reason = index["reason"].item() or "it has not been made yet"
+        raise UsageProblem(f"{key} is {index['status'].item()}: {reason}")
+    first, n = int(index["first"]), int(index["n_samples"])
+    names = [name for name in whole.data_vars if "sample" in whole[name].dims and name != "segment_id"]
+    samples = whole[names].isel(sample=slice(first, first + n))
+    data = samples.set_coords("time").swap_dims(sample="time")
+    data.attrs = {
+        "event": index["event"].item(),
+        "probe": int(index["probe"]),
+        "t_start": str(index["t_start"].values),
+        "t_end": str(index["t_end"].values),
+        "b0": float(index["b0"]),
+        "n0": float(index["n0"]),
+        "position_gse": index["position_gse"].values.tolist(),
+        "inputs": index["inputs"].item(),
+        **{name: float(index[name]) for name in ("mean_stability", "share_changed") if "stability" in whole},
+        **{name: whole.attrs[name] for name in ("deciding", "model", "perturb", "uuid") if name in whole.attrs},
+    }
+    return data

@@ -1,0 +1,284 @@
+"""What became of the parts of a plan: outcomes of segments, and a receipt for each stage of a shard that is whole.
+
+A receipt is the last thing that is written of a stage. It says for which store, from what, and for every file its size
+and sha256; where it stands, the stage is done, and nothing else tells so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
+from mms_regions.physics.samples import Samples
+from mms_regions.store.plan import Plan, digest, run_folder
+
+Stage = Literal["features", "labels"]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A CDF file that a segment was made from."""
+
+    name: str
+    version: str
+    size: int
+    sha256: str
+
+
+@lru_cache(maxsize=65536)
+def _input_file(name: str, version: str, size: int, sha256: str) -> InputFile:
+    """Once for all segments that were made from it, of which there may be hundreds."""
+    return InputFile(name, version, size, sha256)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A segment that is ready to be written."""
+
+    key: str
+    samples: Samples
+    inputs: tuple[InputFile, ...]
+    position_gse: tuple[float, float, float]  # km, mean
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A segment that could not be made, and why, in one sentence."""
+
+    key: str
+    reason: str
+    n_samples = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the index says of a segment."""
+
+    key: str
+    status: Literal["prepared", "complete", "failed"]  # prepared: without labels
+    reason: str = ""
+    n_samples: int = 0
+    position_gse: tuple[float, float, float] | None = None
+    inputs: tuple[InputFile, ...] = ()
+
+    @classmethod
+    def of(cls, outcome: Prepared | Failed | Kept) -> Record:
+        if isinstance(outcome, Kept):
+            return outcome.record
+        if isinstance(outcome, Failed):
+            return cls(outcome.key, "failed", outcome.reason)
+        return cls(
+            outcome.key,
+            "complete",
+            n_samples=outcome.n_samples,
+            position_gse=outcome.position_gse,
+            inputs=outcome.inputs,
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        position = data["position_gse"]
+        inputs = tuple(_input_file(**file) for file in data["inputs"])
+        return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A segment that is sound in the store already: what its record says, its arrays to be read back."""
+
+    record: Record
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    @property
+    def n_samples(self) -> int:
+        return self.record.n_samples
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Of a segment, or of its part in a shard: samples with a label, the sum of their stability, how many change."""
+
+    key: str
+    labelled: int
+    stability: float
+    changes: int
+
+    @property
+    def mean(self) -> float:
+        """The mean stability, NaN without labels."""
+        return self.stability / self.labelled if self.labelled else math.nan
+
+    @property
+    def share_changed(self) -> float:
+        """The share of labels that another B0 or n0 changes, NaN without labels."""
+        return self.changes / self.labelled if self.labelled else math.nan
+
+
+Outcome = Prepared | Failed | Kept
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file as it was written: size in bytes, and sha256."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Written:
+        return cls(path.stat().st_size, sha256_of(path))
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Written:
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a file of this size is there; what it holds is not read."""
+        return path.is_file() and path.stat().st_size == self.size
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Left when a stage of a shard is whole on disk: for which store, from what, and every file."""
+
+    stage: Stage
+    uuid: str
+    shard: int
+    decides: Mapping[str, Any]
+    files: Mapping[str, Written]  # by path below the group that they are in
+    records: tuple[Record, ...] = ()
+    steadiness: tuple[Steadiness, ...] = ()  # of labels, where it was asked for
+
+    def matches(self, uuid: str, decides: Mapping[str, Any]) -> bool:
+        return self.uuid == uuid and dict(self.decides) == dict(decides)
+
+    def stands(self, group: Path) -> bool:
+        """Whether all its files are in a group, as large as they were; `verify` reads them too."""
+        return all(written.is_at(group / name) for name, written in self.files.items())
+
+    @property
+    def has_failures(self) -> bool:
+        return any(record.status == "failed" for record in self.records)
+
+    @property
+    def content(self) -> str:
+        """One sha256 for all its files."""
+        return digest({name: written.sha256 for name, written in self.files.items()})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(written.size for written in self.files.values())
+
+    def write(self, path: Path) -> None:
+        """Publish the receipt: it must be the last thing that is written of a shard."""
+        write_whole(path, sealed(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> Receipt | None:
+        """The receipt at a path, or None where there is none that can be read."""
+        try:
+            data = read_sealed(path)
+            files = {name: Written(**written) for name, written in data["files"].items()}
+            records = tuple(Record.from_json(record) for record in data["records"])
+            steadiness = tuple(Steadiness(**part) for part in data.get("steadiness", ()))
+            return cls(**data | {"files": files, "records": records, "steadiness": steadiness})
+        except (FileNotFoundError, NotADirectoryError, Damaged, KeyError, TypeError, AttributeError):
+            return None
+
+
+def receipt_path(store: Path, stage: Stage, shard: int, labels_sha256: str = "") -> Path:
+    """Where a receipt lies; those of labels carry the start of the sha256 of what decides them."""
+    middle = f"-{labels_sha256[:12]}" if labels_sha256 else ""
+    return run_folder(store) / "receipts" / f"{stage}{middle}-{shard:05d}.json"
+
+
+def receipts(store: Path, plan: Plan, stage: Stage, labels_sha256: str = "") -> Iterator[Receipt]:
+    """The receipts there are of a stage, by shard, those of other stores left out; their files are not looked at."""
+    for shard in plan.shards:
+        receipt = Receipt.read(receipt_path(store, stage, shard.number, labels_sha256))
+        if receipt is not None and receipt.uuid == plan.uuid:
+            yield receipt
+
+
+def written_shards(store: Path, plan: Plan) -> dict[int, Receipt]:
+    """The receipts of the shards whose features are on disk as the plan wants them, failed segments or not."""
+    decides = {shard.number: shard.decides for shard in plan.shards}
+    return {
+        receipt.shard: receipt
+        for receipt in receipts(store, plan, "features")
+        if receipt.matches(plan.uuid, decides[receipt.shard]) and receipt.stands(store)
+    }
+
+
+def labelled_shards(store: Path, group: Path, written: Mapping[int, Receipt], labels_sha256: str) -> dict[int, Receipt]:
+    """The receipts of the shards whose labels are in a group, made from the features that are there now.
+
+    labels_sha256: of what decides labels beside features, see `Labelled.sha256`.
+    """
+    return {
+        number: receipt
+        for number, features in written.items()
+        if (receipt := Receipt.read(receipt_path(store, "labels", number, labels_sha256))) is not None
+        and receipt.matches(features.uuid, labels_decide(labels_sha256, features))
+        and receipt.stands(group)
+    }
+
+
+def labels_decide(labels_sha256: str, features: Receipt) -> dict[str, Any]:
+    """What decides the labels of a shard, for its receipt: model and fraction, and the files of its features."""
+    return {"labels_sha256": labels_sha256, "features_sha256": features.content}
+
+
+def steadiness_of(labelled: Mapping[int, Receipt]) -> dict[str, Steadiness]:
+    """What the receipts of labels say of each segment, its parts put together."""
+    found: dict[str, Steadiness] = {}
+    for number in sorted(labelled):
+        for part in labelled[number].steadiness:
+            so_far = found.get(part.key, Steadiness(part.key, 0, 0.0, 0))
+            found[part.key] = Steadiness(
+                part.key,
+                so_far.labelled + part.labelled,
+                so_far.stability + part.stability,
+                so_far.changes + part.changes,
+            )
+    return found
+
+
+def records_of(plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:
+    """A record of each segment all of whose shards are written; what failed in one shard has failed."""
+    missing = {key for shard in plan.shards if shard.number not in written for key in shard.keys} | torn(written)
+    found = [record for receipt in written.values() for record in receipt.records if record.key not in missing]
+    return {record.key: record for record in sorted(found, key=lambda record: record.status)}
+
+
+def torn(written: Mapping[int, Receipt]) -> set[str]:
+    """The segments whose parts, in several shards, were not made from the same: a kill came between them."""
+    made: dict[str, set[Record]] = {}
+    for receipt in written.values():
+        for record in receipt.records:
+            if record.status == "complete":
+                made.setdefault(record.key, set()).add(record)
+    return {key for key, records in made.items() if len(records) > 1}
+
+
+def shown_records(plan: Plan, written: Mapping[int, Receipt], labelled: Collection[int]) -> dict[str, Record]:
+    """The same as the index shows them: what lies in a shard without labels is `prepared`, and not complete."""
+    waiting = {key for shard in plan.shards if shard.number not in labelled for key in shard.keys}
+    return {
+        key: replace(record, status="prepared") if key in waiting and record.status == "complete" else record
+        for key, record in records_of(plan, written).items()
+    }

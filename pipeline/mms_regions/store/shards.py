@@ -1,0 +1,377 @@
+"""How shards are written into a store, whole or not at all, and read back by those who go on with them."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr import AsyncArray
+from zarr.storage import MemoryStore, StorePath
+
+from mms_regions.core.crash import crash_point
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem
+from mms_regions.core.files import busy_disk_retried, made_whole, sync_folder
+from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
+from mms_regions.physics.samples import FEATURES, Samples, bridged_in
+from mms_regions.store.labels import read_labelled, read_provenance
+from mms_regions.store.layout import (
+    FEATURE_ARRAYS,
+    LABEL_ARRAYS,
+    N_REGIONS,
+    STABILITY,
+    Files,
+    read_description,
+    whole_store,
+    write_description,
+    write_files,
+)
+from mms_regions.store.plan import Plan, ShardPlan, Slot, run_folder
+from mms_regions.store.receipts import (
+    Kept,
+    Outcome,
+    Prepared,
+    Receipt,
+    Record,
+    Steadiness,
+    Written,
+    labelled_shards,
+    receipt_path,
+    shown_records,
+    steadiness_of,
+    written_shards,
+)
+
+if TYPE_CHECKING:
+    from mms_regions.model.label import Prediction  # imports torch, which writing features does not need
+    from mms_regions.model.stability import Sensitivity
+
+_MANY = 64  # more chunks than a shard has
+_REPAIRED = "receipt.json"  # in the folder of a repair: all of it is there, and is to be moved in
+
+
+def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> dict[str, Record]:
+    """Bring all of a store but its shards up to date with its receipts; what is known of each segment.
+
+    rewritten: numbers of shards whose files are about to change; nothing of them is shown as complete.
+    """
+    written, labelled = written_shards(store, plan), read_labelled(store)
+    if labelled is None or labelled.swapping:
+        return _describe_without_labels(store, plan, written)
+    made = labelled_shards(store, store, written, labelled.sha256)
+    with_labels = {number: receipt for number, receipt in made.items() if number not in rewritten}
+    records = shown_records(plan, written, with_labels)
+    steady = {key: s for key, s in steadiness_of(with_labels).items() if _is_complete(records.get(key))}
+    write_description(store, plan.uuid, whole_store(plan, records, labelled, read_provenance(store), steady))
+    return records
+
+
+def _is_complete(record: Record | None) -> bool:
+    return record is not None and record.status == "complete"
+
+
+def withdraw_labels(store: Path, plan: Plan) -> None:
+    """Let those who open a store find no labels, and no segment that is complete."""
+    _describe_without_labels(store, plan, written_shards(store, plan))
+
+
+def _describe_without_labels(store: Path, plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:
+    records = shown_records(plan, written, ())
+    write_description(store, plan.uuid, whole_store(plan, records, None, read_provenance(store)))
+    return records
+
+
+def empty_foreign(store: Path, plan: Plan) -> None:
+    """Take away what a store holds of a plan that was given up for this one: no reader shall see both."""
+    described = read_description(store)
+    if described is None or described[0] == plan.uuid:
+        return
+    (store / "zarr.json").unlink(missing_ok=True)  # first, or else what is gone would be read as fill values
+    shutil.rmtree(store, ignore_errors=True)
+    beside = run_folder(store)
+    for path in [*beside.glob("labelled*.json"), *beside.glob("redo*.json")]:
+        path.unlink()
+    for folder in [*beside.glob("relabel-*"), *beside.glob("repair-*"), beside / "receipts"]:
+        shutil.rmtree(folder)  # the receipts last: they tell that this is to be done
+
+
+@busy_disk_retried
+def write_features(store: Path, shard: ShardPlan, outcomes: Sequence[Outcome]) -> Receipt:
+    """Write all sample arrays of a shard but the labels, whole, then its receipt.
+
+    outcomes: one for each slot of the shard, in any order; a segment that spans shards gives each its part. What is
+    kept is read back from the store, so its CDF files are not needed; such a shard is written beside the store and
+    moved in, for what is kept must survive a kill. Where nothing new came, only the receipt is written. Raises
+    DamagedStore where something is to be kept and is not as the receipt says.
+    """
+    _finish_repair(store, _beside(store, shard.number), shard.uuid, shard.decides)
+    path = receipt_path(store, "features", shard.number)
+    before = Receipt.read(path)
+    by_key = {outcome.key: outcome for outcome in outcomes}
+    placed = [(slot, by_key[slot.segment.key]) for slot in shard.slots]
+    records = tuple(Record.of(made) for _, made in placed)
+    if before and before.matches(shard.uuid, shard.decides) and not any(isinstance(m, Prepared) for _, m in placed):
+        receipt = replace(before, records=records)
+        receipt.write(path)
+    elif any(isinstance(made, Kept) for _, made in placed):
+        receipt = _write_beside(store, shard, placed, records, before)
+    else:
+        path.unlink(missing_ok=True)  # what is about to be overwritten is no longer done
+        receipt = _write_arrays(store, store, shard, placed, records)
+        crash_point("shard-unreceipted")
+        receipt.write(path)
+    return receipt
+
+
+def _write_beside(
+    store: Path,
+    shard: ShardPlan,
+    placed: Sequence[tuple[Slot, Outcome]],
+    records: tuple[Record, ...],
+    before: Receipt | None,
+) -> Receipt:
+    _require_sound(store, before)
+    beside = _beside(store, shard.number)
+    write_files(beside, _one_shard_metadata(store))
+    receipt = _write_arrays(store, beside, shard, placed, records)
+    receipt.write(beside / _REPAIRED)
+    _move_in(store, beside, receipt)
+    return receipt
+
+
+def _one_shard_metadata(store: Path) -> Files:
+    """The metadata of the arrays of features, as they are in the store."""
+    names = ("zarr.json", *(f"{name}/zarr.json" for name in FEATURE_ARRAYS))
+    return {name: (store / name).read_bytes() for name in names}
+
+
+def finish_repairs(store: Path, plan: Plan) -> None:
+    """Move in what a killed run had ready beside the store, and take away what it had not."""
+    for shard in plan.shards:
+        _finish_repair(store, _beside(store, shard.number), plan.uuid, shard.decides)
+
+
+def _finish_repair(store: Path, beside: Path, uuid: str, decides: Mapping[str, Any]) -> None:
+    receipt = Receipt.read(beside / _REPAIRED)
+    if receipt is not None and receipt.matches(uuid, decides):
+        _move_in(store, beside, receipt)
+    else:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(store: Path, number: int) -> Path:
+    """Where a shard is written that is to be moved into the store when all of it is there."""
+    return run_folder(store) / f"repair-{number:05d}"
+
+
+def _move_in(store: Path, beside: Path, receipt: Receipt) -> None:
+    """Put the finished files of a shard in the place of the store's; doing it again goes on where it stopped."""
+    path = receipt_path(store, "features", receipt.shard)
+    path.unlink(missing_ok=True)
+    for i, name in enumerate(receipt.files):
+        if (beside / name).exists():
+            (store / name).parent.mkdir(parents=True, exist_ok=True)
+            (beside / name).replace(store / name)
+            sync_folder((store / name).parent)
+        if i == len(receipt.files) // 2:
+            crash_point("repair-half-moved")
+    receipt.write(path)
+    shutil.rmtree(beside)
+
+
+def _require_sound(store: Path, receipt: Receipt | None) -> None:
+    """Raise DamagedStore unless the files of a receipt are all there and have its checksums."""
+    files = receipt.files if receipt else {}
+    bad = [name for name, written in files.items() if not is_as_written(store / name, written)]
+    if bad or not files:
+        raise DamagedStore(f"{store}: {', '.join(bad) or 'a receipt'} is damaged or missing")
+
+
+def is_as_written(path: Path, written: Written) -> bool:
+    """Whether a file is there and every bit of it is as it was written."""
+    return written.is_at(path) and Written.of(path) == written
+
+
+def _write_arrays(
+    source: Path, target: Path, shard: ShardPlan, placed: Sequence[tuple[Slot, Outcome]], records: tuple[Record, ...]
+) -> Receipt:
+    """Write a shard into the group `target`, with what is kept from the group `source`."""
+    group, files = _group(source, "r"), dict[str, Written]()
+    for i, name in enumerate(FEATURE_ARRAYS):
+        array = _array(group, name)
+        files |= _write_shard(target, array, shard, _assembled(array, shard, placed))
+        if i == len(FEATURE_ARRAYS) // 2:
+            crash_point("shard-half-written")
+    _sync_above(target, files)
+    return Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
+
+
+def _assembled(array: zarr.Array[Any], shard: ShardPlan, placed: Iterable[tuple[Slot, Outcome]]) -> NDArray[Any]:
+    """A whole shard of an array: each segment's part where it belongs, fill values between."""
+    values = np.full((shard.end - shard.begin, *array.shape[1:]), array.fill_value, array.dtype)
+    there = None
+    for slot, made in placed:
+        begin, end = max(slot.first, shard.begin), min(slot.first + made.n_samples, shard.end)
+        if begin >= end:
+            continue
+        inside = slice(begin - shard.begin, end - shard.begin)
+        if isinstance(made, Prepared):
+            values[inside] = _values(array.basename, slot, made.samples)[begin - slot.first : end - slot.first]
+        else:
+            there = np.asarray(array[shard.begin : shard.end]) if there is None else there
+            values[inside] = there[inside]
+    return values
+
+
+def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Written]:
+    """Put a shard of an array in the place of the old one, in one step; what was written, by path below the folder.
+
+    There is no moment without it: a worker that was held to be lost may be writing the same still, and die over it.
+    zarr itself would read the old one first, and stop if that is damaged.
+    """
+    path = _shard_file(folder, array, shard.number)
+    data = _encoded(array, shard, values)[path.relative_to(folder / array.basename).as_posix()].to_bytes()
+    with made_whole(path) as staging:
+        staging.write_bytes(data)
+        crash_point("array-unnamed")
+    return {str(path.relative_to(folder)): Written.of_bytes(data)}
+
+
+def _encoded(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Any]:
+    """The files of an array, of which this shard is all there is; chunks of mere fill values are among them.
+
+    A chunk that is not there would read as fill, in silence; zarr keeps this wish with the array, not in the metadata.
+    All chunks of a shard go to the compressor at once: one by one costs zarr as much again as compressing them.
+    """
+    files: dict[str, Any] = {}
+    with zarr.config.set({"array.write_empty_chunks": True, "codec_pipeline.batch_size": _MANY}):
+        in_memory: zarr.Array[Any] = zarr.Array(AsyncArray(array.metadata, StorePath(MemoryStore(files))))
+        in_memory[shard.begin : shard.end] = values
+    return files
+
+
+def _shard_file(folder: Path, array: zarr.Array[Any], number: int) -> Path:
+    return folder.joinpath(array.basename, "c", str(number), *["0"] * (array.ndim - 1))
+
+
+def _values(name: str, slot: Slot, samples: Samples) -> NDArray[Any]:
+    match name:
+        case "time":
+            return samples.time
+        case "segment_id":
+            return np.full(len(samples), slot.index, np.int32)
+        case "quality":
+            return samples.quality
+        case "features":
+            return samples.features
+        case _:
+            return samples.physics[name]
+
+
+def _sync_above(folder: Path, files: Iterable[str]) -> None:
+    """Bring to the disk what leads from a group to files in it; they themselves are there, and their own folders."""
+    for above in sorted({above for name in files for above in Path(name).parent.parents}):
+        sync_folder(folder / above)
+
+
+def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
+    """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label."""
+    group = _group(store, "r")
+    features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
+    return features, bridged_in(_part(group, "quality", shard)).reshape(-1, WINDOW)
+
+
+def read_shard(store: Path, name: str, number: int, shard_samples: int) -> None:
+    """Read a shard of an array, every chunk of it. Raises whatever zarr raises where one cannot be read."""
+    array = zarr.open_array(store / name, mode="r", zarr_format=3)  # not through the group, whose metadata are long
+    np.asarray(array[number * shard_samples : (number + 1) * shard_samples])
+
+
+@busy_disk_retried
+def write_labels(
+    store: Path,
+    folder: Path,
+    shard: ShardPlan,
+    prediction: Prediction,
+    decides: Mapping[str, Any],
+    sensitivity: Sensitivity | None = None,
+) -> Receipt:
+    """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
+
+    folder: the store, or the group beside it in which a store is relabelled. decides: with `labels_sha256`.
+    sensitivity: of the samples of the shard, where the group has an array for it.
+    """
+    path = receipt_path(store, "labels", shard.number, decides["labels_sha256"])
+    before = Receipt.read(path)
+    if before and before.matches(shard.uuid, decides) and before.stands(folder):
+        return before  # of a worker that was held to be lost
+    path.unlink(missing_ok=True)
+    group = _group(folder, "r+")
+    values: dict[str, NDArray[Any]] = {
+        "label": prediction.label.reshape(-1),
+        "probability": prediction.probability.reshape(-1, N_REGIONS),
+    }
+    names: tuple[str, ...] = LABEL_ARRAYS
+    steady: tuple[Steadiness, ...] = ()
+    if sensitivity is not None:
+        names = (STABILITY, *names)
+        values[STABILITY] = sensitivity.stability
+        steady = tuple(_steadiness(slot, shard, values["label"], sensitivity) for slot in shard.slots)
+    arrays = {name: _array(group, name) for name in names}
+    for name in reversed(names):  # labels of other features go before their probabilities do
+        _shard_file(folder, arrays[name], shard.number).unlink(missing_ok=True)
+    files: dict[str, Written] = {}
+    for name in names:
+        files |= _write_shard(folder, arrays[name], shard, values[name])
+        crash_point("labels-half-written")
+    _sync_above(folder, files)
+    receipt = Receipt("labels", shard.uuid, shard.number, decides, files, steadiness=steady)
+    crash_point("labels-unreceipted")
+    receipt.write(path)
+    return receipt
+
+
+def _steadiness(slot: Slot, shard: ShardPlan, label: NDArray[Any], sensitivity: Sensitivity) -> Steadiness:
+    """What is to be told of a segment's part in a shard; the sum does not depend on the order."""
+    part = slice(max(slot.first, shard.begin) - shard.begin, min(slot.end, shard.end) - shard.begin)
+    labelled = label[part] != NO_LABEL
+    stability = math.fsum(sensitivity.stability[part][labelled].tolist())
+    return Steadiness(slot.segment.key, int(labelled.sum()), stability, int(sensitivity.changes[part].sum()))
+
+
+def swap_labels(store: Path, beside: Path, names: Collection[str]) -> None:
+    """Put the label arrays of a group beside the store in the place of the store's own; again goes on with it.
+
+    names: of all arrays of the new labels.
+    """
+    if STABILITY not in names:
+        shutil.rmtree(store / STABILITY, ignore_errors=True)
+    waiting = [name for name in names if (beside / name).exists()]
+    for name in reversed(waiting):
+        shutil.rmtree(store / name, ignore_errors=True)
+    for name in waiting:
+        (beside / name).rename(store / name)
+        crash_point("labels-half-swapped")
+    sync_folder(store)
+
+
+def _group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
+    """A group by its own files: the consolidated copy of its metadata is for readers, and may be behind."""
+    return zarr.open_group(folder, mode=mode, zarr_format=3, use_consolidated=False)
+
+
+def _part(group: zarr.Group, name: str, shard: ShardPlan) -> NDArray[Any]:
+    return np.asarray(_array(group, name)[shard.begin : shard.end])
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise EnvironmentProblem(f"{group.store_path}: {name} is not an array; use another store")
+    return array

@@ -1,0 +1,233 @@
+"""Stretches of equal labels, as a table for a paper: one row per run, with what was measured in it.
+
+The table is a CSV file. What it was made from stands before it, in lines `# key: value` whose values are JSON; pandas
+leaves them out (`comment="#"`), and without their first two characters they are YAML.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
+from mms_regions.model.cautions import QUIET, cautions
+from mms_regions.store.plan import CADENCE_NS
+
+TITLE = "stretches of equal labels"
+
+# What is averaged over a stretch: its column, the quantity of the store, the component; None: a vector's magnitude.
+_MEANS: Mapping[str, tuple[str, int | None]] = {
+    "b_mag": ("b_gsm", None),
+    **{f"b_{axis}": ("b_gsm", i) for i, axis in enumerate("xyz")},
+    "ne": ("ne", None),
+    "ni": ("ni", None),
+    "vi_mag": ("vi_gsm", None),
+    **{f"vi_{axis}": ("vi_gsm", i) for i, axis in enumerate("xyz")},
+    "ve_mag": ("ve_gsm", None),
+    **{f"ve_{axis}": ("ve_gsm", i) for i, axis in enumerate("xyz")},
+    "ti_par": ("ti_par", None),
+    "ti_perp": ("ti_perp", None),
+    "te_par": ("te_par", None),
+    "te_perp": ("te_perp", None),
+    "j_mag": ("j_mag", None),
+    "e_prime_par": ("e_prime_par", None),
+    "j_dot_e": ("j_dot_e", None),
+    "j_dot_e_prime": ("j_dot_e_prime", None),
+}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Samples first to last (included) of a segment, all taken to be in one region; begin, end: ns UTC."""
+
+    region: int
+    first: int
+    last: int
+    begin: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.region == NO_LABEL or self.last < self.first or self.end <= self.begin:
+            raise ValueError(f"{self} is no stretch")
+
+    @property
+    def length(self) -> int:
+        """ns."""
+        return self.end - self.begin
+
+    @property
+    def samples(self) -> int:
+        return self.last - self.first + 1
+
+
+def stretches(time: Times, label: np.ndarray[Any, Any], shortest: float = 0.0) -> list[Stretch]:
+    """Runs of equal labels, in order; a sample stands for 30 ms around its time.
+
+    time: (n,) ns UTC; label: (n,) regions or -1. A run ends where the label changes, where there is no label, and
+    where samples do not follow each other (steps of more than 45 ms, or backwards).
+    shortest: seconds. Of the runs between two such breaks the shortest one that is shorter (the first of equals) is
+    joined to its neighbours: to both if they are of one region, else to the longer one (the earlier of equals); again
+    and again, until none is shorter or only one is left.
+    """
+    return [one for block in _blocks(time, label) for one in _merged(block, round(shortest * SECOND))]
+
+
+def _blocks(time: Times, label: np.ndarray[Any, Any]) -> Iterator[list[Stretch]]:
+    """Runs that follow each other without a break."""
+    if not len(label):
+        return
+    steps = np.diff(time)
+    apart = (steps > 1.5 * CADENCE_NS) | (steps <= 0)
+    begins = np.flatnonzero(np.concatenate([[True], apart | (np.diff(label) != 0)]))
+    ends = np.append(begins[1:], len(label)) - 1
+    block: list[Stretch] = []
+    for first, last in zip(begins.tolist(), ends.tolist(), strict=True):
+        if block and (label[first] == NO_LABEL or apart[first - 1]):
+            yield block
+            block = []
+        if label[first] != NO_LABEL:
+            begin, end = int(time[first]) - CADENCE_NS // 2, int(time[last]) + CADENCE_NS // 2
+            block.append(Stretch(int(label[first]), first, last, begin, end))
+    if block:
+        yield block
+
+
+def _merged(block: list[Stretch], shortest: int) -> list[Stretch]:
+    while len(block) > 1:
+        at = min(range(len(block)), key=lambda i: block[i].length)
+        if block[at].length >= shortest:
+            break
+        before, after = block[at - 1 : at], block[at + 1 : at + 2]
+        if before and after and before[0].region != after[0].region:
+            before, after = (before, []) if before[0].length >= after[0].length else ([], after)
+        region = (before or after)[0].region
+        joined = [*before, block[at], *after]
+        whole = replace(joined[0], region=region, last=joined[-1].last, end=joined[-1].end)
+        block = [*block[: at - len(before)], whole, *block[at + len(after) + 1 :]]
+    return block
+
+
+def stretches_table(segments: Iterable[xr.Dataset], software: str, shortest: float = 0.0) -> bytes:
+    """The CSV file: a header for machines, and a row for each stretch of each segment.
+
+    segments: as `reading.open_segment` gives them. software: name and version of what makes it.
+    """
+    segments = list(segments)
+    rows = [row for data in segments for row in _rows(data, shortest)]
+    header = _header(segments, software, shortest)
+    text = io.StringIO(newline="")
+    text.writelines(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
+    writer = csv.DictWriter(text, list(_units(segments)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """What stands before the table of a file that `stretches_table` made."""
+    lines = Path(path).read_text().splitlines()
+    pairs = (line[2:].partition(": ") for line in lines if line.startswith("# "))
+    return {key: json.loads(value) for key, _, value in pairs}
+
+
+def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> dict[str, Any]:
+    model = segments[0].attrs["model"]
+    merging = (
+        f"runs shorter than {shortest:g} s are joined to what is next to them: to both neighbours where these are of "
+        "one region, else to the longer one, the shortest run first; never across a gap or samples without a label"
+        if shortest
+        else "none"
+    )
+    return {
+        "title": TITLE,
+        "software": software,
+        "store": segments[0].attrs["uuid"],
+        "convention": segments[0].attrs["deciding"]["convention"],
+        "deciding": segments[0].attrs["deciding"],
+        "model": model["name"],
+        "model_weights_sha256": model["weights_sha256"],
+        "model_source_sha256": model["source_sha256"],
+        "model_citation": model["citation"],
+        "min_duration": shortest,
+        "merging": merging,
+        "confidence": "probability of the row's region; mean and smallest over its samples",
+        "quiet": f"share of samples labelled outflow with an ion velocity below {QUIET:g} v_A",
+        "wrong_side": "share of samples labelled separatrix against the sign of Bx",
+        "names_of_regions": "inferred, not the authors'" if model["source_sha256"] else "the model's own",
+        "times": "UTC; a sample stands for 30 ms around its time",
+        "cautions": model["cautions"],
+        "units": _units(segments),
+        "segments": {f"{data.attrs['event']}/mms{data.attrs['probe']}": _about(data) for data in segments},
+    }
+
+
+def _about(data: xr.Dataset) -> dict[str, Any]:
+    names = ("t_start", "t_end", "b0", "n0", "mean_stability", "share_changed")
+    found = {name: data.attrs[name] for name in names if name in data.attrs}
+    return {**found, "samples": data.sizes["time"], "labelled": int((data["label"] != NO_LABEL).sum())}
+
+
+def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
+    """The columns, each with its unit; empty for words and times."""
+    data = segments[0]
+    stability = {"mean_stability": "1"} if any("stability" in one for one in segments) else {}
+    return {
+        **dict.fromkeys(("event", "spacecraft", "start", "stop", "region"), ""),
+        **{"duration": "s", "samples": "1", "joined": "1", "mean_confidence": "1", "min_confidence": "1"},
+        **{"quiet": "1", "wrong_side": "1"},
+        **stability,
+        **{column: data[name].attrs["units"] for column, (name, _) in _MEANS.items()},
+    }
+
+
+def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
+    label, probability = data["label"].values, data["probability"].values
+    time = data["time"].values.astype("datetime64[ns]").astype(np.int64)
+    names = str(data["label"].attrs["flag_meanings"]).split()
+    columns = {column: _column(data[name].values, part) for column, (name, part) in _MEANS.items()}
+    found = cautions(data)
+    careful = {"quiet": found.quiet, "wrong_side": found.wrong_side}
+    if "stability" in data:
+        columns = {"mean_stability": data["stability"].values, **columns}
+    for one in stretches(time, label, shortest):
+        inside = slice(one.first, one.last + 1)
+        confidence = probability[inside, one.region].astype(np.float64)
+        yield {
+            "event": data.attrs["event"],
+            "spacecraft": f"mms{data.attrs['probe']}",
+            "start": _utc(one.begin),
+            "stop": _utc(one.end),
+            "region": names[one.region],
+            "duration": f"{one.length / SECOND:.3f}",
+            "samples": one.samples,
+            "joined": int((label[inside] != one.region).sum()),
+            "mean_confidence": f"{confidence.mean():.4f}",
+            "min_confidence": f"{confidence.min():.4f}",
+            **{column: f"{where[inside].mean():.4f}" for column, where in careful.items()},
+            **{column: _mean(values[inside]) for column, values in columns.items()},
+        }
+
+
+def _column(values: Floats, part: int | None) -> Floats:
+    if values.ndim == 1:
+        return values
+    column: Floats = np.linalg.norm(values, axis=1) if part is None else values[:, part]
+    return column
+
+
+def _mean(values: Floats) -> str:
+    """Of the samples that have a value; empty where none has."""
+    there = values[np.isfinite(values)].astype(np.float64)
+    return f"{there.mean():.6g}" if there.size else ""
+
+
+def _utc(time: int) -> str:
+    return str(np.datetime_as_string(np.datetime64(time, "ns"), unit="ms"))

@@ -1,0 +1,193 @@
+"""Whether every bit of a store is as it was written: what is not is named, and left to the next run to make anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mms_regions.archive.products import file_named
+from mms_regions.core.files import Damaged, copy_of, read_sealed
+from mms_regions.core.lock import hold
+from mms_regions.store.cdf_inputs import flaw_of
+from mms_regions.store.labels import Labelled, read_labelled
+from mms_regions.store.layout import description_path, read_description, shown_statuses
+from mms_regions.store.paths import lock_path
+from mms_regions.store.plan import Plan, require_plan, run_folder
+from mms_regions.store.receipts import (
+    InputFile,
+    Receipt,
+    Written,
+    labels_decide,
+    receipt_path,
+    records_of,
+    written_shards,
+)
+from mms_regions.store.shards import is_as_written, read_shard
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """A file that is not as it was written, in words what is wrong with it, and what is lost with it.
+
+    array and segments (keys): empty for a file that holds no samples.
+    """
+
+    file: Path
+    what: str
+    array: str = ""
+    segments: tuple[str, ...] = ()
+    receipt: Path | None = None  # of the stage that is to be made anew
+
+    def __str__(self) -> str:
+        lost = f"; array {self.array}, segments {', '.join(self.segments)}" if self.array else ""
+        return f"{self.file}: {self.what}{lost}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was looked at, and what is wrong with it; shards that are not made yet are not looked at."""
+
+    files: int
+    shards: int
+    flaws: tuple[Flaw, ...]
+
+
+def verify(store: Path) -> Verified:
+    """Read every file of a store, and compare with what its receipts say; nothing is changed.
+
+    Raises UsageProblem where there is no store, EnvironmentProblem where its plan is lost.
+    """
+    plan, labelled = require_plan(store), read_labelled(store)
+    flaws = [*_flaws_beside(store), *_missing_receipts(store, plan, labelled), *_flaws_of_description(store, plan)]
+    looked_at = sum(1 for _ in _sealed(store)) + len(_described(store))
+    stages = [*_features(store, plan), *_labels(store, plan, labelled)]
+    told = {flaw.file.parent.name for flaw in flaws if flaw.file.name == "zarr.json"}
+    for path, receipt in stages:
+        looked_at += len(receipt.files)
+        flaws += _flaws_of_shard(store, plan, path, receipt, told)
+    return Verified(looked_at, len({receipt.shard for _, receipt in stages}), tuple(flaws))
+
+
+def set_aside(store: Path, flaws: Iterable[Flaw]) -> None:
+    """Take away the receipts of damaged shards, so that the next run makes these anew, and only these.
+
+    Raises EnvironmentProblem where a run works on the store, or its folder cannot be written.
+    """
+    lost: list[str] = []
+    with hold(lock_path(store), "mms-regions verify", lost.append):
+        for path in {flaw.receipt for flaw in flaws if flaw.receipt}:
+            path.unlink(missing_ok=True)
+
+
+def verify_inputs(store: Path, data_dir: Path) -> tuple[int, list[Flaw]]:
+    """How many CDF files the complete segments were made from, and which are not there any more as they were."""
+    plan = require_plan(store)
+    users: dict[InputFile, list[str]] = {}
+    for record in records_of(plan, written_shards(store, plan)).values():
+        for file in record.inputs:
+            users.setdefault(file, []).append(record.key)
+    flaws = [flaw for file, keys in users.items() for flaw in _flaws_of_input(file, keys, data_dir)]
+    return len(users), flaws
+
+
+def _flaws_of_input(file: InputFile, keys: list[str], data_dir: Path) -> Iterator[Flaw]:
+    named = file_named(file.name, data_dir)
+    if flaw := flaw_of(named, file.sha256):
+        yield Flaw(named.path if named else data_dir / file.name, flaw, "inputs", tuple(keys))
+
+
+def _sealed(store: Path) -> Iterator[Path]:
+    """The files beside a store that say what is in it, those that are there."""
+    folder = run_folder(store)
+    for name in ("plan.json", "labelled.json", "provenance.json"):
+        if (folder / name).exists() or copy_of(folder / name).exists():
+            yield from (folder / name, copy_of(folder / name))
+    yield from sorted((folder / "receipts").glob("*.json"))
+
+
+def _flaws_beside(store: Path) -> Iterator[Flaw]:
+    for path in _sealed(store):
+        try:
+            read_sealed(path)
+        except FileNotFoundError:
+            if not lock_path(store).exists():  # else a kill may have come between the two
+                yield Flaw(path, "is missing, but its copy is there")
+        except Damaged:
+            yield Flaw(path, "was changed or cut short")
+
+
+def _missing_receipts(store: Path, plan: Plan, labelled: Labelled | None) -> Iterator[Flaw]:
+    """Those without which the index cannot show segments as complete, as it does."""
+    if labelled is None or labelled.swapping or lock_path(store).exists():
+        return  # a kill explains it
+    index = zip(plan.slots, shown_statuses(store), strict=False)  # shorter while a store grows
+    complete = {slot.segment.key for slot, status in index if status == "complete"}
+    shown = [shard.number for shard in plan.shards if not complete.isdisjoint(shard.keys)]
+    for number in shown:
+        for path in (receipt_path(store, "features", number), receipt_path(store, "labels", number, labelled.sha256)):
+            if not path.exists():
+                yield Flaw(path, "is missing")
+
+
+def _described(store: Path) -> Mapping[str, object]:
+    described = read_description(store)
+    return described[1] if described else {}
+
+
+def _flaws_of_description(store: Path, plan: Plan) -> Iterator[Flaw]:
+    """Metadata and index; a store that a kill has left before its first shard, or its new plan, has no description."""
+    described, path = read_description(store), description_path(store)
+    if described is None and not path.exists() and any(_features(store, plan)):
+        yield Flaw(path, "is missing")
+    if described is None or described[0] != plan.uuid:
+        return
+    for name, versions in described[1].items():
+        if not any(_is_as_described(store / name, written) for written in versions):
+            yield Flaw(store / name, _how(store / name))
+
+
+def _is_as_described(path: Path, written: Written | None) -> bool:
+    return is_as_written(path, written) if written else not path.exists()
+
+
+def _features(store: Path, plan: Plan) -> Iterator[tuple[Path, Receipt]]:
+    for shard in plan.shards:
+        path = receipt_path(store, "features", shard.number)
+        receipt = Receipt.read(path)
+        if receipt is not None and receipt.matches(plan.uuid, shard.decides):
+            yield path, receipt
+
+
+def _labels(store: Path, plan: Plan, labelled: Labelled | None) -> Iterator[tuple[Path, Receipt]]:
+    if labelled is None or labelled.swapping:
+        return
+    for _, features in _features(store, plan):
+        path = receipt_path(store, "labels", features.shard, labelled.sha256)
+        receipt = Receipt.read(path)
+        if receipt is not None and receipt.matches(plan.uuid, labels_decide(labelled.sha256, features)):
+            yield path, receipt
+
+
+def _flaws_of_shard(store: Path, plan: Plan, path: Path, receipt: Receipt, told: Collection[str]) -> Iterator[Flaw]:
+    """told: arrays of whose metadata it is told already that they are damaged."""
+    segments = plan.shards[receipt.shard].keys
+    for name, written in receipt.files.items():
+        array = name.partition("/")[0]
+        if not is_as_written(store / name, written):
+            yield Flaw(store / name, _how(store / name), array, segments, path)
+        elif array not in told and (why := _unreadable(store, array, receipt.shard, plan.shard_samples)):
+            yield Flaw(store / name, why, array, segments)
+
+
+def _unreadable(store: Path, array: str, shard: int, shard_samples: int) -> str:
+    """Why zarr cannot read a shard that is as it was written, if so: its metadata are damaged."""
+    try:
+        read_shard(store, array, shard, shard_samples)
+    except Exception as problem:  # whatever damaged metadata make zarr raise
+        return f"cannot be read ({type(problem).__name__}: {problem})"
+    return ""
+
+
+def _how(path: Path) -> str:
+    return "was changed or cut short" if path.is_file() else "is missing"

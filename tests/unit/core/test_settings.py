@@ -1,0 +1,192 @@
+"""Settings: who wins, where each value is from, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.settings import Settings, resolve_settings
+
+
+@pytest.fixture
+def profile(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "laptop.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_defaults() -> None:
+    settings = resolve_settings({}, {})
+    assert settings.data_dir is None
+    assert (settings.convention, settings.model, settings.device) == ("corrected", "waters2025", "auto")
+    assert (settings.margin, settings.bridge, settings.offline) == (1.0, 0.15, False)
+    assert 1 <= settings.workers <= 4
+    assert (settings.shard_samples, settings.chunk_samples) == (65536, 8192)
+    assert (settings.segments_in_flight, settings.label_windows) == (3, 65536)
+    assert set(settings.origin.values()) == {"default"}
+
+
+@given(st.none() | st.integers(0, 99), st.none() | st.integers(0, 99))
+def test_a_flag_beats_the_environment_that_beats_the_default(flag: int | None, variable: int | None) -> None:
+    environ = {} if variable is None else {"MMS_REGIONS_WORKERS": str(variable)}
+    settings = resolve_settings({"workers": flag, "margin": None}, environ)
+    origins = ["flag --workers", "environment MMS_REGIONS_WORKERS", "default"]
+    expected = next(k for k, value in enumerate([flag, variable, 0]) if value is not None)
+    assert settings.origin["workers"] == origins[expected]
+    assert settings.workers == [flag, variable, Settings().workers][expected]
+
+
+def test_each_value_knows_its_origin(profile) -> None:
+    path = profile('workers = 7\nbridge = 0.3\ndevice = "cpu"\noffline = true\n[cluster]\nkind = "slurm"\n')
+    settings = resolve_settings(
+        {"workers": 2, "device": None}, {"MMS_REGIONS_WORKERS": "3", "MMS_REGIONS_BRIDGE": "0.6"}, path
+    )
+    assert (settings.workers, settings.bridge, settings.device, settings.offline) == (2, 0.6, "cpu", True)
+    assert settings.origin["workers"] == "flag --workers"
+    assert settings.origin["bridge"] == "environment MMS_REGIONS_BRIDGE"
+    assert settings.origin["device"] == f"profile {path}"
+    assert settings.origin["margin"] == "default"
+    assert set(settings.origin) == set(Settings.model_fields) - {"origin"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "data_dir", "origin"),
+    [
+        ({}, {"SPEDAS_DATA_DIR": "/s"}, "/s/mms", "environment SPEDAS_DATA_DIR"),
+        ({}, {"SPEDAS_DATA_DIR": "/s", "MMS_DATA_DIR": "/m"}, "/m", "environment MMS_DATA_DIR"),
+        ({}, {"MMS_REGIONS_DATA_DIR": "/r", "MMS_DATA_DIR": "/m"}, "/r", "environment MMS_REGIONS_DATA_DIR"),
+        ({}, {"MMS_REGIONS_DATA_DIR": "", "MMS_DATA_DIR": "/m"}, "/m", "environment MMS_DATA_DIR"),
+        ({"data_dir": Path("/f")}, {"MMS_DATA_DIR": "/m"}, "/f", "flag --data-dir"),
+    ],
+)
+def test_where_the_data_folder_is_from(
+    flags: dict[str, object], environ: dict[str, str], data_dir: str, origin: str
+) -> None:
+    settings = resolve_settings(flags, environ)
+    assert (settings.data_dir, settings.origin["data_dir"]) == (Path(data_dir), origin)
+
+
+def test_data_folders_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert resolve_settings({"data_dir": "cdf"}, {}).data_dir == tmp_path / "cdf"
+    assert resolve_settings({"data_dir": "~/cdf"}, {}).data_dir == Path("/home/someone/cdf")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("true", True), ("no", False), ("0", False)])
+def test_switches_in_the_environment(text: str, value: bool) -> None:
+    assert resolve_settings({}, {"MMS_REGIONS_OFFLINE": text}).offline is value
+
+
+@pytest.mark.parametrize("samples", [1024, 4096, 1056, 8192, 16384, 131072])
+def test_shards_of_whole_windows_and_chunks(samples: int) -> None:
+    settings = Settings(shard_samples=samples)
+    assert settings.shard_samples % settings.chunk_samples == 0
+    assert settings.chunk_samples % 32 == 0
+
+
+BAD = [
+    ("data_dir", ""),
+    ("data_dir", "a\0b"),
+    ("data_dir", "~nobody-of-this-name/x"),
+    ("offline", "perhaps"),
+    ("convention", "Published"),
+    ("model", ""),
+    ("workers", -1),
+    ("workers", 1.5),
+    ("workers", True),
+    ("device", "gpu"),
+    ("shard_samples", 1000),
+    ("shard_samples", 992),
+    ("shard_samples", 1025),
+    ("shard_samples", 8224),
+    ("shard_samples", 0),
+    ("shard_samples", -8192),
+    ("margin", -0.1),
+    ("margin", float("nan")),
+    ("margin", 3601),
+    ("bridge", float("inf")),
+    ("bridge", "long"),
+    ("bridge", False),
+    ("segments_in_flight", 0),
+    ("label_windows", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_values_that_cannot_be_are_refused(name: str, value: object) -> None:
+    with pytest.raises(UsageProblem) as problem:
+        resolve_settings({name: value}, {})
+    flag = "--" + name.replace("_", "-")
+    allowed = Settings.model_fields[name].description
+    assert f"flag {flag}: {name} = {str(value)!r} must be {allowed}." in str(problem.value)
+
+
+def test_everything_wrong_is_said_at_once_with_its_origin(profile) -> None:
+    path = profile('margin = -1\nworker = 3\norigin = "x"\n[pools]\ncpu = 1\n')
+    with pytest.raises(UsageProblem) as problem:
+        resolve_settings({"workers": -2, "colour": "red"}, {"MMS_REGIONS_DEVICE": "tpu"}, path)
+    said = str(problem.value)
+    for words in [
+        "flag --workers: workers = '-2'",
+        "flag --colour: there is no setting 'colour'",
+        "environment MMS_REGIONS_DEVICE: device = 'tpu' must be auto, cpu or cuda",
+        f"profile {path}: margin = '-1'",
+        f"profile {path}: there is no setting 'worker'; settings are data_dir,",
+        "no setting 'origin'",
+        "no setting 'pools'",
+    ]:
+        assert words in said
+    assert len(said.splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("workers = -1", "workers = '-1'"),
+        ("wrokers = 1", "no setting 'wrokers'"),
+        ("workers: 1", "is not TOML"),
+        ("data_dir = 5", "data_dir = '5'"),
+        ("workers = 1\nworkers = 2", "is not TOML"),
+    ],
+)
+def test_a_bad_profile_is_an_input_problem(profile, text: str, words: str) -> None:
+    path = profile(text)
+    with pytest.raises(InputProblem) as problem:
+        resolve_settings({}, {}, path)
+    assert str(path) in str(problem.value)
+    assert words in str(problem.value)
+
+
+def test_a_profile_that_cannot_be_read_is_an_input_problem(tmp_path: Path) -> None:
+    with pytest.raises(InputProblem, match="There is no profile"):
+        resolve_settings({}, {}, tmp_path / "none.toml")
+    with pytest.raises(InputProblem, match="cannot be read"):
+        resolve_settings({}, {}, tmp_path)
+    (tmp_path / "bytes.toml").write_bytes(b'model = "\xff"')
+    with pytest.raises(InputProblem, match="is not TOML"):
+        resolve_settings({}, {}, tmp_path / "bytes.toml")
+
+
+def test_only_what_changes_numbers_decides() -> None:
+    settings = resolve_settings({"margin": 2, "workers": 0, "shard_samples": 4096, "data_dir": "/m"}, {})
+    deciding = json.loads(json.dumps(settings.deciding()))
+    assert deciding == {"convention": "corrected", "margin": 2.0, "bridge": 0.15}
+
+
+def test_settings_are_frozen_and_travel() -> None:
+    settings = resolve_settings({"data_dir": "/m"}, {})
+    with pytest.raises(ValidationError):
+        settings.workers = 3  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings

@@ -1,0 +1,84 @@
+"""The figures that a report gives of a segment, of small ones made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from mms_regions.core.catalogue import Event, Segment
+from mms_regions.physics.samples import QUALITY_BITS
+from mms_regions.report.facts import Measured, SegmentFacts, measure
+
+REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
+
+
+def segment(label: Sequence[int], confidence: Sequence[float], quality: Sequence[int]) -> xr.Dataset:
+    """As `open_segment` gives it: Bx is 5 nT, ions are at rest, samples without a label have no probabilities."""
+    n = len(label)
+    probability = np.full((n, 6), np.nan, np.float32)
+    for row, (region, largest) in enumerate(zip(label, confidence, strict=True)):
+        if region >= 0:
+            probability[row] = (1 - largest) / 5
+            probability[row, region] = largest
+    data = xr.Dataset(
+        {
+            "label": ("time", np.array(label, np.int8), {"flag_meanings": REGIONS}),
+            "probability": (("time", "region"), probability),
+            "quality": ("time", np.array(quality, np.uint16)),
+            "vi_gsm": (("time", "xyz"), np.zeros((n, 3))),
+            "b_gsm": (("time", "xyz"), np.tile([5.0, 0.0, 0.0], (n, 1))),
+        },
+        coords={"time": np.arange(n).astype("datetime64[ns]")},
+    )
+    return data.assign_attrs(b0=20.0, n0=0.2)
+
+
+def test_shares_are_of_the_samples_with_a_label_and_add_up_to_one() -> None:
+    bridged, ions = QUALITY_BITS["bridged"], QUALITY_BITS["ions_missing"]
+    found = measure(
+        segment([0, 0, 1, 5, -1, -1, 3, -1], [0.9, 0.8, 0.6, 0.75, 0, 0, 0.5, 0], [0, 0, 0, 0, bridged, ions, 0, ions])
+    )
+    assert found.samples == 8
+    assert found.regions == pytest.approx((2 / 5, 1 / 5, 0, 1 / 5, 0, 1 / 5))
+    assert sum(found.regions) == pytest.approx(1)
+    assert found.labelled == 5 / 8
+    assert found.confidence == pytest.approx((0.9 + 0.8 + 0.6 + 0.75 + 0.5) / 5)
+    assert found.low_confidence == pytest.approx(2 / 5)
+    assert (found.quiet, found.wrong_side) == (1 / 5, 1 / 5)
+    assert found.quality == {"ions_missing": 2 / 8, "bridged": 1 / 8}, "of all samples, those that are there at all"
+    assert (found.mean_stability, found.share_changed) == (None, None)
+
+
+def test_a_segment_without_any_label_has_no_confidence_and_shares_of_zero() -> None:
+    missing = QUALITY_BITS["magnetic_field_missing"]
+    found = measure(segment([-1, -1], [0, 0], [missing, missing]))
+    assert (found.labelled, found.confidence, found.regions) == (0, None, (0,) * 6)
+    assert (found.quiet, found.wrong_side, found.low_confidence) == (0, 0, 0)
+    assert found.quality == {"magnetic_field_missing": 1}
+
+
+@pytest.mark.parametrize(("given", "told"), [(0.25, 0.25), (float("nan"), None), (0.0, 0.0)])
+def test_stability_that_is_not_known_is_none(given: float, told: float | None) -> None:
+    data = segment([0], [0.9], [0]).assign_attrs(mean_stability=given, share_changed=given)
+    found = measure(data)
+    assert (found.mean_stability, found.share_changed) == (told, told)
+
+
+def test_what_is_no_share_is_refused() -> None:
+    good = {"samples": 1, "regions": (1.0,), "labelled": 1.0, "confidence": 0.9}
+    shares = {"low_confidence": 0.0, "quiet": 0.0, "wrong_side": 0.0}
+    Measured(**good, **shares, quality={})
+    for bad in ({"quiet": 1.5}, {"quality": {"bridged": -0.1}}, {"labelled": float("nan")}):
+        with pytest.raises(ValueError, match="shares are between 0 and 1"):
+            Measured(**{**good, **shares, "quality": {}, **bad})
+
+
+def test_a_reason_is_not_told_twice_of_whom_it_is() -> None:
+    start, end = (np.datetime64(f"2017-07-11T10:34:{second}", "ns") for second in ("00", "06"))
+    one = Segment(Event(name="A", t_start=start, t_end=end, B0=12, n0=0.2, probes=(2,)), 2)
+    assert SegmentFacts(one, "failed", "A/mms2: no file").why == "no file"
+    assert SegmentFacts(one, "failed", "no file of A/mms2: none").why == "no file of A/mms2: none"
+    assert SegmentFacts(one, "missing").why == ""
