@@ -1,4 +1,4 @@
-"""The folders of the package are layers: each imports only from those before it, and libraries stay in their folders."""
+"""The folders of the package are layers: each imports only from those before it; libraries stay in their folders."""
 
 from __future__ import annotations
 
