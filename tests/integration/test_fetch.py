@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from cdf_files import Scene, truncate, write_files
 
-from mms_regions.archive.fetch import Terms, check_offline, fetch_segment, files_of, plan_segment
+from mms_regions.archive.fetch import FetchOptions, check_offline, fetch_segment, files_of, plan_segment
 from mms_regions.archive.http import Limits, NetworkProblem
 from mms_regions.archive.manifest import Manifest, Pinned, known_files, manifest_path, read_manifest
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, find_files
@@ -28,10 +28,10 @@ from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.files import sha256_of
-from mms_regions.core.messages import FetchEvent, Quarantined, Waiting, tell_nobody
+from mms_regions.core.messages import FetchEvent, Quarantined, Waiting, ignore_messages
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files
 from mms_regions.synthetic.archive_server import Fault, LoopbackArchive, RandomFaults
-from mms_regions.workers.pool import InProcess
+from mms_regions.workers.pool import InProcessPool
 
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=5, wait_initial=0.01, wait_max=0.02)
 FIVE = len(PRODUCTS)
@@ -75,9 +75,11 @@ def test_a_segment_comes_with_a_listing_per_product_and_a_request_per_file(
 ) -> None:
     with LoopbackArchive(served) as archive:
         source = Source(server, getattr(archive, f"{server}_url"), QUICK)  # type: ignore[arg-type]
-        pins = fetch_segment(segment(), source, Terms(PRODUCTS, 1.0, tmp_path))
+        pins = fetch_segment(segment(), source, FetchOptions(PRODUCTS, 1.0, tmp_path))
         assert len(archive.requests) == 2 * FIVE
-        assert fetch_segment(segment(), source, Terms(PRODUCTS, 1.0, tmp_path, known=Manifest(files=pins))) == pins
+        assert (
+            fetch_segment(segment(), source, FetchOptions(PRODUCTS, 1.0, tmp_path, known=Manifest(files=pins))) == pins
+        )
         assert len(archive.requests) == 3 * FIVE
     assert {pin.name: pin.sha256 for pin in pins} == contents(tmp_path) == contents(served)
     assert {pin.source for pin in pins} == {server} and all(pin.url.endswith(pin.name) for pin in pins)
@@ -91,8 +93,8 @@ def test_only_what_overlaps_is_brought_in_its_highest_version(tmp_path: Path) ->
         write_files(served, 4, f"2017-07-11T{start}", 0.5, products=["fgm"])
     write_files(served, 4, "2017-07-11T22:33:59", 0.5, products=["fgm"], version="5.100.0")
     with LoopbackArchive(served) as archive:
-        pins = fetch_segment(segment(), sdc(archive), Terms((FGM,), 0.0, tmp_path / "c"))
-        wide = fetch_segment(segment(), sdc(archive), Terms((FGM,), 10.0, tmp_path / "c"))
+        pins = fetch_segment(segment(), sdc(archive), FetchOptions((FGM,), 0.0, tmp_path / "c"))
+        wide = fetch_segment(segment(), sdc(archive), FetchOptions((FGM,), 10.0, tmp_path / "c"))
     assert [pin.name[17:] for pin in pins] == ["20170711223359_v5.100.0.cdf"]
     assert [pin.name[17:31] for pin in wide] == ["20170711223000", "20170711223359", "20170711223410"]
 
@@ -101,7 +103,7 @@ def test_the_file_of_the_day_before_is_found_across_midnight(tmp_path: Path) -> 
     write_files(tmp_path / "served", 1, "2017-08-09T23:59:58", 5.0, products=["fgm"])
     with LoopbackArchive(tmp_path / "served") as archive:
         after = segment("00:00:00.5", "00:00:02", probe=1, day="2017-08-10")
-        (pin,) = fetch_segment(after, sdc(archive), Terms((FGM,), 0.0, tmp_path / "c"))
+        (pin,) = fetch_segment(after, sdc(archive), FetchOptions((FGM,), 0.0, tmp_path / "c"))
     assert pin.name[17:31] == "20170809235958"
 
 
@@ -109,46 +111,48 @@ def test_a_product_that_is_nowhere_is_named_and_nothing_is_transferred(tmp_path:
     write_files(tmp_path / "served", 4, "2017-07-11T22:33:59", 1.0, products=["fgm", "des"])
     with LoopbackArchive(tmp_path / "served") as archive:
         with pytest.raises(SegmentProblem, match=r"A/mms4: .* names no file of fpi_brst_l2_dis-moms, edp_brst_l2_dce"):
-            fetch_segment(segment(), sdc(archive), Terms((DIS, DES, FGM, EDP_BURST), 0.0, tmp_path / "c"))
+            fetch_segment(segment(), sdc(archive), FetchOptions((DIS, DES, FGM, EDP_BURST), 0.0, tmp_path / "c"))
         assert not downloads(archive)
 
 
 def test_a_version_that_is_replaced_after_the_listing_is_listed_again(own_served: Path, tmp_path: Path) -> None:
     with LoopbackArchive(own_served, [Fault("new_version", where="download", match="des-moms")]) as archive:
-        pins = fetch_segment(segment(), sdc(archive), Terms((DES, FGM), 0.0, tmp_path / "c"))
+        pins = fetch_segment(segment(), sdc(archive), FetchOptions((DES, FGM), 0.0, tmp_path / "c"))
         assert [request.status for request in archive.requests if "des-moms" in request.name] == [404, 200]
     assert pins[0].version > "3.4.0" and pins[0].sha256 == sha256_of(next(own_served.rglob("*des-moms*.cdf")))
 
 
 def test_a_wrong_size_in_a_listing_is_listed_again_and_refused_if_it_stays(served: Path, tmp_path: Path) -> None:
     with LoopbackArchive(served, [Fault("wrong_size", where="listing")]) as archive:
-        assert fetch_segment(segment(), sdc(archive), Terms((FGM,), 0.0, tmp_path))
+        assert fetch_segment(segment(), sdc(archive), FetchOptions((FGM,), 0.0, tmp_path))
     with LoopbackArchive(served, [Fault("wrong_size", where="listing", times=0)]) as archive:
         begin = time.monotonic()
         with pytest.raises(NetworkProblem, match="as listed or pinned"):
-            fetch_segment(segment(), sdc(archive), Terms((DES,), 0.0, tmp_path))
+            fetch_segment(segment(), sdc(archive), FetchOptions((DES,), 0.0, tmp_path))
     assert time.monotonic() - begin < 2
 
 
 def test_hostile_names_write_nothing(served: Path, tmp_path: Path) -> None:
     with LoopbackArchive(served, hostile_listing=["../../x.cdf"]) as archive, pytest.raises(SegmentProblem):
-        fetch_segment(segment(), sdc(archive), Terms(PRODUCTS, 0.0, tmp_path / "a" / "b"))
+        fetch_segment(segment(), sdc(archive), FetchOptions(PRODUCTS, 0.0, tmp_path / "a" / "b"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_spacecraft_and_products_in_a_listing_are_left_alone(served: Path, tmp_path: Path) -> None:
     others = [f"mms{p}_{w}_20170711223359_v9.0.0.cdf" for p, w in ((3, "fgm_brst_l2"), (4, "fpi_brst_l2_des-dist"))]
     with LoopbackArchive(served, hostile_listing=others) as archive:
-        fetch_segment(segment(), sdc(archive), Terms((FGM,), 0.0, tmp_path))
+        fetch_segment(segment(), sdc(archive), FetchOptions((FGM,), 0.0, tmp_path))
         assert list(downloads(archive)) == list(contents(tmp_path))
 
 
 def test_the_plan_says_what_is_there_bad_and_missing_and_transfers_nothing(served: Path, tmp_path: Path) -> None:
     with LoopbackArchive(served) as archive:
-        pins = fetch_segment(segment(), sdc(archive), Terms((FGM, DES), 0.0, tmp_path))
+        pins = fetch_segment(segment(), sdc(archive), FetchOptions((FGM, DES), 0.0, tmp_path))
         truncate(pins[1].file(tmp_path).path, 0.5)
         before = len(downloads(archive))
-        plan = plan_segment(segment(), sdc(archive), Terms((FGM, DES, DIS), 0.0, tmp_path, known=Manifest(files=pins)))
+        plan = plan_segment(
+            segment(), sdc(archive), FetchOptions((FGM, DES, DIS), 0.0, tmp_path, known=Manifest(files=pins))
+        )
         assert len(downloads(archive)) == before
     assert [file.state for file in plan.files] == ["there", "bad", "missing"] and plan.remarks == ()
     sizes = {path.name: path.stat().st_size for path in served.rglob("*.cdf")}
@@ -160,26 +164,26 @@ def test_the_plan_tells_early_what_cannot_be_there(tmp_path: Path) -> None:
     write_files(tmp_path / "s", 4, "2023-08-01T22:33:59", 1.0, products=["dis", "edp_brst"], version={"dis": "3.2.0"})
     with LoopbackArchive(tmp_path / "s") as archive:
         late = segment(day="2023-08-01")
-        plan = plan_segment(late, sdc(archive), Terms((DIS, FGM, EDP_BURST), 0.0, tmp_path / "c"))
+        plan = plan_segment(late, sdc(archive), FetchOptions((DIS, FGM, EDP_BURST), 0.0, tmp_path / "c"))
     old, absent, field = plan.remarks
     assert "no ion background" in old and "no file of fgm_brst_l2" in absent and "after 2023-07-03" in field
 
 
 def test_pinned_files_need_no_listing_and_must_be_exactly_those(own_served: Path, tmp_path: Path) -> None:
     with LoopbackArchive(own_served) as archive:
-        pinned = Manifest(files=fetch_segment(segment(), sdc(archive), Terms((DES, FGM), 0.0, tmp_path / "1")))
+        pinned = Manifest(files=fetch_segment(segment(), sdc(archive), FetchOptions((DES, FGM), 0.0, tmp_path / "1")))
         write_files(own_served, 4, "2017-07-11T22:33:59", 1.0, products=["des"], version="3.9.0")
         before = len(archive.requests)
-        again = fetch_segment(segment(), sdc(archive), Terms((DES, FGM), 0.0, tmp_path / "2", pinned))
+        again = fetch_segment(segment(), sdc(archive), FetchOptions((DES, FGM), 0.0, tmp_path / "2", pinned))
         assert len(archive.requests) == before + 2
         assert {p.name: p.sha256 for p in again} == {p.name: p.sha256 for p in pinned.files} == contents(tmp_path / "2")
         changed = Manifest(files=[p.model_copy(update={"sha256": "0" * 64}) for p in pinned.files])
         with pytest.raises(NetworkProblem, match="as pinned"):
-            fetch_segment(segment(), sdc(archive), Terms((DES,), 0.0, tmp_path / "3", changed))
+            fetch_segment(segment(), sdc(archive), FetchOptions((DES,), 0.0, tmp_path / "3", changed))
         with pytest.raises(
             SegmentProblem, match=r"A/mms4: the manifest has no file of fpi_brst_l2_dis-moms for 2017-07"
         ):
-            fetch_segment(segment(), sdc(archive), Terms((DIS, FGM), 0.0, tmp_path / "3", pinned))
+            fetch_segment(segment(), sdc(archive), FetchOptions((DIS, FGM), 0.0, tmp_path / "3", pinned))
     assert contents(tmp_path / "3") == {}
 
 
@@ -191,9 +195,9 @@ def test_a_listing_wait_is_told_and_a_long_one_ends_the_segment(served: Path, tm
         LoopbackArchive(served, [slow_down]) as archive,
         pytest.raises(NetworkProblem, match="asks to wait 300 s, more than the 200 s"),
     ):
-        fetch_segment(segment(), sdc(archive, limits), Terms((FGM,), 0.0, tmp_path, tell=told.append))
+        fetch_segment(segment(), sdc(archive, limits), FetchOptions((FGM,), 0.0, tmp_path, notify=told.append))
     with LoopbackArchive(served, [replace(slow_down, seconds=1)]) as archive:
-        fetch_segment(segment(), sdc(archive), Terms((FGM,), 0.0, tmp_path, tell=told.append))
+        fetch_segment(segment(), sdc(archive), FetchOptions((FGM,), 0.0, tmp_path, notify=told.append))
     assert any(isinstance(event, Waiting) and event.why == "server asks to wait 1 s" for event in told)
 
 
@@ -204,7 +208,7 @@ def test_without_a_network_it_ends_soon_with_a_sentence(tmp_path: Path, server: 
     source = Source(server, url, replace(QUICK, attempts=2))  # type: ignore[arg-type]
     begin = time.monotonic()
     with pytest.raises(NetworkProblem, match=r"no connection \(Connection refused\).*tried 2 times.*run again later"):
-        fetch_segment(segment(), source, Terms(PRODUCTS, 0.0, tmp_path))
+        fetch_segment(segment(), source, FetchOptions(PRODUCTS, 0.0, tmp_path))
     assert time.monotonic() - begin < 2
 
 
@@ -217,14 +221,14 @@ def refuse_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_offline_finds_and_verifies_what_is_there(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_connections(monkeypatch)
-    pins = check_offline(segment(), Terms(PRODUCTS, 1.0, served))
+    pins = check_offline(segment(), FetchOptions(PRODUCTS, 1.0, served))
     assert {pin.name: pin.sha256 for pin in pins} == contents(served) and {pin.source for pin in pins} == {"cache"}
-    assert check_offline(segment(), Terms(PRODUCTS, 1.0, served, Manifest(files=pins))) == pins
+    assert check_offline(segment(), FetchOptions(PRODUCTS, 1.0, served, Manifest(files=pins))) == pins
 
 
 def test_offline_names_everything_that_is_bad_or_missing(own_served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_connections(monkeypatch)
-    pins = check_offline(segment(), Terms((DES, FGM, DIS), 0.0, own_served))
+    pins = check_offline(segment(), FetchOptions((DES, FGM, DIS), 0.0, own_served))
     known, paths = Manifest(files=pins), [pin.file(own_served).path for pin in pins]
     truncate(paths[0], 0.9)
     content = bytearray(paths[1].read_bytes())
@@ -232,23 +236,25 @@ def test_offline_names_everything_that_is_bad_or_missing(own_served: Path, monke
     paths[1].write_bytes(content)
     for pinned in (None, known):
         with pytest.raises(SegmentProblem) as problem:
-            check_offline(segment(), Terms((DES, FGM, DIS), 0.0, own_served, pinned, known))
+            check_offline(segment(), FetchOptions((DES, FGM, DIS), 0.0, own_served, pinned, known))
         assert all(path.name in str(problem.value) for path in paths[:2]) and paths[2].name not in str(problem.value)
     paths[2].unlink()
     with pytest.raises(SegmentProblem, match=f"{paths[2].name}: not there; fetch it"):
-        check_offline(segment(), Terms((DIS,), 0.0, own_served, known, known))
+        check_offline(segment(), FetchOptions((DIS,), 0.0, own_served, known, known))
     with pytest.raises(SegmentProblem, match="no file of fpi_brst_l2_dis-moms"):
-        check_offline(segment(), Terms((DIS,), 0.0, own_served, known=known))
+        check_offline(segment(), FetchOptions((DIS,), 0.0, own_served, known=known))
 
 
 def test_a_bad_file_is_replaced_online(served: Path, tmp_path: Path) -> None:
     told: list[FetchEvent] = []
     with LoopbackArchive(served) as archive:
-        pins = fetch_segment(segment(), sdc(archive), Terms((FGM, EDP_FAST), 0.0, tmp_path))
+        pins = fetch_segment(segment(), sdc(archive), FetchOptions((FGM, EDP_FAST), 0.0, tmp_path))
         path = pins[0].file(tmp_path).path
         path.write_bytes(path.read_bytes()[:-1] + b"?")
         known = known_files(tmp_path).near(segment())
-        fetch_segment(segment(), sdc(archive), Terms((FGM, EDP_FAST), 0.0, tmp_path, known=known, tell=told.append))
+        fetch_segment(
+            segment(), sdc(archive), FetchOptions((FGM, EDP_FAST), 0.0, tmp_path, known=known, notify=told.append)
+        )
     assert [event.name for event in told if isinstance(event, Quarantined)] == [path.name]
     assert contents(tmp_path).items() <= contents(served).items()
 
@@ -257,8 +263,8 @@ def test_the_ledger_of_a_run_keeps_where_a_file_came_from_whichever_segment_ends
     served: Path, tmp_path: Path
 ) -> None:
     with LoopbackArchive(served) as archive:
-        inputs = Inputs(Terms((FGM,), 0.0, tmp_path), sdc(archive))
-        ledger = Ledger(lambda: inputs, InProcess(), 1, tell_nobody)
+        inputs = Inputs(FetchOptions((FGM,), 0.0, tmp_path), sdc(archive))
+        ledger = Ledger(lambda: inputs, InProcessPool(), 1, ignore_messages)
         (new,), (found,) = (obtain_files(segment(), ledger.inputs) for _ in range(2))
         assert (new.source, found.source) == ("sdc", "cache")
         for pin in (found, new, found):
@@ -293,7 +299,7 @@ def test_200_files_through_20_percent_of_faulty_answers(many: Path, tmp_path: Pa
 
     def fetch(probe: int) -> tuple[Pinned, ...]:
         one = segment("22:30:00", "22:35:00", probe)
-        return fetch_segment(one, sdc(archive), Terms((FGM,), 0.0, cache, throttle=throttle))
+        return fetch_segment(one, sdc(archive), FetchOptions((FGM,), 0.0, cache, throttle=throttle))
 
     with LoopbackArchive(Path(served), random=faults) as archive, ThreadPoolExecutor(4) as pool:
         pins = [pin for done in pool.map(fetch, (1, 2, 3, 4)) for pin in done]
@@ -321,7 +327,7 @@ def test_killed_at_random_points_it_completes_and_fetches_nothing_twice(
     whole: dict[str, str] = {}
     # Each file is half there for a while, so that kills come at every stage of a transfer.
     with LoopbackArchive(served, [Fault("stall", where="download", times=0, seconds=0.02)]) as archive:
-        words = (segment("22:34:00", "22:34:40"), sdc(archive), Terms((EDP_BURST,), 0.0, cache))
+        words = (segment("22:34:00", "22:34:40"), sdc(archive), FetchOptions((EDP_BURST,), 0.0, cache))
         for _ in range(kills):
             asked = downloads(archive)
             process = context.Process(target=fetch_segment, args=words)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mms_regions.archive.fetch import Terms, fetch_segment
+from mms_regions.archive.fetch import FetchOptions, fetch_segment
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, CdfFile, find_files
 from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Event, Segment
@@ -87,7 +87,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthesise([SEGMENT], folder / "served", SEED, TROUBLES)
     with LoopbackArchive(folder / "served") as archive:
         source = Source("sdc", archive.sdc_url)
-        fetched = fetch_segment(SEGMENT, source, Terms(PRODUCTS, MARGIN, folder / "cache"))
+        fetched = fetch_segment(SEGMENT, source, FetchOptions(PRODUCTS, MARGIN, folder / "cache"))
     assert {pin.source for pin in fetched} == {"sdc"}
     assert len(fetched) == len(list((folder / "served").rglob("*.cdf")))
     return folder / "cache"

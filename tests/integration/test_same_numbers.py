@@ -18,7 +18,7 @@ from mms_regions.core.messages import Event, TaskEnded
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.model.card import InstalledModel, find_model
 from mms_regions.run.run import run
-from mms_regions.workers.pool import Finished, InProcess, Where
+from mms_regions.workers.pool import Finished, InProcessPool, Where
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -36,7 +36,7 @@ class Promised(Finished):
         return self.done.exception()
 
 
-class Shuffled(InProcess):
+class Shuffled(InProcessPool):
     """Tasks run here, in any order; it pretends to have so many workers that all segments may wait at once.
 
     With one to label, shards wait for it, and are labelled by one task.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cdf_files import Scene, relabel_spacecraft, truncate, write_files
 
-from mms_regions.archive.download import Obtained, StaleListing, Wanted, check_cached, obtain
+from mms_regions.archive.download import FileSpec, Obtained, StaleListing, check_cached, obtain
 from mms_regions.archive.http import Client, Limits, NetworkProblem
 from mms_regions.archive.products import file_named
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
@@ -46,12 +46,12 @@ def the_file(folder: Path) -> Path:
     return next(folder.rglob("*.cdf"))
 
 
-def wanted(archive: LoopbackArchive, served: Path, cache: Path) -> Wanted:
+def wanted(archive: LoopbackArchive, served: Path, cache: Path) -> FileSpec:
     """The one file, as a listing of the server describes it."""
     path = the_file(served)
     file = file_named(path.name, cache)
     assert file
-    return Wanted(file, f"{archive.sdc_url}/download/science?file={path.name}", path.stat().st_size)
+    return FileSpec(file, f"{archive.sdc_url}/download/science?file={path.name}", path.stat().st_size)
 
 
 def downloads(archive: LoopbackArchive) -> list[Request]:
@@ -242,10 +242,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return read
 
 
-def in_folder(folder: Path) -> Wanted:
+def in_folder(folder: Path) -> FileSpec:
     file = file_named(the_file(folder).name, folder)
     assert file
-    return Wanted(file)
+    return FileSpec(file)
 
 
 def test_a_file_that_many_segments_need_is_read_once_by_a_process(own_served: Path, reads: list[Path]) -> None:

@@ -31,7 +31,7 @@ class StaleListing(NetworkProblem):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FileSpec:
     """A file that is to be in the cache at `file.path`, and what it must be like.
 
     size: in bytes, as listed or pinned, where known. sha256: where it is pinned. known_sha256: as recorded when the
@@ -58,7 +58,9 @@ def keep_nothing(obtained: Obtained) -> None:
     """What is told of a new file that nobody keeps a record of."""
 
 
-def obtain(wanted: Wanted, data_dir: Path, client: Client, keep: Callable[[Obtained], None] = keep_nothing) -> Obtained:
+def obtain(
+    wanted: FileSpec, data_dir: Path, client: Client, keep: Callable[[Obtained], None] = keep_nothing
+) -> Obtained:
     """The file in the cache; transferred if it is not there, put aside and transferred again if it is bad.
 
     keep: is to record a new file. It is called just before that gets its name, so that no kill leaves one unrecorded.
@@ -73,7 +75,7 @@ def obtain(wanted: Wanted, data_dir: Path, client: Client, keep: Callable[[Obtai
             return _obtain_alone(wanted, data_dir, staging, client, keep)
 
 
-def check_cached(wanted: Wanted) -> Obtained:
+def check_cached(wanted: FileSpec) -> Obtained:
     """A file of the cache, read from end to end. Raises SegmentProblem where it is not there or not sound.
 
     A process reads it once, as long as it is the same by its size, inode and times: a bit that turns over without a
@@ -105,7 +107,7 @@ def _sound_sha256(file: CdfFile, pinned: str, state: tuple[int, ...]) -> str:
 
 
 def _obtain_alone(
-    wanted: Wanted, data_dir: Path, staging: Staging, client: Client, keep: Callable[[Obtained], None]
+    wanted: FileSpec, data_dir: Path, staging: Staging, client: Client, keep: Callable[[Obtained], None]
 ) -> Obtained:
     """The same, while no other process is at this file."""
     path = wanted.file.path
@@ -127,7 +129,7 @@ def _obtain_alone(
     return obtained
 
 
-def _receive(wanted: Wanted, staging: Staging, client: Client) -> None:
+def _receive(wanted: FileSpec, staging: Staging, client: Client) -> None:
     """Bring into the staging file what it lacks. Raises RequestFailed."""
     name, headers = wanted.file.name, staging.headers()
     if headers and staging.size == wanted.size:
@@ -187,7 +189,7 @@ def _offset(response: requests.Response, staging: Staging) -> int:
     raise RequestFailed("the server sends another part than the one asked for", again=True)
 
 
-def _announced(response: requests.Response, offset: int, wanted: Wanted) -> int | None:
+def _announced(response: requests.Response, offset: int, wanted: FileSpec) -> int | None:
     """The size of the whole file, in bytes; RequestFailed where the server contradicts its listing."""
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
@@ -215,7 +217,7 @@ def _validator(response: requests.Response) -> str:
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
-def _verified(wanted: Wanted, staging: Staging) -> Obtained:
+def _verified(wanted: FileSpec, staging: Staging) -> Obtained:
     """The staging file as one that may be published; else it is emptied, and RequestFailed says why."""
     staging.file.flush()
     obtained = Obtained(staging.size, sha256_of(staging.path), is_new=True)

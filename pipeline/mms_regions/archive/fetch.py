@@ -15,14 +15,14 @@ from typing import Literal
 
 import numpy as np
 
-from mms_regions.archive.download import Obtained, StaleListing, Wanted, check_cached, obtain
+from mms_regions.archive.download import FileSpec, Obtained, StaleListing, check_cached, obtain
 from mms_regions.archive.http import Client
 from mms_regions.archive.manifest import Manifest, Pinned, SourceName, record
 from mms_regions.archive.products import DIS, CdfFile, Product, file_named, find_files
-from mms_regions.archive.servers import Source, Wish, choose
+from mms_regions.archive.servers import Query, Source, choose
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem
-from mms_regions.core.messages import Tell, Throttle, tell_nobody
+from mms_regions.core.messages import Notify, Throttle, ignore_messages
 from mms_regions.core.types import SECOND
 
 _WITH_BACKGROUND = (3, 3, 0)  # of ion moments, the first version with the penetrating radiation
@@ -59,7 +59,7 @@ class FetchPlan:
 
 
 @dataclass(frozen=True)
-class Terms:
+class FetchOptions:
     """On what terms files are obtained: the same for all segments.
 
     margin: s around each interval that are wanted too. pinned: exactly these files are taken, and no listing is asked
@@ -72,26 +72,26 @@ class Terms:
     pinned: Manifest | None = None
     known: Manifest = field(default_factory=Manifest)
     throttle: Throttle = nullcontext
-    tell: Tell = tell_nobody
+    notify: Notify = ignore_messages
 
-    def near(self, segment: Segment) -> Terms:
+    def near(self, segment: Segment) -> FetchOptions:
         """The same with no more of the manifests than this segment needs: it travels to a worker."""
         pinned = None if self.pinned is None else self.pinned.near(segment)
         return replace(self, pinned=pinned, known=self.known.near(segment))
 
-    def wishes(self, segment: Segment) -> list[Wish]:
+    def wishes(self, segment: Segment) -> list[Query]:
         """What to ask a server for."""
         begin, end = segment.event.trange
         around = round(self.margin * SECOND)
-        return [Wish(product, segment.probe, begin - around, end + around) for product in self.products]
+        return [Query(product, segment.probe, begin - around, end + around) for product in self.products]
 
 
 @dataclass(frozen=True)
 class _Choice:
     """What was wished for, and the files that are wanted for it."""
 
-    wish: Wish
-    wanted: tuple[Wanted, ...]
+    wish: Query
+    wanted: tuple[FileSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ class _Task:
     """What choosing and fetching the files of one segment share."""
 
     source: Source
-    terms: Terms
+    terms: FetchOptions
     client: Client
 
-    def choice(self, wish: Wish) -> _Choice:
+    def choice(self, wish: Query) -> _Choice:
         """One listing, or none where the files are pinned."""
         if self.terms.pinned is not None:
             return _exactly(wish, self.terms.pinned, self.terms.data_dir, self.source.url)
@@ -110,7 +110,7 @@ class _Task:
         places = [(remote, file_named(remote.name, self.terms.data_dir)) for remote in chosen]
         return _Choice(wish, tuple(_as_known(file, self.terms.known, r.url, r.size) for r, file in places if file))
 
-    def obtain(self, wanted: Wanted) -> Pinned:
+    def obtain(self, wanted: FileSpec) -> Pinned:
         """A file, and what the manifest records of it; a new one is in the journal before it is in the cache."""
         new: list[Pinned] = []
 
@@ -122,31 +122,31 @@ class _Task:
         return new[0] if new else _pin_found(wanted.file, obtained, self.terms.known)
 
 
-def plan_segment(segment: Segment, source: Source, terms: Terms) -> FetchPlan:
+def plan_segment(segment: Segment, source: Source, terms: FetchOptions) -> FetchPlan:
     """Which files `fetch_segment` would bring, without bringing any: the server is asked for listings only.
 
     Raises NetworkProblem where it does not answer, SegmentProblem where it is not to be trusted.
     """
-    task = _Task(source, terms, Client(source.limits, terms.throttle, terms.tell))
+    task = _Task(source, terms, Client(source.limits, terms.throttle, terms.notify))
     choices = [task.choice(wish) for wish in terms.wishes(segment)]
     files = [_planned(wanted) for choice in choices for wanted in choice.wanted]
     remarks = [remark for choice in choices for remark in _remarks(segment, choice)]
     return FetchPlan(segment.key, tuple(files), tuple(remarks))
 
 
-def fetch_segment(segment: Segment, source: Source, terms: Terms) -> tuple[Pinned, ...]:
+def fetch_segment(segment: Segment, source: Source, terms: FetchOptions) -> tuple[Pinned, ...]:
     """Bring what a segment needs into the cache; every file of it, verified, also those that were there.
 
     Doing it again transfers nothing. Raises SegmentProblem where a product is not there, NetworkProblem where something
     cannot be had now, and EnvironmentProblem where the disk is in the way.
     """
-    task = _Task(source, terms, Client(source.limits, terms.throttle, terms.tell))
+    task = _Task(source, terms, Client(source.limits, terms.throttle, terms.notify))
     choices = [task.choice(wish) for wish in terms.wishes(segment)]
     _refuse_missing(segment, choices, "the manifest has" if terms.pinned is not None else f"{source.base} names")
     return tuple(pin for choice in choices for pin in _fetch(task, choice, {}, source.limits.attempts))
 
 
-def check_offline(segment: Segment, terms: Terms) -> tuple[Pinned, ...]:
+def check_offline(segment: Segment, terms: FetchOptions) -> tuple[Pinned, ...]:
     """What the cache has of a segment, verified; no connection is made.
 
     Raises SegmentProblem that names everything that is missing or bad.
@@ -181,10 +181,10 @@ def _fetch(task: _Task, choice: _Choice, done: dict[str, Pinned], relistings: in
     return [done[wanted.file.name] for wanted in choice.wanted]
 
 
-def _exactly(wish: Wish, pinned: Manifest, data_dir: Path, url: Callable[[CdfFile], str]) -> _Choice:
+def _exactly(wish: Query, pinned: Manifest, data_dir: Path, url: Callable[[CdfFile], str]) -> _Choice:
     """The files that a manifest has for a wish, which must be as it says."""
     files = [(pin, pin.file(data_dir)) for pin in pinned.chosen(wish)]
-    return _Choice(wish, tuple(Wanted(file, url(file), pin.size, sha256=pin.sha256) for pin, file in files))
+    return _Choice(wish, tuple(FileSpec(file, url(file), pin.size, sha256=pin.sha256) for pin, file in files))
 
 
 def _refuse_missing(segment: Segment, choices: Iterable[_Choice], nobody: str) -> None:
@@ -196,7 +196,7 @@ def _refuse_missing(segment: Segment, choices: Iterable[_Choice], nobody: str) -
         )
 
 
-def _planned(wanted: Wanted) -> PlannedFile:
+def _planned(wanted: FileSpec) -> PlannedFile:
     name = wanted.file.name
     try:
         return PlannedFile(name, check_cached(wanted).size, "there")
@@ -216,12 +216,12 @@ def _remarks(segment: Segment, choice: _Choice) -> Iterator[str]:
         yield from (f"{name} has no ion background, which begins with version 3.3" for name in old)
 
 
-def _as_known(file: CdfFile, known: Manifest, url: str = "", size: int | None = None) -> Wanted:
+def _as_known(file: CdfFile, known: Manifest, url: str = "", size: int | None = None) -> FileSpec:
     before = known.get(file.name)
-    return Wanted(file, url, size, known_sha256=before.sha256 if before else "")
+    return FileSpec(file, url, size, known_sha256=before.sha256 if before else "")
 
 
-def _pins_or_all_flaws(segment: Segment, wanted: Iterable[Wanted], known: Manifest) -> tuple[Pinned, ...]:
+def _pins_or_all_flaws(segment: Segment, wanted: Iterable[FileSpec], known: Manifest) -> tuple[Pinned, ...]:
     pins, flaws = [], []
     for one in wanted:
         try:

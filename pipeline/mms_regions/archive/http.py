@@ -21,7 +21,7 @@ import requests
 import stamina
 
 from mms_regions.core.errors import SegmentProblem
-from mms_regions.core.messages import Tell, Throttle, Waiting, tell_nobody
+from mms_regions.core.messages import Notify, Throttle, Waiting, ignore_messages
 from mms_regions.core.version import __version__
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Client:
     of waits; what it raises ends them.
     """
 
-    def __init__(self, limits: Limits, throttle: Throttle = nullcontext, observe: Tell = tell_nobody):
+    def __init__(self, limits: Limits, throttle: Throttle = nullcontext, observe: Notify = ignore_messages):
         self.limits, self.observe = limits, observe
         self._throttle = throttle
         self._obeyed = 0.0  # s waited because a server asked for it

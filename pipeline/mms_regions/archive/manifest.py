@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mms_regions.archive.products import CdfFile, file_named
-from mms_regions.archive.servers import Wish, choose
+from mms_regions.archive.servers import Query, choose
 from mms_regions.archive.staging import workspace
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
@@ -93,7 +93,7 @@ class Manifest(BaseModel):
         """What is known of a file."""
         return self._by_name.get(name)
 
-    def chosen(self, wish: Wish) -> tuple[Pinned, ...]:
+    def chosen(self, wish: Query) -> tuple[Pinned, ...]:
         """The files of a product, spacecraft and interval, the highest version of each, in order of start."""
         return choose(self.files, wish)
 

@@ -38,7 +38,7 @@ N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file that a server has: its name, its address, its size in bytes where the server says it exactly."""
 
     name: str
@@ -47,7 +47,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Query:
     """What a listing is asked for: files of a product and spacecraft that may reach into [begin, end] (ns UTC)."""
 
     product: Product
@@ -66,7 +66,7 @@ class Server:
     """A kind of archive server: where it is, how files are listed, and where one is that has this name."""
 
     base_url: str
-    listing: Callable[[Client, str, Wish], tuple[Remote, ...]]
+    listing: Callable[[Client, str, Query], tuple[RemoteFile, ...]]
     url: Callable[[str, CdfFile], str]
 
 
@@ -96,7 +96,7 @@ class Source:
         """Where a file is, by its name."""
         return _SERVERS[self.server].url(self.base, file)
 
-    def listing(self, client: Client, wish: Wish) -> tuple[Remote, ...]:
+    def listing(self, client: Client, wish: Query) -> tuple[RemoteFile, ...]:
         """What the server names: at least all files that may be wished for, of every version that it shows.
 
         Raises NetworkProblem, and SegmentProblem where the server gives a name that could be a path.
@@ -115,7 +115,7 @@ class Source:
         client.persist(urlsplit(self.base).netloc, self.base, once)
 
 
-def choose(named: Iterable[N], wish: Wish) -> tuple[N, ...]:
+def choose(named: Iterable[N], wish: Query) -> tuple[N, ...]:
     """Those that may reach into the wished interval, the highest version of each, in order of start.
 
     Files follow each other, so these are the ones that start in (begin, end] and the last that starts before; that
@@ -136,7 +136,7 @@ def choose(named: Iterable[N], wish: Wish) -> tuple[N, ...]:
     return tuple(newest[start][1] for start in starts[first:])
 
 
-def _list_sdc(client: Client, base: str, wish: Wish) -> tuple[Remote, ...]:
+def _list_sdc(client: Client, base: str, wish: Query) -> tuple[RemoteFile, ...]:
     """The newest versions of all files that start from the day before to the day after."""
     product = wish.product
     query = dict(
@@ -150,7 +150,7 @@ def _list_sdc(client: Client, base: str, wish: Wish) -> tuple[Remote, ...]:
     )
     url = f"{base}/file_info/science?{urlencode({key: value for key, value in query.items() if value})}"
     entries = client.persist(f"listing of {wish.words}", url, lambda: _sdc_entries(client.text(url)))
-    return tuple(Remote(_safe(name, url), _sdc_url(base, name), size) for name, size in entries)
+    return tuple(RemoteFile(_safe(name, url), _sdc_url(base, name), size) for name, size in entries)
 
 
 def _sdc_entries(text: str) -> list[tuple[str, int]]:
@@ -166,15 +166,15 @@ def _sdc_url(base: str, name: str) -> str:
     return f"{base}/download/science?{urlencode({'file': name})}"
 
 
-def _list_spdf(client: Client, base: str, wish: Wish) -> tuple[Remote, ...]:
+def _list_spdf(client: Client, base: str, wish: Query) -> tuple[RemoteFile, ...]:
     """All files of the month or two in which files may start; the mirror has a folder for each."""
     days = range((wish.begin - min(wish.product.longest, DAY)) // DAY, wish.end // DAY + 1)
     folders = dict.fromkeys(_spdf_folder(wish.product, wish.probe, day * DAY) for day in days)
-    found: list[Remote] = []
+    found: list[RemoteFile] = []
     for folder in folders:
         url = f"{base}/{folder}/"
         names = client.persist(f"listing of {wish.words}", url, partial(_spdf_names, client, url))
-        found += [Remote(_safe(name, url), f"{url}{quote(name)}", None) for name in names]
+        found += [RemoteFile(_safe(name, url), f"{url}{quote(name)}", None) for name in names]
     return tuple(found)
 
 

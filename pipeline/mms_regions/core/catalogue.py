@@ -32,8 +32,8 @@ from pydantic import (
     field_validator,
 )
 
-from mms_regions.core.leap_seconds import Clock
 from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.leap_seconds import Clock
 
 DEFAULT_CATALOGUE = "rogers2023"
 ALL_PROBES = (1, 2, 3, 4)

@@ -87,12 +87,12 @@ class TaskEnded:
 
 FetchEvent = TransferStarted | BytesArrived | TransferDone | Waiting | Quarantined
 TaskEvent = FetchEvent | TaskEnded  # for whoever watches a run
-Told = TaskEvent | FilesChecked
-Tell = Callable[[Any], None]  # of what is Told
+Message = TaskEvent | FilesChecked
+Notify = Callable[[Any], None]  # takes a Message
 Throttle = Callable[[], AbstractContextManager[Any]]
 
 
-def tell_nobody(event: FetchEvent) -> None:
+def ignore_messages(event: FetchEvent) -> None:
     """An observer that does not listen."""
 
 

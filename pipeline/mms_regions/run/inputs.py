@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mms_regions.archive.fetch import FetchPlan, Terms, check_offline, fetch_segment, plan_segment
+from mms_regions.archive.fetch import FetchOptions, FetchPlan, check_offline, fetch_segment, plan_segment
 from mms_regions.archive.http import NetworkProblem
 from mms_regions.archive.manifest import Pinned, known_files, read_manifest, record, settle
 from mms_regions.archive.products import has_files
 from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem, UsageProblem
-from mms_regions.core.messages import Tell
+from mms_regions.core.messages import Notify
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention
 from mms_regions.workers.pool import Pool
@@ -29,7 +29,7 @@ class Inputs:
     source: None where nothing is to be fetched; why_offline says so where that was not the user's wish.
     """
 
-    terms: Terms
+    terms: FetchOptions
     source: Source | None
     why_offline: str = ""
 
@@ -38,10 +38,10 @@ class Inputs:
         """The folder of the archive's layout that the files are in."""
         return self.terms.data_dir
 
-    def over(self, pool: Pool, at_once: int, observe: Tell) -> Inputs:
+    def over(self, pool: Pool, at_once: int, observe: Notify) -> Inputs:
         """The same for tasks of a pool: `at_once` requests of all of them, and `observe` hears of transfers."""
         throttle = pool.throttle("transfers", at_once)
-        return replace(self, terms=replace(self.terms, throttle=throttle, tell=pool.teller(observe)))
+        return replace(self, terms=replace(self.terms, throttle=throttle, notify=pool.notifier(observe)))
 
     def near(self, segment: Segment) -> Inputs:
         """The same with no more of the manifests than this segment needs."""
@@ -60,7 +60,7 @@ def open_inputs(settings: Settings) -> Inputs:
     if source is None or why:
         _refuse_nothing_at_all(settings, why)
     pinned = read_manifest(settings.manifest) if settings.manifest else None
-    terms = Terms(how.products, how.margin, data_dir, pinned, known_files(data_dir))
+    terms = FetchOptions(how.products, how.margin, data_dir, pinned, known_files(data_dir))
     return Inputs(terms, None if why else source, why)
 
 
@@ -143,7 +143,7 @@ class Ledger:
     A cache that nothing is fetched into is left as it is.
     """
 
-    def __init__(self, opened: Callable[[], Inputs], pool: Pool, at_once: int, observe: Tell):
+    def __init__(self, opened: Callable[[], Inputs], pool: Pool, at_once: int, observe: Notify):
         self._open, self._pool, self._at_once, self._observe = opened, pool, at_once, observe
         self._inputs: Inputs | None = None
         self.files: dict[str, Pinned] = {}

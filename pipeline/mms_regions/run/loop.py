@@ -17,6 +17,8 @@ from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegions
 from mms_regions.core.files import is_busy
 from mms_regions.core.messages import (
     FilesChecked,
+    Message,
+    Notify,
     Observer,
     SegmentDone,
     SegmentStarted,
@@ -25,8 +27,6 @@ from mms_regions.core.messages import (
     ShardWritten,
     Stopping,
     TaskLost,
-    Tell,
-    Told,
 )
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
@@ -34,10 +34,10 @@ from mms_regions.core.types import WINDOW
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files
 from mms_regions.run.prepare import prepare_segment
 from mms_regions.run.tasks import Job, Stage, told
-from mms_regions.run.todo import Outstanding, Settled, subject
+from mms_regions.run.todo import Outstanding, SegmentOutcome, subject
 from mms_regions.store.estimate import room_needed
 from mms_regions.store.plan import ShardPlan, Slot
-from mms_regions.store.receipts import Failed, Kept, Prepared, Receipt
+from mms_regions.store.receipts import Failed, Prepared, Receipt, Reused
 from mms_regions.store.relabel import Labelling, label_shards
 from mms_regions.store.shards import write_features
 from mms_regions.workers.pool import Future, Pool
@@ -56,7 +56,7 @@ class _Task:
 
 
 @dataclass
-class Line:
+class RunLoop:
     """What the loop needs, and what it has under way; lives as long as one run."""
 
     todo: Outstanding
@@ -66,14 +66,14 @@ class Line:
     ledger: Ledger
     observe: Observer
     stop: Stop
-    _tell: Tell = field(init=False)
+    _tell: Notify = field(init=False)
     _tasks: dict[Future, _Task] = field(default_factory=dict)
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._tell = self.pool.teller(self._hear)
+        self._tell = self.pool.notifier(self._hear)
 
-    def _hear(self, event: Told) -> None:
+    def _hear(self, event: Message) -> None:
         """What tasks tell; also in another thread than that of the loop."""
         if isinstance(event, FilesChecked):
             self.ledger.note(Pinned(**pin) for pin in event.pins)
@@ -157,7 +157,7 @@ class Line:
 
     def _submit_write(self, shard: ShardPlan) -> None:
         outcomes = self.todo.of(shard)
-        if not all(isinstance(outcome, Failed | Kept) for outcome in outcomes):
+        if not all(isinstance(outcome, Failed | Reused) for outcome in outcomes):
             self.observe(ShardBegun(shard.number))
         words = (write_features, self.labelling.store, shard, outcomes)
         self._submit("write", subject([shard]), shard, _size_of_receipt, *words, priority=_WRITE_FIRST)
@@ -208,7 +208,7 @@ class Line:
         else:
             self._settle(key, Failed(key, _reason(key, error)))
 
-    def _settle(self, key: str, outcome: Settled) -> None:
+    def _settle(self, key: str, outcome: SegmentOutcome) -> None:
         self.observe(SegmentDone(key, outcome.reason if isinstance(outcome, Failed) else ""))
         for shard in self.todo.settle(key, outcome):
             self._submit_write(shard)
@@ -273,11 +273,13 @@ class Line:
         return error
 
 
-def check_and_prepare(check: Job, prepare: Job, tell: Tell, slot: Slot, inputs: Inputs, settings: Settings) -> Prepared:
+def check_and_prepare(
+    check: Job, prepare: Job, notify: Notify, slot: Slot, inputs: Inputs, settings: Settings
+) -> Prepared:
     """Both tasks of a segment whose files are there, each told of as if it were alone."""
-    pins = told(check, tell, _size_of_files, obtain_files, slot.segment, inputs)
-    tell(FilesChecked(tuple(pin.model_dump() for pin in pins)))
-    made: Prepared = told(prepare, tell, _size_of_inputs, prepare_segment, slot, pins, inputs.data_dir, settings)
+    pins = told(check, notify, _size_of_files, obtain_files, slot.segment, inputs)
+    notify(FilesChecked(tuple(pin.model_dump() for pin in pins)))
+    made: Prepared = told(prepare, notify, _size_of_inputs, prepare_segment, slot, pins, inputs.data_dir, settings)
     return made
 
 

@@ -24,7 +24,7 @@ from mms_regions.core.stop import Stop
 from mms_regions.model.card import InstalledModel
 from mms_regions.physics.conventions import convention
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files, open_inputs, refuse_no_files, require_data_dir
-from mms_regions.run.loop import Line
+from mms_regions.run.loop import RunLoop
 from mms_regions.run.provenance import now, this_run
 from mms_regions.run.redo import ALL, CHANGED, keys_named, read_redo, write_redo
 from mms_regions.run.todo import Outstanding, outstanding
@@ -45,7 +45,7 @@ from mms_regions.store.relabel import (
     wanted_labels,
 )
 from mms_regions.store.shards import describe_store, empty_foreign, finish_repairs
-from mms_regions.store.showing import Showing
+from mms_regions.store.showing import IndexUpdater
 from mms_regions.workers.pool import Pool, PoolFactory
 
 _PATIENCE = 0.2  # s, how soon a wish to stop is seen
@@ -222,11 +222,11 @@ def _cannot_be_written(store: Path, plan: Plan | None, problem: OSError) -> Envi
 
 
 def _to_all(*observers: Observer) -> Observer:
-    def tell(event: Event) -> None:
+    def notify(event: Event) -> None:
         for observe in observers:
             observe(event)
 
-    return tell
+    return notify
 
 
 def _sweep(store: Path) -> None:
@@ -383,14 +383,14 @@ def _work_off(this: _Run, todo: Outstanding, labelling: Labelling, inputs: Calla
     this.stop.check()
     if todo.segments:
         refuse_no_files([slot.segment for slot in todo.segments], inputs())
-    showing = Showing(this.store, todo.plan)  # before there are workers to wait for it
+    showing = IndexUpdater(this.store, todo.plan)  # before there are workers to wait for it
     with this.pool(this.settings.workers) as workers:
         _check(workers, labelling, this)
         this.observe(RunStarted(len(todo.segments), len(todo.unwritten) + len(todo.unlabelled)))
         ledger = Ledger(inputs, workers, this.settings.transfers, this.observe)
         observe = _to_all(this.observe, partial(_forget_redone, this.store, todo), showing)
         try:
-            Line(todo, this.settings, labelling, workers, ledger, observe, this.stop).work_off()
+            RunLoop(todo, this.settings, labelling, workers, ledger, observe, this.stop).work_off()
         except BaseException:
             with suppress(OSError, EnvironmentProblem):  # the same
                 _keep_manifests(this.store, todo.plan, ledger)

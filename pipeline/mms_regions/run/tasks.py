@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mms_regions.core.messages import TaskEnded, Tell
+from mms_regions.core.messages import Notify, TaskEnded
 
 Stage = Literal["fetch", "prepare", "write", "label"]
 
@@ -25,15 +25,15 @@ class Job:
     attempt: int = 1
 
 
-def told(job: Job, tell: Tell, size: Callable[[Any], int], function: Callable[..., Any], *arguments: Any) -> Any:
+def told(job: Job, notify: Notify, size: Callable[[Any], int], function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a task, and tell how it went. size: bytes of the files behind its result; raises what the task raises."""
     started = _Clocks()
     try:
         result = function(*arguments)
     except Exception as problem:
-        tell(_ended(job, started, 0, str(problem) or type(problem).__name__, traceback.format_exc()))
+        notify(_ended(job, started, 0, str(problem) or type(problem).__name__, traceback.format_exc()))
         raise
-    tell(_ended(job, started, size(result), "", ""))
+    notify(_ended(job, started, size(result), "", ""))
     return result
 
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from mms_regions.store.plan import Plan, ShardPlan, Slot
-from mms_regions.store.receipts import Failed, Kept, Receipt, records_of, torn
+from mms_regions.store.receipts import Failed, Receipt, Reused, records_of, torn
 from mms_regions.workers.pool import Future
 
-Settled = Future | Failed | Kept  # what became of a segment; a prepared one stays where it was made
+SegmentOutcome = Future | Failed | Reused  # what became of a segment; a prepared one stays where it was made
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Outstanding:
     segments: deque[Slot]
     unwritten: dict[int, ShardPlan]
     unlabelled: deque[ShardPlan]
-    settled: dict[str, Settled] = field(default_factory=dict)
+    settled: dict[str, SegmentOutcome] = field(default_factory=dict)
     _waiting: dict[int, set[str]] = field(init=False)  # by shard, the segments that it waits for
     wanted: dict[str, set[int]] = field(init=False)  # by segment, the shards that it is to be written into
 
@@ -43,7 +43,7 @@ class Outstanding:
         for key in shard.keys:
             self.wanted.setdefault(key, set()).add(shard.number)
 
-    def settle(self, key: str, outcome: Settled) -> Iterator[ShardPlan]:
+    def settle(self, key: str, outcome: SegmentOutcome) -> Iterator[ShardPlan]:
         """Note what became of a segment; the shards that waited for nothing else."""
         self.settled[key] = outcome
         for number in sorted(self.wanted.get(key, ())):
@@ -53,7 +53,7 @@ class Outstanding:
                 if not waiting:
                     yield self.unwritten[number]
 
-    def of(self, shard: ShardPlan) -> list[Settled]:
+    def of(self, shard: ShardPlan) -> list[SegmentOutcome]:
         """What became of the segments of a shard."""
         return [self.settled[key] for key in shard.keys]
 
@@ -67,7 +67,7 @@ class Outstanding:
 
     def put_back(self, shard: ShardPlan) -> None:
         """What was to be kept of a shard is damaged: all of its segments that are not at hand are made anew."""
-        lost = [slot for slot in shard.slots if isinstance(self.settled.get(slot.segment.key), Kept)]
+        lost = [slot for slot in shard.slots if isinstance(self.settled.get(slot.segment.key), Reused)]
         for slot in lost:
             del self.settled[slot.segment.key]
         self.segments.extend(lost)
@@ -85,7 +85,7 @@ def outstanding(
     anew = {*redo, *torn(written)}
     unwritten = {shard.number: shard for shard in plan.shards if _is_unwritten(shard, written, anew)}
     complete = [record for record in records_of(plan, written).values() if record.status == "complete"]
-    kept: dict[str, Settled] = {record.key: Kept(record) for record in complete if record.key not in anew}
+    kept: dict[str, SegmentOutcome] = {record.key: Reused(record) for record in complete if record.key not in anew}
     slots = {slot.index: slot for shard in unwritten.values() for slot in shard.slots if slot.segment.key not in kept}
     unlabelled = deque(s for s in plan.shards if s.number not in unwritten and s.number not in labelled)
     wanted = {key for shard in unwritten.values() for key in shard.keys}

@@ -72,7 +72,7 @@ class ShardPlan:
 
 
 @dataclass(frozen=True)
-class Listed:
+class CatalogueRef:
     """A catalogue that segments of a store are from: its name, and the sha256 of what it says."""
 
     name: str
@@ -84,7 +84,7 @@ class Plan:
     """The slots of a store and what decides its numbers. Raises ValueError where slots overlap or are out of order."""
 
     uuid: str
-    catalogues: tuple[Listed, ...]
+    catalogues: tuple[CatalogueRef, ...]
     shard_samples: int
     deciding: Mapping[str, Any]
     slots: tuple[Slot, ...]
@@ -139,7 +139,7 @@ class Plan:
         if not missing:
             return self
         new = _placed(missing, len(self.slots), self.n_samples, self.shard_samples)
-        listed = dict.fromkeys([*self.catalogues, Listed(catalogue.name, catalogue.sha256)])
+        listed = dict.fromkeys([*self.catalogues, CatalogueRef(catalogue.name, catalogue.sha256)])
         return replace(self, catalogues=tuple(listed), slots=(*self.slots, *new))
 
     def renewed(self, deciding: Mapping[str, Any]) -> Plan:
@@ -167,7 +167,7 @@ class Plan:
             Slot(Segment(events[name], probe), i, first, length)
             for i, (name, probe, first, length) in enumerate(data["slots"])
         )
-        listed = tuple(Listed(**one) for one in data["catalogues"])
+        listed = tuple(CatalogueRef(**one) for one in data["catalogues"])
         return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], slots)
 
 
@@ -177,7 +177,7 @@ def make_plan(
     """Slots for `segments`, in order. A segment of up to a quarter shard never spans two shards; a longer one may."""
     return Plan(
         uuid=str(uuid.uuid4()),
-        catalogues=(Listed(catalogue.name, catalogue.sha256),),
+        catalogues=(CatalogueRef(catalogue.name, catalogue.sha256),),
         shard_samples=shard_samples,
         deciding=dict(deciding),
         slots=tuple(_placed(segments, 0, 0, shard_samples)),

@@ -72,8 +72,8 @@ class Record:
     inputs: tuple[InputFile, ...] = ()
 
     @classmethod
-    def of(cls, outcome: Prepared | Failed | Kept) -> Record:
-        if isinstance(outcome, Kept):
+    def of(cls, outcome: Prepared | Failed | Reused) -> Record:
+        if isinstance(outcome, Reused):
             return outcome.record
         if isinstance(outcome, Failed):
             return cls(outcome.key, "failed", outcome.reason)
@@ -93,7 +93,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Reused:
     """A segment that is sound in the store already: what its record says, its arrays to be read back."""
 
     record: Record
@@ -127,7 +127,7 @@ class Steadiness:
         return self.changes / self.labelled if self.labelled else math.nan
 
 
-Outcome = Prepared | Failed | Kept
+Outcome = Prepared | Failed | Reused
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ from mms_regions.store.layout import (
 )
 from mms_regions.store.plan import Plan, ShardPlan, Slot, run_folder
 from mms_regions.store.receipts import (
-    Kept,
     Outcome,
     Prepared,
     Receipt,
     Record,
+    Reused,
     Steadiness,
     Written,
     labelled_shards,
@@ -119,7 +119,7 @@ def write_features(store: Path, shard: ShardPlan, outcomes: Sequence[Outcome]) -
     if before and before.matches(shard.uuid, shard.decides) and not any(isinstance(m, Prepared) for _, m in placed):
         receipt = replace(before, records=records)
         receipt.write(path)
-    elif any(isinstance(made, Kept) for _, made in placed):
+    elif any(isinstance(made, Reused) for _, made in placed):
         receipt = _write_beside(store, shard, placed, records, before)
     else:
         path.unlink(missing_ok=True)  # what is about to be overwritten is no longer done

@@ -13,7 +13,7 @@ from mms_regions.store.shards import describe_store
 _SHARE = 0.05  # of a run's time, at most, for bringing the index up to date
 
 
-class Showing:
+class IndexUpdater:
     """An observer that withdraws segments before their shard is written anew, and shows those that are complete.
 
     It is called before the writing begins.

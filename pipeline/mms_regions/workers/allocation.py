@@ -30,7 +30,7 @@ from distributed.utils import get_ip_interface
 
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.workers.pool import OnDask, Pool, PoolFactory, for_main_alone
+from mms_regions.workers.pool import DaskPool, Pool, PoolFactory, for_main_alone
 from mms_regions.workers.slurm import ALLOWED_FAILURES, how_to_watch
 from mms_regions.workers.tls import credentials_in, write_credentials
 
@@ -274,7 +274,7 @@ def _is_run(client: str) -> bool:
     return client.startswith(f"Client-{_RUN_CLIENT}-")
 
 
-class _AllocationPool(OnDask):
+class _AllocationPool(DaskPool):
     """Tasks run on the other tasks of the step; each of them prepares and labels."""
 
     def __init__(self, client: Any, step: Step, patience: float):

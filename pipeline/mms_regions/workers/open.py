@@ -15,7 +15,7 @@ from typing import Any
 
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.workers.pool import Future, OnDask, Pool, PoolFactory, Remote, for_main_alone, local_pool
+from mms_regions.workers.pool import DaskFuture, DaskPool, Future, Pool, PoolFactory, for_main_alone, local_pool
 
 _EVERY = 2.0  # s, from one look at the workers of a foreign scheduler to the next
 
@@ -64,7 +64,7 @@ def _signal_kept() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class AtAddress(OnDask):
+class AtAddress(DaskPool):
     """Tasks run on the workers of a scheduler that somebody else has started, and looks after."""
 
     def __init__(self, client: Any, cluster: ClusterSettings):
@@ -76,7 +76,7 @@ class AtAddress(OnDask):
     def next_within(self, seconds: float) -> Future | None:
         """Raises EnvironmentProblem where the scheduler has gone, and all tasks with it."""
         done = super().next_within(seconds)
-        if isinstance(done, Remote) and done.cancelled():
+        if isinstance(done, DaskFuture) and done.cancelled():
             raise self._gone()
         return done
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args
 
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.messages import Tell, Throttle, Told
+from mms_regions.core.messages import Message, Notify, Throttle
 
 Where = Literal["cpu", "gpu"]  # kinds of workers: those that prepare and write, and those that label
 
@@ -70,7 +70,7 @@ class Pool(Protocol):
     def throttle(self, name: str, at_once: int) -> Throttle:
         """What tasks enter to do a thing that at most `at_once` of them may do at the same time, wherever they run."""
 
-    def teller(self, observe: Tell) -> Tell:
+    def notifier(self, observe: Notify) -> Notify:
         """What tasks call to tell of transfers; `observe` hears it here, maybe in another thread."""
 
 
@@ -92,7 +92,7 @@ class Finished:
         return self._error
 
 
-class InProcess:
+class InProcessPool:
     """Tasks run here, one after another, when they are submitted."""
 
     workers: Mapping[Where, int] = MappingProxyType({"cpu": 1, "gpu": 1})
@@ -127,7 +127,7 @@ class InProcess:
     def throttle(self, name: str, at_once: int) -> Throttle:
         return nullcontext  # one after another is never too many
 
-    def teller(self, observe: Tell) -> Tell:
+    def notifier(self, observe: Notify) -> Notify:
         return observe
 
 
@@ -138,7 +138,7 @@ def _resolved(argument: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Remote:
+class DaskFuture:
     """A task on a Dask cluster. What it made may be lost with its worker, and is made anew: then it is not done again.
 
     Whoever waits for that looks after the workers meanwhile, for there may be none.
@@ -173,10 +173,10 @@ class Remote:
 def _bare(argument: Any) -> Any:
     if isinstance(argument, list):
         return [_bare(item) for item in argument]
-    return argument.future if isinstance(argument, Remote) else argument
+    return argument.future if isinstance(argument, DaskFuture) else argument
 
 
-class OnDask:
+class DaskPool:
     """Tasks run on the workers of a Dask client. resources: what binds a task to workers of a kind.
 
     addresses: of workers of both kinds. A task that labels goes to the first that does not label already, so that few
@@ -196,8 +196,8 @@ class OnDask:
         self.workers = workers
         self._client = client
         self._resources = resources
-        self._done: SimpleQueue[Remote] = SimpleQueue()
-        self._labelling: dict[str, Remote | None] = dict.fromkeys(addresses)
+        self._done: SimpleQueue[DaskFuture] = SimpleQueue()
+        self._labelling: dict[str, DaskFuture | None] = dict.fromkeys(addresses)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
         bound: dict[str, Any] = {"resources": dict(self._resources[where]) or None}
@@ -205,7 +205,7 @@ class OnDask:
         if near:
             bound |= {"workers": near, "allow_other_workers": True}
         bare = [_bare(argument) for argument in arguments]
-        task = Remote(self._client.submit(function, *bare, priority=priority, pure=False, **bound), self.attend)
+        task = DaskFuture(self._client.submit(function, *bare, priority=priority, pure=False, **bound), self.attend)
         if near:
             self._labelling[near] = task
         self._tell_when_done(task)
@@ -232,7 +232,7 @@ class OnDask:
             self._tell_when_done(task)
         return None
 
-    def _tell_when_done(self, task: Remote) -> None:
+    def _tell_when_done(self, task: DaskFuture) -> None:
         task.future.add_done_callback(lambda _: self._done.put(task))
 
     def attend(self) -> None:
@@ -241,8 +241,8 @@ class OnDask:
     def throttle(self, name: str, at_once: int) -> Throttle:
         return _Lease(name, at_once)
 
-    def teller(self, observe: Tell) -> Tell:
-        known = {kind.__name__: kind for kind in get_args(Told)}
+    def notifier(self, observe: Notify) -> Notify:
+        known = {kind.__name__: kind for kind in get_args(Message)}
         topic = f"mms-regions-{secrets.token_hex(4)}"
 
         def hear(message: tuple[float, Mapping[str, Any]]) -> None:
@@ -269,7 +269,7 @@ class _ToClient:
 
     topic: str
 
-    def __call__(self, event: Told) -> None:
+    def __call__(self, event: Message) -> None:
         from distributed import get_worker
 
         get_worker().log_event(self.topic, {"kind": type(event).__name__, "what": asdict(event)})
@@ -336,7 +336,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
     Raises EnvironmentProblem where they cannot start.
     """
     if workers == 0:
-        yield InProcess()
+        yield InProcessPool()
         return
     import dask
     from distributed import Client
@@ -350,7 +350,7 @@ def local_pool(workers: int) -> Iterator[Pool]:
         client = open_until_end.enter_context(Client(open_until_end.enter_context(cluster)))
         opened = open_until_end.pop_all()
     with opened:
-        yield OnDask(client, {"cpu": workers, "gpu": workers}, addresses=cluster.scheduler_info["workers"])
+        yield DaskPool(client, {"cpu": workers, "gpu": workers}, addresses=cluster.scheduler_info["workers"])
 
 
 def _local_cluster(workers: int, scratch: str) -> Any:

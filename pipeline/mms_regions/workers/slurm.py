@@ -31,7 +31,7 @@ from distributed.security import Security
 
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.workers.pool import OnDask, Where, for_main_alone
+from mms_regions.workers.pool import DaskPool, Where, for_main_alone
 from mms_regions.workers.tls import temporary_credentials
 
 _SOON, _SELDOM = 2.0, 60.0  # s, from one look at the queue to the next, while workers are missing
@@ -66,7 +66,7 @@ class Queued:
         return f"{self.state} ({self.reason})"
 
 
-class SlurmPool(OnDask):
+class SlurmPool(DaskPool):
     """Tasks run on the jobs of a cluster, which is looked after between them."""
 
     def __init__(self, client: Any, cluster: Any, settings: ClusterSettings, name: str, folder: Path):

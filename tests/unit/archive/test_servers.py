@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mms_regions.archive.http import Client, Limits, NetworkProblem
 from mms_regions.archive.products import DES, EDP_BURST, EDP_FAST, FGM, Product, parse_name
-from mms_regions.archive.servers import Remote, Source, Wish, choose
+from mms_regions.archive.servers import Query, RemoteFile, Source, choose
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.types import SECOND
 from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
@@ -19,20 +19,20 @@ from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
 DAY = 1_499_731_200 * SECOND  # 2017-07-11
 NAME = "mms4_fpi_brst_l2_des-moms_{}_v{}.cdf"
 TAG = "20170711{:02}{:02}00"
-AUGUST = Wish(FGM, 1, DAY + 22 * 86_400 * SECOND, DAY + 22 * 86_400 * SECOND + 60 * SECOND)
+AUGUST = Query(FGM, 1, DAY + 22 * 86_400 * SECOND, DAY + 22 * 86_400 * SECOND + 60 * SECOND)
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=2, wait_initial=0.01, wait_max=0.02)
 
 minutes = st.integers(0, 23 * 60)
 versions = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12))
 
 
-def remotes(*names: str) -> list[Remote]:
-    return [Remote(name, f"http://archive/{name}", 1000) for name in names]
+def remotes(*names: str) -> list[RemoteFile]:
+    return [RemoteFile(name, f"http://archive/{name}", 1000) for name in names]
 
 
-def wish(begin: int, end: int, product: Product = DES, probe: int = 4) -> Wish:
+def wish(begin: int, end: int, product: Product = DES, probe: int = 4) -> Query:
     """From and to minutes of 2017-07-11."""
-    return Wish(product, probe, DAY + begin * 60 * SECOND, DAY + end * 60 * SECOND)
+    return Query(product, probe, DAY + begin * 60 * SECOND, DAY + end * 60 * SECOND)
 
 
 def name(minute: int, version: tuple[int, ...] = (3, 4, 0)) -> str:
@@ -87,7 +87,7 @@ def test_names_that_could_be_paths_are_refused(folder: Path, server: str, hostil
     assert len(str(problem.value)) < 600 and str(problem.value).isprintable()
 
 
-def asked(archive: LoopbackArchive, server: str, wished: Wish = AUGUST) -> list[str]:
+def asked(archive: LoopbackArchive, server: str, wished: Query = AUGUST) -> list[str]:
     """The names in the answer to one listing."""
     source = Source(server, getattr(archive, f"{server}_url"), QUICK)  # type: ignore[arg-type]
     return [remote.name for remote in source.listing(Client(QUICK), wished)]
@@ -109,7 +109,7 @@ def folder(tmp_path: Path) -> Path:
 def test_both_servers_list_across_midnight_and_months(folder: Path, server: str, product: Product) -> None:
     begin = DAY + 21 * 86_400 * SECOND
     with LoopbackArchive(folder) as archive:
-        names = asked(archive, server, Wish(product, 1, begin, begin + 60 * SECOND))
+        names = asked(archive, server, Query(product, 1, begin, begin + 60 * SECOND))
     assert [file.split("_v")[0][-14:] for file in sorted(names)] == ["20170731235800", "20170801000100"]
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_regions.workers.open import pool_for
-from mms_regions.core.errors import EnvironmentProblem, InputProblem
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings, read_cluster
+from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.workers.open import pool_for
 
 
 def written(folder: Path, lines: str) -> Path:

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from plans import plan_of
 
-from mms_regions.core.messages import tell_nobody
+from mms_regions.core.messages import ignore_messages
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import find_model
 from mms_regions.run.inputs import Inputs, Ledger
-from mms_regions.run.loop import Line
+from mms_regions.run.loop import RunLoop
 from mms_regions.run.todo import Outstanding
 from mms_regions.store.relabel import Labelling
-from mms_regions.workers.pool import Finished, InProcess, Where
+from mms_regions.workers.pool import Finished, InProcessPool, Where
 
 
-class Slow(InProcess):
+class Slow(InProcessPool):
     """Four workers whose tasks end one by one, when asked for, and make nothing; `most`: so many waited at once."""
 
     workers = MappingProxyType[Where, int]({"cpu": 4, "gpu": 4})
@@ -53,8 +53,8 @@ def test_workers_that_do_other_things_too_label_where_a_whole_task_is_there_for_
     pool, plan = Slow(apart), plan_of([30.0] * shards, 1024)
     todo = Outstanding.of_labels(plan, plan.shards)
     labelling = Labelling(find_model("analytic-layer", {}), "cpu", tmp_path, tmp_path)
-    ledger = Ledger(no_inputs, pool, 1, tell_nobody)
+    ledger = Ledger(no_inputs, pool, 1, ignore_messages)
     settings = Settings(label_windows=64)  # two shards' worth
-    Line(todo, settings, labelling, pool, ledger, lambda event: None, Stop()).work_off()
+    RunLoop(todo, settings, labelling, pool, ledger, lambda event: None, Stop()).work_off()
     assert pool.most == at_once
     assert not todo.unlabelled

@@ -9,7 +9,7 @@ import dask
 import pytest
 
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.workers.pool import InProcess, OnDask, Remote, local_pool
+from mms_regions.workers.pool import DaskFuture, DaskPool, InProcessPool, local_pool
 
 
 class Task:
@@ -58,7 +58,7 @@ class Client:
         return self.tasks[-1]
 
 
-class Attended(OnDask):
+class Attended(DaskPool):
     """Counts how often it is asked to look after its workers."""
 
     times = 0
@@ -94,13 +94,13 @@ def test_a_task_whose_result_is_lost_is_given_out_when_it_is_made_again(client: 
     assert pool.next_within(0.01) is submitted
 
 
-@pytest.mark.parametrize("ask", [Remote.result, Remote.exception])
+@pytest.mark.parametrize("ask", [DaskFuture.result, DaskFuture.exception])
 def test_who_waits_for_a_lost_result_looks_after_the_workers(
     client: Client, pool: Attended, ask: Callable[[Any], Any]
 ) -> None:
     submitted = pool.submit(max, 1, 2)
     client.tasks[0].lost_for = 3
-    assert ask(submitted) == (2 if ask is Remote.result else None)
+    assert ask(submitted) == (2 if ask is DaskFuture.result else None)
     assert pool.times == 3
 
 
@@ -111,7 +111,7 @@ def test_results_go_to_other_tasks_and_not_through_here(client: Client, pool: At
 
 
 def test_what_labels_goes_to_the_first_worker_that_does_not_label_already(client: Client) -> None:
-    pool = OnDask(client, {"cpu": 2, "gpu": 2}, addresses=["one", "two"])
+    pool = DaskPool(client, {"cpu": 2, "gpu": 2}, addresses=["one", "two"])
     pool.submit(max, 1, 2)
     for _ in range(3):
         pool.submit(max, 1, 2, where="gpu")
@@ -122,7 +122,7 @@ def test_what_labels_goes_to_the_first_worker_that_does_not_label_already(client
 
 
 def test_in_one_process_results_of_tasks_are_arguments_too() -> None:
-    pool = InProcess()
+    pool = InProcessPool()
     first = pool.submit(max, 1, 2)
     assert pool.submit(sum, [first, first]).result() == 4
 
