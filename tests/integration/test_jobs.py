@@ -24,6 +24,7 @@ from mms_regions.synthetic.archive_server import LoopbackArchive
 Command = Callable[..., "CompletedProcess[str]"]
 
 JOBS = Path(__file__).parents[2] / "jobs"
+PROFILE = Path(__file__).parents[1] / "helpers" / "slurm.toml"
 SOME = ("--events", "A-F")
 FOUR_TASKS = ("--partition=all", "--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G")
 PATIENCE = 270.0  # s
@@ -137,11 +138,11 @@ def test_one_job_fetches_a_catalogue_and_another_runs_it_with_jobs_of_its_own(
     store, data_dir = tmp_path / "pools.zarr", tmp_path / "mms"
     with LoopbackArchive(site.data_dir) as archive:
         where = {"MMS_DATA_DIR": data_dir, "MMS_REGIONS_ARCHIVE_URL": archive.sdc_url}
-        code, said = site.finish(site.submit("prefetch.sbatch", PROFILE="test", **where))
+        code, said = site.finish(site.submit("prefetch.sbatch", PROFILE=PROFILE, **where))
     assert code == 0, said
     assert "5 segments whole, 0 not" in said
     before = len(site.slurm.jobs())
-    running = site.submit("catalogue.sbatch", PROFILE="test", STORE=store, MMS_DATA_DIR=data_dir)
+    running = site.submit("catalogue.sbatch", PROFILE=PROFILE, STORE=store, MMS_DATA_DIR=data_dir)
     code, said = site.finish(running)
     assert code == 0, said
     assert_same_store(store, local)

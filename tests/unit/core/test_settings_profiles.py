@@ -35,7 +35,7 @@ def keys(table: Mapping[str, Any]) -> set[str]:
 
 
 def test_the_profiles_that_are_shipped() -> None:
-    assert set(PROFILES) == {"allocation", "laptop", "slurm-cpu", "slurm-gpu", "test"}
+    assert set(PROFILES) == {"allocation", "laptop", "slurm-cpu", "slurm-gpu"}
 
 
 @each_profile
@@ -77,9 +77,8 @@ def test_kinds_of_clusters() -> None:
         "laptop": "local",
         "slurm-cpu": "slurm",
         "slurm-gpu": "slurm",
-        "test": "slurm",
     }
-    assert [name for name, path in PROFILES.items() if read_cluster(path).gpu] == ["slurm-gpu", "test"]
+    assert [name for name, path in PROFILES.items() if read_cluster(path).gpu] == ["slurm-gpu"]
 
 
 def test_a_name_is_a_shipped_profile_and_all_else_is_a_path() -> None:
