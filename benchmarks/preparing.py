@@ -212,7 +212,7 @@ def _store(folder: Path, quick: bool) -> str:
     """Creating a store for the whole catalogue, and writing its first shard full of noise."""
     settings = Settings(shard_samples=4096) if quick else Settings()
     catalogue = read_catalogue("rogers2023")
-    plan = make_plan(catalogue, catalogue.segments(), settings.shard_samples, settings.deciding())
+    plan = make_plan(catalogue, catalogue.segments(), settings.shard_samples, settings.result_settings())
     shard, store, labelled = plan.shards[0], folder / "x.zarr", Labelled(find_model("analytic-layer", {}).card)
     noise = _noise_samples(max(slot.length for slot in shard.slots))
     outcomes = [_cut(slot.segment.key, noise, slot.length) for slot in shard.slots]

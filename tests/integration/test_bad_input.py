@@ -142,23 +142,23 @@ BAD_CATALOGUES: dict[str, tuple[str, tuple[str, ...]]] = {
         HEADER + A.replace("58:26", "58:00"),
         ("line 2", "column t_end", "2017-05-28T03:58:00", "must be after t_start (2017-05-28T03:58:22)"),
     ),
-    "B0 zero": (HEADER + A.replace(",20,", ",0,"), ("line 2", "column B0, '0'", "above 0", "nT")),
-    "B0 negative": (HEADER + A.replace(",20,", ",-3,"), ("line 2", "column B0, '-3'", "above 0")),
-    "B0 NaN": (HEADER + A.replace(",20,", ",nan,"), ("line 2", "column B0, 'nan'", "finite")),
-    "n0 infinite": (HEADER + A.replace("0.2", "inf"), ("line 2", "column n0, 'inf'", "finite", "cm^-3")),
+    "B0 zero": (HEADER + A.replace(",20,", ",0,"), ("line 2", "column B0 = '0'", "above 0", "nT")),
+    "B0 negative": (HEADER + A.replace(",20,", ",-3,"), ("line 2", "column B0 = '-3'", "above 0")),
+    "B0 NaN": (HEADER + A.replace(",20,", ",nan,"), ("line 2", "column B0 = 'nan'", "finite")),
+    "n0 infinite": (HEADER + A.replace("0.2", "inf"), ("line 2", "column n0 = 'inf'", "finite", "cm^-3")),
     "unparsable time": (
         HEADER + A.replace("2017-05-28T03:58:22", "yesterday"),
-        ("line 2", "column t_start, 'yesterday'", "such as 2017-05-28T03:58:30"),
+        ("line 2", "column t_start = 'yesterday'", "such as 2017-05-28T03:58:30"),
     ),
-    "duplicate event": (HEADER + A + A.lower(), ("line 3", "column event, 'a'", "unique", "line 2 has it")),
+    "duplicate event": (HEADER + A + A.lower(), ("line 3", "column event = 'a'", "unique", "line 2 has it")),
     "a name that leaves its folder": (HEADER + A.replace("A,", "../../x,"), ("line 2", "'../../x'", "letters, digits")),
-    "unknown spacecraft": (HEADER + A.replace("0.2,1", "0.2,7"), ("line 2", "column probes, '7'", "1 to 4")),
+    "unknown spacecraft": (HEADER + A.replace("0.2,1", "0.2,7"), ("line 2", "column probes = '7'", "1 to 4")),
     "a column missing": ("event,t_start,t_end,n0\n", ("line 1", "column B0 is missing", "separated by commas")),
     "empty": ("", ("is empty", "event,t_start,t_end,B0,n0")),
     "a header alone": (HEADER, ("no events below it", "add a row")),
     "several bad rows": (
         HEADER + A.replace(",20,", ",0,") + "../x,never,2017-05-28T03:58:26,x,nan,9\n",
-        ("line 2: column B0", "line 3: column event", "t_start, 'never'", "B0, 'x'", "n0, 'nan'", "probes, '9'"),
+        ("line 2: column B0", "line 3: column event", "t_start = 'never'", "B0 = 'x'", "n0 = 'nan'", "probes = '9'"),
     ),
 }
 
@@ -201,7 +201,7 @@ BAD_WORDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
         2,
         ("Where are the CDF files", "--data-dir", "MMS_DATA_DIR"),
     ),
-    "workers below zero": (RUN + "--workers -1", 2, ("flag --workers", "'-1'", "0 (no processes) or more")),
+    "workers below zero": (RUN + "--workers -1", 2, ("flag --workers", "workers = -1", "0 (no processes) or more")),
     "workers in words": (RUN + "--workers two", 2, ("--workers", "integer")),
     "unknown device": (RUN + "--device tpu", 2, ("flag --device", "'tpu'", "auto, cpu or cuda")),
     "unknown convention": (RUN + "--convention x", 2, ("flag --convention", "'x'", "corrected or published")),
@@ -260,10 +260,10 @@ def test_all_bad_values_of_a_profile_are_told_at_once(site: Path, tmp_path: Path
     profile.write_text('shard_samples = 33\nmargin = "wide"\nbridge = nan\nworkers = -2\nconvention = "x"\nspeed = 9\n')
     said = call(site, "run", site / "one.csv", "--store", tmp_path / "new.zarr", "--profile", profile)
     parts = (
-        "shard_samples = '33'",
+        "shard_samples = 33",
         "margin = 'wide'",
-        "bridge = 'nan'",
-        "workers = '-2'",
+        "bridge = nan",
+        "workers = -2",
         "convention = 'x'",
         "'speed'",
     )

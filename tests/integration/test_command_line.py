@@ -15,8 +15,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from mms_regions.core.catalogue import builtin_catalogues, catalogue_schema, read_catalogue
-from mms_regions.core.cluster_settings import profile_schema
+from mms_regions.cli.schemas import catalogue_schema, profile_schema
+from mms_regions.core.catalogue import builtin_catalogues, read_catalogue
 from mms_regions.core.settings import shipped_profiles
 
 Command = Callable[..., "CompletedProcess[str]"]

@@ -103,7 +103,7 @@ def test_a_field_of_nan_that_was_slipped_in_past_the_catalogue(
     for _ in range(2):  # trying again changes nothing
         summary = many.run(store, segments)
         assert list(summary.failed) == ["BAD/mms2"] and len(summary.complete) == 91
-    assert_it_alone_failed(many, store, "BAD/mms2", "B0 Value error, must be a finite number above 0", monkeypatch)
+    assert_it_alone_failed(many, store, "BAD/mms2", "B0 = nan: must be a finite number above 0, in nT", monkeypatch)
 
     told = json.loads(mms_regions_here("status", store, "--json").stdout)
     assert (told["counts"]["complete"], told["counts"]["failed"]) == (91, 1)

@@ -290,7 +290,7 @@ def test_an_interval_with_a_leap_second_is_a_second_longer_and_none_can_begin_in
     (tmp_path / "x.csv").write_text("event,t_start,t_end,B0,n0\nA,2016-12-31T23:59:60,2017-01-01T00:00:05,12,0.2\n")
     done = mms_regions_here("catalogue", "check", tmp_path / "x.csv")
     assert done.returncode == 3
-    assert "line 2: column t_start, '2016-12-31T23:59:60': must be a time that exists" in done.stderr
+    assert "line 2: column t_start = '2016-12-31T23:59:60': must be a time that exists" in done.stderr
 
 
 def test_the_published_variables_have_names_in_utc(nights: tuple[Path, Path]) -> None:

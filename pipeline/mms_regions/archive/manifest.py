@@ -21,7 +21,7 @@ from mms_regions.archive.products import CdfFile, file_named
 from mms_regions.archive.servers import Query, choose
 from mms_regions.archive.staging import workspace
 from mms_regions.core.catalogue import Segment
-from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.core.errors import EnvironmentProblem, InputProblem, explain
 from mms_regions.core.files import write_whole
 from mms_regions.core.types import DAY
 
@@ -137,7 +137,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from problem
     except ValidationError as problem:
         raise InputProblem(
-            f"The manifest {path} cannot be used: {_in_words(problem)}. Correct it or fetch anew."
+            f"The manifest {path} cannot be used: {_first_few(problem)}. Correct it or fetch again."
         ) from None
 
 
@@ -233,9 +233,7 @@ def _alone(path: Path) -> Iterator[None]:
         raise EnvironmentProblem(f"{path} cannot be written: {problem.strerror or problem}") from problem
 
 
-def _in_words(problem: ValidationError) -> str:
-    """The first few of what is wrong, each with where it is."""
-    errors = problem.errors(include_url=False, include_input=False)
-    shown = [f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}" for error in errors[:_MOST_PROBLEMS]]
-    more = [f"and {len(errors) - len(shown)} more"] if len(errors) > len(shown) else []
-    return "; ".join(shown + more)
+def _first_few(problem: ValidationError) -> str:
+    wrong = list(explain(problem).values())
+    more = [f"and {len(wrong) - _MOST_PROBLEMS} more"] if len(wrong) > _MOST_PROBLEMS else []
+    return "; ".join(wrong[:_MOST_PROBLEMS] + more)

@@ -48,7 +48,7 @@ def config_schema() -> None:
 
     Example: mms-regions config schema
     """
-    from mms_regions.core.cluster_settings import profile_schema
+    from mms_regions.cli.schemas import profile_schema
 
     print(json.dumps(profile_schema(), indent=2))
 

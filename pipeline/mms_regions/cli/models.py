@@ -142,6 +142,6 @@ def catalogue_schema() -> None:
 
     Example: mms-regions catalogue schema
     """
-    from mms_regions.core.catalogue import catalogue_schema
+    from mms_regions.cli.schemas import catalogue_schema
 
     print(json.dumps(catalogue_schema(), indent=2))

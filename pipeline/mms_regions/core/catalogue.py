@@ -1,7 +1,7 @@
 """Events, segments, and the lists of events that people write.
 
-A catalogue is a CSV file of one event per row: event, t_start, t_end, B0 (nT), n0 (cm^-3) and, if wanted, probes
-and notes. Whatever is wrong in it is found before any work starts, and said all at once.
+A catalogue is a CSV file of one event per row: event, t_start, t_end, B0 (nT), n0 (cm^-3) and, optionally, probes
+and notes. All that is wrong in it is found before any work starts, and reported at once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import (
@@ -28,25 +29,23 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
 )
 
-from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.errors import InputProblem, UsageProblem, explain, shown
 from mms_regions.core.leap_seconds import Clock
 
 DEFAULT_CATALOGUE = "rogers2023"
 ALL_PROBES = (1, 2, 3, 4)
 
-_REQUIRED = ("event", "t_start", "t_end", "B0", "n0")
+REQUIRED = ("event", "t_start", "t_end", "B0", "n0")
 _OPTIONAL = ("probes", "notes")
 _MOST_PROBLEMS = 20
 _MOST_HOURS = 24
 _YEARS = range(2015, 2030)  # MMS was launched in March 2015; the dipole model of frames.py ends with 2029
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
-_TIME_PATTERN = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?$"  # the same without names
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 _TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?"
     r"(?P<offset>Z|[+-]\d\d:\d\d)?",
@@ -56,7 +55,7 @@ _TIME = re.compile(
 
 def is_safe_name(value: object) -> bool:
     """Whether a name, of an event or a model, is a good folder name everywhere."""
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def safe_name(value: object) -> str:
@@ -88,8 +87,8 @@ def _shortly(time: np.datetime64) -> str:
     return str(time).rstrip("0").rstrip(".") if "." in str(time) else str(time)
 
 
-def _positive(value: object) -> float:
-    problem = ValueError("must be a finite number above 0")
+def _positive(unit: str, value: object) -> float:
+    problem = ValueError(f"must be a finite number above 0, in {unit}")
     if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
         raise problem
     try:
@@ -113,43 +112,22 @@ def _probes(value: object) -> tuple[int, ...]:
 
 def _probe_numbers(text: str) -> list[int]:
     numbers: list[int] = []
-    for word in _words(text):
-        match = re.fullmatch(r"([1-4])(?:-([1-4]))?", word)
+    for item in _split(text):
+        match = re.fullmatch(r"([1-4])(?:-([1-4]))?", item)
         if match is None or (match[2] and match[2] < match[1]):
-            raise ValueError(f"must be spacecraft numbers of 1 to 4, such as 1-4 or 1,3; {_shown(word)} is not")
+            raise ValueError(f"must be spacecraft numbers of 1 to 4, such as 1-4 or 1,3; {shown(item)} is not")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     if not numbers:
         raise ValueError("must be spacecraft numbers of 1 to 4, such as 1-4 or 1,3, and is empty")
     return numbers
 
 
-def _words(text: str) -> list[str]:
-    """The words of a selection: split at commas, semicolons and blanks, but `C - F` is one word."""
-    return [word for word in re.split(r"[,;\s]+", re.sub(r"\s*-\s*", "-", text)) if word]
+def _split(text: str) -> list[str]:
+    """The items of a selection: split at commas, semicolons and blanks, but `C - F` is one item."""
+    return [item for item in re.split(r"[,;\s]+", re.sub(r"\s*-\s*", "-", text)) if item]
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
-
-
-UtcTime = Annotated[
-    np.datetime64,
-    BeforeValidator(_utc),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": _TIME_PATTERN, "description": "UTC, such as 2017-05-28T03:58:30"}),
-]
-
-
-_PROBES_SCHEMA: dict[str, Any] = {
-    "type": ["string", "integer"],
-    "pattern": r"^\s*[1-4](\s*-\s*[1-4])?([,;\s]+[1-4](\s*-\s*[1-4])?)*\s*$",
-    "description": "spacecraft that have data, such as 1-4 or 1,3; all four where it is left out",
-}
-
-
-def _above_zero(unit: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "description": f"in {unit}"})
+UtcTime = Annotated[np.datetime64, BeforeValidator(_utc), PlainSerializer(str, return_type=str)]
 
 
 class Event(BaseModel):
@@ -162,14 +140,12 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    name: Annotated[
-        str, BeforeValidator(safe_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})
-    ]
+    name: Annotated[str, BeforeValidator(safe_name)]
     t_start: UtcTime
     t_end: UtcTime
-    B0: Annotated[float, BeforeValidator(_positive), _above_zero("nT")]
-    n0: Annotated[float, BeforeValidator(_positive), _above_zero("cm^-3")]
-    probes: Annotated[tuple[int, ...], BeforeValidator(_probes), WithJsonSchema(_PROBES_SCHEMA)] = ALL_PROBES
+    B0: Annotated[float, BeforeValidator(partial(_positive, "nT"))]
+    n0: Annotated[float, BeforeValidator(partial(_positive, "cm^-3"))]
+    probes: Annotated[tuple[int, ...], BeforeValidator(_probes)] = ALL_PROBES
     notes: str = ""
 
     @field_validator("t_end")
@@ -249,7 +225,7 @@ class Catalogue:
         """The segments of a selection, in catalogue order, then by spacecraft; None selects all.
 
         events: names and ranges in catalogue order, such as `A,C-F`. probes: such as `1-4` or `1,3`; an event whose
-        row does not list a spacecraft has no segment for it. Raises UsageProblem for a word that is unknown,
+        row does not list a spacecraft has no segment for it. Raises UsageProblem for a name that is unknown,
         a range that runs backwards, and a selection that leaves nothing.
         """
         chosen = self.events if events is None else self._chosen(events)
@@ -261,25 +237,25 @@ class Catalogue:
         return segments
 
     def _chosen(self, text: str) -> tuple[Event, ...]:
-        picked = {row for word in _words(text) for row in self._range(word)}
+        picked = {row for item in _split(text) for row in self._range(item)}
         if not picked:
-            raise UsageProblem(f"--events {_shown(text)} picks nothing. {self._known()}")
+            raise UsageProblem(f"--events {shown(text)} picks nothing. {self._known()}")
         return tuple(event for row, event in enumerate(self.events) if row in picked)
 
-    def _range(self, word: str) -> range:
-        """The rows that a word names: one event, or `C-F`. Names may hold hyphens, so each one is tried."""
+    def _range(self, item: str) -> range:
+        """The rows that an item names: one event, or `C-F`. Names may hold hyphens, so each one is tried."""
         rows = {event.name: row for row, event in enumerate(self.events)}
-        if word in rows:
-            return range(rows[word], rows[word] + 1)
-        halves = [(word[: hyphen.start()], word[hyphen.end() :]) for hyphen in re.finditer("-", word)]
+        if item in rows:
+            return range(rows[item], rows[item] + 1)
+        halves = [(item[: hyphen.start()], item[hyphen.end() :]) for hyphen in re.finditer("-", item)]
         ranges = [(rows[first], rows[last]) for first, last in halves if first in rows and last in rows]
         if not ranges:
-            raise UsageProblem(f"--events names {_shown(word)}, which is no event of {self.name}. {self._known()}")
+            raise UsageProblem(f"--events names {shown(item)}, which is no event of {self.name}. {self._known()}")
         if len(ranges) > 1:
-            raise UsageProblem(f"--events {word} can be read as several ranges; name the events one by one.")
+            raise UsageProblem(f"--events {item} can be read as several ranges; name the events one by one.")
         first, last = ranges[0]
         if first > last:
-            raise UsageProblem(f"--events {word} runs backwards; ranges go in the order of the list. {self._known()}")
+            raise UsageProblem(f"--events {item} runs backwards; ranges go in the order of the list. {self._known()}")
         return range(first, last + 1)
 
     def _known(self) -> str:
@@ -288,21 +264,11 @@ class Catalogue:
         return f"Known events: {', '.join(names[:50])}{more}."
 
 
-def catalogue_schema() -> dict[str, Any]:
-    """The JSON schema of an event list: an array of rows by column, as a CSV file with these columns holds them."""
-    event = Event.model_json_schema()
-    columns = {"event" if name == "name" else name: about for name, about in event["properties"].items()}
-    columns["probes"].pop("default", None)  # a CSV file says 1-4
-    row = {"type": "object", "properties": columns, "required": list(_REQUIRED), "additionalProperties": False}
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An event list of mms-regions"}
-    return {**about, "type": "array", "minItems": 1, "items": row}
-
-
 def _wanted(probes: str) -> frozenset[int]:
     try:
         return frozenset(_probe_numbers(probes))
     except ValueError as problem:
-        raise UsageProblem(f"--probes {_shown(probes)} {problem}.") from None
+        raise UsageProblem(f"--probes {shown(probes)} {problem}.") from None
 
 
 def builtin_catalogues() -> tuple[str, ...]:
@@ -349,10 +315,10 @@ def _events(text: str, source: str | Path) -> tuple[Event, ...]:
     except csv.Error as problem:
         raise InputProblem(f"The catalogue {source} is not a sound CSV file: {problem}. Check its quotes.") from None
     if not records:
-        raise InputProblem(f"The catalogue {source} is empty; its first row must be {','.join(_REQUIRED)}.")
+        raise InputProblem(f"The catalogue {source} is empty; its first row must be {','.join(REQUIRED)}.")
     (line, header), rows = records[0], records[1:]
     problems = _header_problems(line, header)
-    if not set(_REQUIRED) <= set(header):
+    if not set(REQUIRED) <= set(header):
         raise _all_wrong(source, problems)
     if not rows:
         raise InputProblem(f"The catalogue {source} has a header and no events below it; add a row per event.")
@@ -387,14 +353,14 @@ Problem = tuple[int, str]  # line in the file, what is wrong there
 
 
 def _header_problems(line: int, header: Sequence[str]) -> list[Problem]:
-    known = (*_REQUIRED, *_OPTIONAL)
+    known = (*REQUIRED, *_OPTIONAL)
     missing = [
-        (line, f"the column {name} is missing; the header must have {','.join(_REQUIRED)}, separated by commas")
-        for name in _REQUIRED
+        (line, f"the column {name} is missing; the header must have {','.join(REQUIRED)}, separated by commas")
+        for name in REQUIRED
         if name not in header
     ]
     unknown = [
-        (line, f"the column {_shown(name)} is unknown; columns are {', '.join(known)}")
+        (line, f"the column {shown(name)} is unknown; columns are {', '.join(known)}")
         for name in header
         if name not in known
     ]
@@ -408,27 +374,20 @@ def _event(line: int, header: Sequence[str], cells: Sequence[str], problems: lis
         excess = f"the row has {len(cells)} values for {len(header)} columns; put texts with commas in quotes"
         problems.append((line, excess))
         return None
-    row = dict.fromkeys(_REQUIRED, "") | {name: cell for name, cell in zip(header, cells, strict=False) if cell}
-    fields = {"name" if name == "event" else name: row[name] for name in (*_REQUIRED, *_OPTIONAL) if name in row}
+    row = dict.fromkeys(REQUIRED, "") | {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+    fields = {"name" if name == "event" else name: row[name] for name in (*REQUIRED, *_OPTIONAL) if name in row}
     try:
         return Event.model_validate(fields)
     except ValidationError as problem:
-        problems += [(line, _sentence(error["loc"][0], error)) for error in problem.errors()]
+        problems += [(line, f"column {wrong}") for wrong in explain(problem, {"name": "event"}).values()]
         return None
-
-
-def _sentence(field: int | str, error: Mapping[str, object]) -> str:
-    column = "event" if field == "name" else field
-    allowed = str(error["msg"]).removeprefix("Value error, ")
-    unit = {"B0": ", in nT", "n0": ", in cm^-3"}.get(str(field), "")
-    return f"column {column}, {_shown(error['input'])}: {allowed}{unit}"
 
 
 def _name_problems(names: Sequence[tuple[int, str]]) -> list[Problem]:
     return [
         (
             names[row][0],
-            f"column event, {_shown(names[row][1])}: must be unique, also but for case; line {names[first][0]} has it",
+            f"column event = {shown(names[row][1])}: must be unique, also but for case; line {names[first][0]} has it",
         )
         for row, first in _repeats([name for _, name in names]).items()
     ]

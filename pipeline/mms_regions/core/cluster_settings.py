@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
-from mms_regions.core.errors import InputProblem
-from mms_regions.core.settings import Settings, read_profile
+from mms_regions.core.errors import InputProblem, explain
+from mms_regions.core.settings import read_profile
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
@@ -115,25 +114,5 @@ def read_cluster(profile: Path | None) -> ClusterSettings:
     try:
         return ClusterSettings.model_validate(read_profile(profile).get("cluster", {}))
     except ValidationError as problem:
-        wrong = "; ".join(map(_in_words, problem.errors()))
+        wrong = "; ".join(explain(problem).values())
         raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None
-
-
-def profile_schema() -> dict[str, Any]:
-    """The JSON schema of a profile: the settings, and the table [cluster]."""
-    schema = Settings.model_json_schema()
-    cluster = ClusterSettings.model_json_schema()
-    schema["properties"].pop("origin")  # is made, not given
-    schema["$defs"] = {**schema.get("$defs", {}), **cluster.pop("$defs"), "ClusterSettings": cluster}
-    schema["properties"]["cluster"] = {"$ref": "#/$defs/ClusterSettings"}
-    about = {"title": "A profile of mms-regions", "description": "The settings of a run, and where its tasks run."}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, **about}
-
-
-def _in_words(error: ErrorDetails) -> str:
-    """Such as `cpu.jobs = 0: must be greater than or equal to 1`."""
-    name, given = ".".join(map(str, error["loc"])), error["input"]
-    what = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    if error["type"] == "extra_forbidden":
-        return f"there is no {name}"
-    return f"{name} = {given!r}: {what}" if name else what

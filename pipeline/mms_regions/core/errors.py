@@ -5,7 +5,16 @@ Every message is a sentence for a person: what is wrong, where (file, row, varia
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class MMSRegionsError(Exception):
@@ -16,7 +25,7 @@ class MMSRegionsError(Exception):
 
 
 class UsageProblem(MMSRegionsError):
-    """Words on the command line are off: an unknown event, a spacecraft 7."""
+    """A usage error: an unknown option, an unknown event, a spacecraft 7."""
 
     exit_code = 2
 
@@ -28,13 +37,13 @@ class InputProblem(MMSRegionsError):
 
 
 class SegmentProblem(MMSRegionsError):
-    """One segment cannot be made: no data, a bad file, a missing variable. The others go on."""
+    """One segment cannot be made: no data, a bad file, a missing variable. Other segments are not affected."""
 
     exit_code = 4
 
 
 class EnvironmentProblem(MMSRegionsError):
-    """The machine is in the way: disk full, no GPU where one is asked for, a store that others hold."""
+    """The machine does not allow it: disk full, no GPU where one is asked for, a store that another process holds."""
 
     exit_code = 5
 
@@ -44,7 +53,39 @@ class DamagedStore(EnvironmentProblem):
 
 
 class Interrupted(MMSRegionsError):
-    """The run was asked to stop; running it again goes on."""
+    """The run was asked to stop; the same command continues it."""
 
     exit_code = 75
     retry_helps = True
+
+
+def shown(value: object) -> str:
+    """A value in a message: quoted, and cut where it is long."""
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
+
+
+def explain(
+    problem: ValidationError, names: Mapping[str, str] = _NONE, allowed: Mapping[str, str] = _NONE
+) -> dict[str, str]:
+    """What is wrong, by field: {"cpu.jobs": "cpu.jobs = 0: must be greater than or equal to 1"}.
+
+    The field is empty for what concerns several. names: other names of fields, for messages; allowed: what the value of
+    a field may be, where "must be ..." then says more than pydantic does.
+    """
+    errors = problem.errors(include_url=False)
+    return {field: _clause(names.get(field, field), error, allowed.get(field, "")) for field, error in _located(errors)}
+
+
+def _located(errors: list[ErrorDetails]) -> list[tuple[str, ErrorDetails]]:
+    return [(".".join(map(str, error["loc"])), error) for error in errors]
+
+
+def _clause(name: str, error: ErrorDetails, allowed: str) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"there is no {name}"
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    said = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    said = f"must be {allowed}" if allowed else said
+    return f"{name} = {shown(error['input'])}: {said}" if name else said

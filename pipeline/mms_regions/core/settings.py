@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mms_regions.core.errors import InputProblem, MMSRegionsError, UsageProblem
+from mms_regions.core.errors import InputProblem, MMSRegionsError, UsageProblem, explain
+from mms_regions.core.types import CHUNK, WINDOW
 
 PREFIX = "MMS_REGIONS_"
-_INNER_CHUNK = 8192
-_WINDOW = 32
-_DECIDING = ("convention", "margin", "bridge")
-_OTHER_TABLES = ("cluster",)  # what a profile says to cluster.py, which reads it itself
+_CHANGE_RESULTS = ("convention", "margin", "bridge")
+_OTHER_TABLES = ("cluster",)  # of a profile; cluster_settings reads it
 
 
 def usable_cpus() -> int:
@@ -53,7 +52,7 @@ def _address(value: str) -> str:
 
 
 def _whole_chunks(samples: int) -> int:
-    if samples % _WINDOW or samples % min(_INNER_CHUNK, samples):
+    if samples % WINDOW or samples % min(CHUNK, samples):
         raise ValueError("does not hold whole windows and whole chunks")
     return samples
 
@@ -63,7 +62,7 @@ Seconds = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=3600, allow
 
 
 class Settings(BaseModel):
-    """What a run is told. Descriptions say what is allowed; times are in s, samples are electron samples (30 ms).
+    """Settings of a run. Descriptions say what is allowed; times are in s, samples are electron samples (30 ms).
 
     Made by `resolve_settings`, or by hand, which raises pydantic.ValidationError. `origin` says where each value
     is from, such as {"workers": "flag --workers", "margin": "default"}.
@@ -100,21 +99,16 @@ class Settings(BaseModel):
         le=10,
         description="a whole number, how often a task is tried where trying again can help, from 1 to 10",
     )
-    grace: Seconds = Field(30.0, description="seconds that writing may take after a wish to stop, from 0 to 3600")
+    grace: Seconds = Field(30.0, description="seconds that writing may take after a stop request, from 0 to 3600")
     label_windows: Whole = Field(65536, ge=1, description="a whole number of windows per labelling task, 1 or more")
     origin: dict[str, str] = Field(default_factory=dict, repr=False)
 
-    @property
-    def chunk_samples(self) -> int:
-        """The samples of an inner chunk of a shard."""
-        return min(_INNER_CHUNK, self.shard_samples)
-
-    def deciding(self) -> dict[str, str | float]:
-        """The settings that decide numbers, ready for JSON; all others are provenance."""
-        return {name: getattr(self, name) for name in _DECIDING}
+    def result_settings(self) -> dict[str, str | float]:
+        """The settings that change the stored numbers, ready for JSON; all others are provenance."""
+        return {name: getattr(self, name) for name in _CHANGE_RESULTS}
 
 
-_FIELDS = {name: field for name, field in Settings.model_fields.items() if name != "origin"}
+_ALLOWED = {name: str(field.description) for name, field in Settings.model_fields.items() if name != "origin"}
 
 
 @dataclass(frozen=True)
@@ -131,22 +125,23 @@ def resolve_settings(flags: Mapping[str, object], environ: Mapping[str, str], pr
 
     flags: by field name; None is "not given". environ: MMS_REGIONS_WORKERS and so on; an empty text is "not given";
     data_dir is also taken from MMS_DATA_DIR, then SPEDAS_DATA_DIR/mms. profile: a TOML file of top-level keys; a
-    table [cluster] in it is left to cluster.py.
-    Raises UsageProblem if a flag or an environment variable is bad, InputProblem if just the profile is; both name
+    table [cluster] in it is left to cluster_settings.
+    Raises UsageProblem if a flag or an environment variable is bad, InputProblem if only the profile is; both name
     everything that is wrong.
     """
     layers = (_from_profile(profile), _from_environment(environ), _from_flags(flags))
     given = {name: value for layer in layers for name, value in layer.items()}
-    origin = {name: given[name].origin if name in given else "default" for name in _FIELDS}
-    unknown = [name for name in given if name not in _FIELDS]
-    known = {name: value.value for name, value in given.items() if name in _FIELDS}
+    origin = {name: given[name].origin if name in given else "default" for name in _ALLOWED}
+    wrong = {
+        name: f"there is no setting {name!r}; settings are {', '.join(_ALLOWED)}" for name in given.keys() - _ALLOWED
+    }
+    known = {name: value.value for name, value in given.items() if name in _ALLOWED}
     try:
         settings = Settings.model_validate({**known, "origin": origin})
     except ValidationError as problem:
-        bad = dict.fromkeys([*(str(error["loc"][0]) for error in problem.errors()), *unknown])
-        raise _all_wrong({name: given[name] for name in bad}) from None
-    if unknown:
-        raise _all_wrong({name: given[name] for name in unknown})
+        wrong |= explain(problem, allowed=_ALLOWED)
+    if wrong:
+        raise _refusal([(given[name], wrong[name]) for name in given if name in wrong])
     return settings
 
 
@@ -160,7 +155,7 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     """Other variables with the prefix are left alone: rooms such as model.py have their own."""
-    given = {name: _variable(environ, PREFIX + name.upper()) for name in _FIELDS}
+    given = {name: _variable(environ, PREFIX + name.upper()) for name in _ALLOWED}
     given["data_dir"] = given["data_dir"] or _variable(environ, "MMS_DATA_DIR") or _spedas_folder(environ)
     return {name: value for name, value in given.items() if value is not None}
 
@@ -208,13 +203,7 @@ def _from_profile(profile: Path | None) -> dict[str, _Given]:
     }
 
 
-def _all_wrong(bad: Mapping[str, _Given]) -> MMSRegionsError:
-    kind = UsageProblem if any(given.problem is UsageProblem for given in bad.values()) else InputProblem
-    lines = [f"  {given.origin}: {_sentence(name, given.value)}." for name, given in bad.items()]
+def _refusal(wrong: Sequence[tuple[_Given, str]]) -> MMSRegionsError:
+    kind = UsageProblem if any(given.problem is UsageProblem for given, _ in wrong) else InputProblem
+    lines = [f"  {given.origin}: {said}." for given, said in wrong]
     return kind("\n".join(["These settings cannot be used:", *lines]))
-
-
-def _sentence(name: str, value: object) -> str:
-    if name not in _FIELDS:
-        return f"there is no setting {name!r}; settings are {', '.join(_FIELDS)}"
-    return f"{name} = {str(value)!r} must be {_FIELDS[name].description}"

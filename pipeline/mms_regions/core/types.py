@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted; in a Burst even time, see clock.py
+Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted; even time in a Burst, see leap_seconds
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 Bits = NDArray[np.uint16]
 
-WINDOW = 32  # samples that the network sees in one go, each window from a zero state
+WINDOW = 32  # samples that the network sees at once, each window from a zero state
+CHUNK = 8192  # samples of an inner chunk of a shard, at most
 NO_LABEL = -1  # of a sample that is in no region because an input is missing
 SECOND = 1_000_000_000  # ns
 DAY = 86_400 * SECOND

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from pydantic.functional_validators import AfterValidator
 
 from mms_regions.core.catalogue import is_safe_name, safe_name
-from mms_regions.core.errors import InputProblem
+from mms_regions.core.errors import InputProblem, explain
 from mms_regions.physics.samples import FEATURES
 
 CARD_FILE = "card.json"
@@ -214,14 +214,5 @@ def _read_card(path: Path) -> ModelCard:
     except OSError as error:
         raise InputProblem(f"The model card {path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        raise InputProblem(f"The model card {path} is wrong: {_in_words(error)}. Mend it or import it anew.") from error
-
-
-def _in_words(error: ValidationError) -> str:
-    """Each complaint with the field it is about."""
-    complaints = []
-    for item in error.errors(include_url=False, include_input=False):
-        field = ".".join(map(str, item["loc"]))
-        text = item["msg"].removeprefix("Value error, ")
-        complaints.append(f"{field}: {text}" if field else text)
-    return "; ".join(complaints)
+        wrong = "; ".join(explain(error).values())
+        raise InputProblem(f"The model card {path} is wrong: {wrong}. Correct it or import the model again.") from error

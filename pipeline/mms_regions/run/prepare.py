@@ -13,7 +13,7 @@ from mms_regions.archive.fetch import files_of
 from mms_regions.archive.manifest import Pinned
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.crash import crash_point
-from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.errors import SegmentProblem, explain
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.samples import FEATURES, Samples
@@ -54,7 +54,7 @@ def _refuse_bad_event(segment: Segment) -> None:
     try:
         Event.model_validate(segment.event.model_dump())
     except ValidationError as problem:
-        wrong = "; ".join(f"{error['loc'][0]} {error['msg']}" for error in problem.errors())
+        wrong = "; ".join(explain(problem).values())
         raise SegmentProblem(
             f"{segment.key}: its event cannot be used ({wrong}); correct it in the catalogue"
         ) from None

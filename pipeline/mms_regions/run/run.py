@@ -243,18 +243,18 @@ def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settin
     plan = read_plan(store)
     if plan is None:
         _refuse_foreign(store)
-        return make_plan(catalogue, segments, settings.shard_samples, settings.deciding())
-    if dict(plan.deciding) != settings.deciding():
+        return make_plan(catalogue, segments, settings.shard_samples, settings.result_settings())
+    if dict(plan.deciding) != settings.result_settings():
         if redo != ALL:
             raise EnvironmentProblem(_other_settings(store, plan, settings))
-        plan = plan.renewed(settings.deciding())
+        plan = plan.renewed(settings.result_settings())
     return plan.grown(catalogue, segments)
 
 
 def _other_settings(store: Path, plan: Plan, settings: Settings) -> str:
     differs = ", ".join(
         f"{name} {plan.deciding.get(name)!r} there and {value!r} here"
-        for name, value in settings.deciding().items()
+        for name, value in settings.result_settings().items()
         if plan.deciding.get(name) != value
     )
     return (

@@ -23,7 +23,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from mms_regions.core.files import Damaged, read_sealed, sealed, write_changed
-from mms_regions.core.types import NO_LABEL, WINDOW
+from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.model.card import Architecture
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 from mms_regions.store.labels import Labelled
@@ -37,7 +37,6 @@ FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
 N_REGIONS = Architecture().classes
-_CHUNK = 8192
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
 _ROOT = "zarr.json"
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
@@ -214,7 +213,7 @@ def _add(
         name,
         shape=(plan.n_samples, *extent),
         shards=(plan.shard_samples, *extent),
-        chunks=(min(_CHUNK, plan.shard_samples), *extent),
+        chunks=(min(CHUNK, plan.shard_samples), *extent),
         dtype=dtype,
         fill_value=fill,
         compressors=[_ZSTD],

@@ -293,14 +293,14 @@ def test_everything_wrong_is_said_at_once_with_line_column_and_value(written) ->
         )
     )
     expected = [
-        "line 3: column event, '../../x'",
-        "line 3: column t_start, '2017-05-28'",
-        "line 3: column B0, '-3': must be a finite number above 0, in nT",
-        "line 3: column n0, 'nan': must be a finite number above 0, in cm^-3",
-        "line 3: column probes, '7'",
-        "line 6: column t_end, '2017-05-28T03:58:00': must be after t_start",
-        "line 6: column B0, ''",
-        "line 7: column event, 'a': must be unique, also but for case; line 5",
+        "line 3: column event = '../../x'",
+        "line 3: column t_start = '2017-05-28'",
+        "line 3: column B0 = '-3': must be a finite number above 0, in nT",
+        "line 3: column n0 = 'nan': must be a finite number above 0, in cm^-3",
+        "line 3: column probes = '7'",
+        "line 6: column t_end = '2017-05-28T03:58:00': must be after t_start",
+        "line 6: column B0 = ''",
+        "line 7: column event = 'a': must be unique, also but for case; line 5",
         "line 8: the row has 7 values for 6 columns",
     ]
     for words, line in zip(expected, said.splitlines()[1:], strict=True):
@@ -309,7 +309,7 @@ def test_everything_wrong_is_said_at_once_with_line_column_and_value(written) ->
 
 def test_line_numbers_count_notes_of_several_lines(written) -> None:
     said = refusal(written(HEADER + ",notes", f'A,{ROW},"two\nlines"', f"B,{ROW}x"))
-    assert "line 4: column n0, '0.138x'" in said
+    assert "line 4: column n0 = '0.138x'" in said
 
 
 def test_unknown_and_repeated_columns_are_reported_with_the_bad_rows(written) -> None:
