@@ -1,8 +1,8 @@
-"""The only room that knows CDF: the files of a segment become a `Burst`, clipped to a time range.
+"""Read the CDF files of a segment into a `Burst`, clipped to a time range; no other module reads values of CDF files.
 
 What is in the files is described in the MMS CMAD and in the FPI, FGM and EDP data product guides: FPI's `Epoch` is the
 start of an accumulation that lasts `Epoch_plus_var`; velocities, pressures and fields are in GSE here. Times are even
-time (`clock.Clock`): UTC, but with a leap second in the time range they run on evenly through it.
+time (`leap_seconds.Clock`): UTC, but with a leap second in the time range they run on evenly through it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MagneticField:
 
 @dataclass(frozen=True)
 class ElectricField:
-    """EDP: e_gse (n, 3) in mV/m; quality (n,) from 0 (bad) to 3 (good)."""
+    """EDP: e_gse (n, 3) in mV/m; quality (n,) from 0 (worst) to 4 (best)."""
 
     time: Times
     source: NDArray[np.int16]

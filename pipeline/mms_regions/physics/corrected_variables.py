@@ -9,19 +9,12 @@ import numpy as np
 from mms_regions.core.catalogue import Event
 from mms_regions.core.types import Floats, Times
 from mms_regions.physics.burst import Burst, Moments
-from mms_regions.physics.corrected import (
-    Field,
-    Species,
-    corrected_samples,
-    electric_of,
-    ion_temperatures,
-    magnetic_of,
-    species_of,
-)
+from mms_regions.physics.corrected import corrected_samples, ion_temperatures
 from mms_regions.physics.formulas import alfven_speed, bin_mean
 from mms_regions.physics.frames import gse_to_gsm, gsm_to_gse
 from mms_regions.physics.published_names import derived_names, in_utc, series
 from mms_regions.physics.samples import Samples
+from mms_regions.physics.screening import Field, Species, electric_of, magnetic_of, species_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,8 +35,8 @@ def corrected_variables(burst: Burst, event: Event, bridge: float) -> dict[str, 
     begin, end = (np.datetime64(int(t), "ns") for t in event.trange)
     found = {}
     for name, data in own.items():
-        told = in_utc(data, burst.clock)
-        found[name] = told.isel(time=(told["time"].values >= begin) & (told["time"].values <= end))
+        utc = in_utc(data, burst.clock)
+        found[name] = utc.isel(time=(utc["time"].values >= begin) & (utc["time"].values <= end))
     found |= _at_electrons(samples)
     return {f"mms{burst.probe}_{name}": data.rename(f"mms{burst.probe}_{name}") for name, data in found.items()}
 

@@ -146,7 +146,7 @@ def bin_mean(begin: Times, end: Times, time: Times, values: Floats) -> Floats:
 
 
 def published_mean(target: Times, time: Times, values: Floats) -> Floats:
-    """The published code's average of `values` around each target time, its slips included.
+    """The published code's average of `values` around each target time, with its known errors.
 
     With midpoints s between targets: sample 0 takes t <= s[0]; sample i takes s[i-1] <= t <= s[i], both ends closed;
     sample n-2 takes all t >= s[n-2]; sample n-1 stays 0. NaN values are left out of a mean; one that is still NaN is

@@ -1,7 +1,7 @@
-"""Convention `published`: the numbers of the published code (Waters et al. 2025), its slips included.
+"""Convention `published`: the numbers of the published code (Waters et al. 2025), with its known errors.
 
 Kept so that a paper can be reproduced; held by parity tests. Electron times are 60 ms late, B and E enter the features
-as point samples, T_i is taken with the uncorrected density, averages end in zeros. `corrected` mends all of it.
+as point samples, T_i is taken with the uncorrected density, averages end in zeros. `corrected` avoids all of these.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from mms_regions.core.catalogue import Event
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.types import SECOND
 from mms_regions.physics.burst import read_ions
-from mms_regions.physics.corrected import in_time_order, rows_of
+from mms_regions.physics.corrected import rows_of
+from mms_regions.physics.screening import in_time_order
 from mms_regions.store.cdf_inputs import recorded_files
 
 _AROUND = SECOND  # an accumulation begins before its centre

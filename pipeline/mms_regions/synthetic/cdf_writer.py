@@ -1,6 +1,6 @@
 """The one writer of MMS level-2 CDF files: names, types, shapes and attributes are the archive's, the values given.
 
-`level2.json` says what the files of each product hold. A variable goes by a short key here, "bulkv_gse" for
+`cdf_layout.json` says what the files of each product hold. A variable goes by a short key here, "bulkv_gse" for
 "mms4_des_bulkv_gse_brst"; times are int64 ns UTC in memory and TT2000 in files. The files say that they are synthetic.
 """
 
@@ -86,7 +86,7 @@ def unmeasured(product: Product, arrays: Mapping[str, Values]) -> dict[str, Valu
 def file_path(product: Product, probe: int, start: int, version: str = "") -> Path:
     """Where the archive keeps, below the data folder, the file that begins at `start` (ns UTC).
 
-    version: X.Y.Z, by default that of the table. Names of fast-mode files tell only the day.
+    version: X.Y.Z, by default that of the table. Names of fast-mode files have only the day.
     """
     tag = str(np.datetime64(start // SECOND, "s")).translate(str.maketrans("", "", "-:T"))
     tag = tag if product.mode == "brst" else tag[:8]
@@ -204,7 +204,7 @@ class _Layout:
 
 @cache
 def _layout(product: str) -> _Layout:
-    """Read the table, `level2.json`, which explains its own notation."""
+    """Read the table, `cdf_layout.json`, which explains its own notation."""
     table = json.loads((package_files("mms_regions.synthetic") / "cdf_layout.json").read_text("utf-8"))
     about = table["products"][product]
     rows = {

@@ -78,7 +78,8 @@ def demonstrate(
 ) -> list[Compared]:
     """Make three events x four spacecraft from this seed, run the whole line on them, and compare with the truth.
 
-    workers: None for the default. made: is told each segment whose files are there; observe: listens to the run.
+    workers: None for the default. made: is called with each segment whose files are there; observe: gets
+    the messages of the run.
     Raises SegmentProblem where a segment failed, and what `synthesise` and `run` raise.
     """
     segments = read_catalogue(CATALOGUE).segments(EVENTS)
@@ -114,7 +115,7 @@ def compare(store: Path, data_dir: Path, model: InstalledModel) -> list[Compared
     """
     linear = LinearRegions.from_card(model.card)
     if linear is None:
-        raise InputProblem(f"The card of {model.card.name} has no logistic regression to compare with; train it anew.")
+        raise InputProblem(f"The card of {model.card.name} has no logistic regression to compare with; train it again.")
     compared = []
     for segment in complete_segments(store, None, None):
         data = open_segment(store, segment.event.name, segment.probe)

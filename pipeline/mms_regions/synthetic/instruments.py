@@ -87,7 +87,7 @@ class View:
 
 
 def measured(view: View, product: Product) -> Arrays:
-    """The variables that are simulated, by the short keys of `level2`."""
+    """The variables that are simulated, by the short keys of `cdf_writer`."""
     if product is FGM:
         return _magnetic(view)
     if product in (EDP_BURST, EDP_FAST):

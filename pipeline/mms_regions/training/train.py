@@ -262,13 +262,13 @@ def _card(name: str, recipe: Recipe, scores: dict[str, Any]) -> ModelCard:
             for region in published.regions
         ),
         training_data=(
-            f"{recipe.crossings} virtual crossings of {recipe.seconds:g} s of analytic layers (`mms_regions.layer`), "
-            f"varied in geometry, speed, waves and noise, B0 and n0 off by up to {PERTURBATION:.0%}; no MMS data, and "
-            "no answers of another model."
+            f"{recipe.crossings} virtual crossings of {recipe.seconds:g} s of analytic layers "
+            "(`mms_regions.synthetic.layer`), varied in geometry, speed, waves and noise, B0 and n0 off by up to "
+            f"{PERTURBATION:.0%}; no MMS data, and no answers of another model."
         ),
         license="MIT",
         citation="The mms-regions developers: mms-regions, version " + __version__,
-        how_to_get_weights=f"Train them anew: `mms-regions train --seed {recipe.seed} --out FOLDER`.",
+        how_to_get_weights=f"Train them again: `mms-regions train --seed {recipe.seed} --out FOLDER`.",
         cautions=(
             "A demonstration model, trained on an analytic layer, not validated on MMS data: not for science.",
             "Trust in its regions is trust in the layer's geometry; how real plasma differs from it was not studied.",

@@ -18,9 +18,10 @@ from mms_regions.archive.products import DES, DIS, EDP_BURST, FGM, CdfFile, find
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.physics.burst import Burst, read_burst
-from mms_regions.physics.corrected import corrected_samples, in_time_order
+from mms_regions.physics.corrected import corrected_samples
 from mms_regions.physics.frames import gse_to_gsm
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
+from mms_regions.physics.screening import in_time_order
 
 PRODUCTS = (DIS, DES, FGM, EDP_BURST)
 KEYS = tuple(product.key for product in PRODUCTS)
