@@ -4,22 +4,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -q -rs
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+LOWEST := .venv-lowest/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint bench bench-quick bench-scale containers clean
+.PHONY: help venv demo test test-system test-all lint docs bench bench-quick bench-scale containers lowest clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-venv: $(STAMP)  ## make .venv from the lock file constraints.txt
+venv: $(STAMP)  ## create .venv from the lock file constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[test,dev]'
+	$(PIP) -e '.[test,dev,docs]'
 	touch $@
 
-demo: $(STAMP)  ## the whole line on synthetic events, with pictures and the truth
+demo: $(STAMP)  ## a self-contained demonstration on synthetic events, with pictures and the truth
 	$(BIN)/mms-regions demo
 
 lint: $(STAMP)  ## ruff, its formatter, mypy
@@ -27,11 +29,17 @@ lint: $(STAMP)  ## ruff, its formatter, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint bench-quick  ## lint, every test that is quick, and a quick form of the benchmarks
-	$(PYTEST) -n auto --dist loadfile --no-loadscope-reorder -m "not long" --timeout 300
+test: lint  ## lint, types, unit, parity and the quick integration tests
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not system and not long" --timeout 300
 
-test-all: lint  ## lint and every test
+test-system: docs bench-quick  ## SLURM, containers, browser, kills, quick benchmarks, documentation
+	$(PYTEST) $(SIDE_BY_SIDE) -m "system and not long" --timeout 600
+
+test-all: lint docs bench-quick  ## lint and every test, those that take many minutes too
 	$(PYTEST) --timeout 1800
+
+docs: $(STAMP)  ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP)  ## the benchmarks, ten minutes
 	$(BIN)/python benchmarks/run.py
@@ -45,6 +53,13 @@ bench-scale: $(STAMP)  ## ten thousand segments, a quarter of an hour or more
 containers: $(STAMP)  ## build all images and run them, ten minutes
 	PYTHON=$(BIN)/python tests/containers.sh all
 
+# torch stays: an older one brings gigabytes of CUDA packages.
+lowest:  ## unit and parity tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check uv torch==2.13.0
+	echo torch==2.13.0 | $(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct -c - -e '.[test]'
+	$(LOWEST)/python -m pytest -q -rs -m "not system and not long" --timeout 600 tests/unit tests/parity
+
 clean:  ## remove .venv, caches and builds
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
-	find pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf $(VENV) .venv-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find pipeline tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

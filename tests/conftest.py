@@ -31,10 +31,13 @@ def reference() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the fixture `reference`, so that `-m "not reference"` needs no second list."""
+    """Mark tests by the fixtures that they use, so that `-m "not system"` needs no second list."""
     for item in items:
-        if "reference" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "reference" in fixtures:
             item.add_marker("reference")
+        if "slurm" in fixtures:
+            item.add_marker("system")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

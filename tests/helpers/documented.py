@@ -11,9 +11,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "jobs/README.md", "jobs/profiles/README.md", "models/README.md")
+    ),
     *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "jobs" / "README.md",
 ]
 _SHELL = {"", "sh", "bash", "console"}  # languages of fences; an indented block has none
 _VARIABLE = re.compile(r"[A-Z_]+=\S*")

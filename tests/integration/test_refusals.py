@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
-from mms_regions import errors
+from mms_regions.core import errors
 from mms_regions.model.card import CARD_FILE
 
 Command = Callable[..., "CompletedProcess[str]"]
