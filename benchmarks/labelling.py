@@ -16,11 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mms_regions.model.label import Prediction, label_windows
-from mms_regions.model.network import N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS, RegionRNN
+from mms_regions.model.network import N_FEATURES, N_HIDDEN, N_LAYERS, RegionRNN
 
 # Multiplications and additions of a sample, and how many tanh it takes.
 FLOP = 2 * (N_HIDDEN * (N_FEATURES + N_HIDDEN + 1) + (N_LAYERS - 1) * N_HIDDEN * (2 * N_HIDDEN + 1))
-FLOP += 2 * N_REGIONS * (N_HIDDEN + 1)
+FLOP += 2 * RegionRNN().classes * (N_HIDDEN + 1)
 ACTIVATIONS = N_LAYERS * N_HIDDEN
 BATCHES = (256, 1024, 4096, 16384)
 SIDES = (1024, 2048, 4096)  # of square matrices
@@ -108,15 +108,15 @@ def _alone(model: nn.Module, windows: Windows, threads: int) -> float:
     return len(samples) / taken
 
 
-def _best_batch(model: nn.Module, windows: Windows, runs: int) -> int:
+def _best_batch(model: RegionRNN, windows: Windows, runs: int) -> int:
     """The number of windows at once that nn.RNN is fastest with."""
     taken = cpu_seconds({str(size): partial(_batched, model, windows, size) for size in BATCHES}, runs)
     return int(min(taken, key=lambda size: taken[size]))
 
 
-def _batched(model: nn.Module, windows: Windows, batch: int) -> None:
+def _batched(model: RegionRNN, windows: Windows, batch: int) -> None:
     """Labels and probabilities from nn.RNN."""
-    probability = np.empty((*windows.shape[:2], N_REGIONS), np.float32)
+    probability = np.empty((*windows.shape[:2], model.classes), np.float32)
     label = np.empty(windows.shape[:2], np.int8)
     for some, logits in _logits(model, windows, batch):
         probability[some] = logits.softmax(2).numpy()

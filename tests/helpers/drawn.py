@@ -11,7 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from mms_regions.core.regions import regions_named
+
 REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
+COLOURS = [region.colour for region in regions_named(REGIONS.split())]
 START = np.datetime64("2017-05-28T03:58:30", "ns")
 STEP = np.timedelta64(30, "ms")
 ALL = np.repeat([0, 1, 2, -1, 3, 4, 5], 50)

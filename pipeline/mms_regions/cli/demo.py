@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mms_regions.model.scores import Agreement
     from mms_regions.synthetic.demo import Compared, Folder
 
+_WIDE = 7  # characters of a column
 SeedOption = Annotated[int, typer.Option("--seed", help="Decides the layers, the ways through them and all noise.")]
 
 
@@ -123,7 +125,7 @@ def _as_json(folder: Folder, compared: list[Compared]) -> dict[str, Any]:
                 "segment": one.segment.key,
                 "samples": len(one.label),
                 "shares": one.shares,
-                "agreement": agreement(one.label, one.truth).to_dict(),
+                "agreement": agreement(one.label, one.truth, len(one.regions)).to_dict(),
             }
             for one in compared
         ],
@@ -132,10 +134,14 @@ def _as_json(folder: Folder, compared: list[Compared]) -> dict[str, Any]:
 
 def _tell(folder: Folder, compared: list[Compared]) -> None:
     """The table, what it means, where everything is, and what to type next."""
+    from mms_regions.core.regions import by_kind
     from mms_regions.synthetic.demo import MODEL, total
 
-    sides = "".join(f"{side:>7}" for side in "north south earth tail north south".split())
-    print(f"{'':<20}{'inflow, %':^14}{'outflow, %':^14}{'separatrix, %':^14}{'agreement with truth':>24}")
+    regions = by_kind(compared[0].regions)
+    kinds = Counter(region.kind for region in regions)
+    over = "".join(f"{f'{kind}, %':^{_WIDE * count}}" for kind, count in kinds.items())
+    sides = "".join(f"{region.side.removesuffix('ward')[: _WIDE - 1]:>{_WIDE}}" for region in regions)
+    print(f"{'':<20}{over}{'agreement with truth':>24}")
     print(f"{'segment':<10}{'samples':>8}  {sides}{'network':>12}{'logistic':>12}")
     for one in compared:
         print(_row(one))
@@ -157,11 +163,11 @@ def _command() -> str:
 
 
 def _row(one: Compared) -> str:
+    from mms_regions.core.regions import by_kind
     from mms_regions.model.scores import agreement
 
-    pairs = (0, 2, 1, 4, 3, 5)  # inflow, outflow, separatrix
-    shares = "".join(f"{100 * one.shares[region]:>7.1f}" for region in pairs)
-    network, linear = agreement(one.label, one.truth), agreement(one.linear, one.truth)
+    shares = "".join(f"{100 * one.shares[region.index]:>{_WIDE}.1f}" for region in by_kind(one.regions))
+    network, linear = (agreement(labels, one.truth, len(one.regions)) for labels in (one.label, one.linear))
     return f"{one.segment.key:<10}{len(one.label):>8}  {shares}{network.overall:>12.1%}{linear.overall:>12.1%}"
 
 

@@ -18,11 +18,11 @@ import xarray as xr
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.files import made_whole
+from mms_regions.core.regions import regions_of
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import NO_LABEL
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.published_names import units_of
-from mms_regions.report.strips import REGION_COLOURS
 from mms_regions.store.cdf_inputs import recorded_files
 
 _COMPONENTS = ["x", "y", "z"]
@@ -131,8 +131,9 @@ def _put(pyspedas: Any, name: str, data: xr.DataArray, units: str, frame: str) -
 def _put_probability(pyspedas: Any, prefix: str, data: xr.Dataset) -> str:
     name = f"{prefix}_probability"
     _put(pyspedas, name, data["probability"], "", "")
-    names = str(data["label"].attrs["flag_meanings"]).split()
-    pyspedas.options(name, opt_dict={"color": list(REGION_COLOURS), "legend_names": names, "yrange": [0, 1]})
+    regions = regions_of(data["label"].attrs)
+    colours, names = [region.colour for region in regions], [region.name for region in regions]
+    pyspedas.options(name, opt_dict={"color": colours, "legend_names": names, "yrange": [0, 1]})
     return name
 
 
@@ -144,13 +145,13 @@ def _put_strip(pyspedas: Any, prefix: str, data: xr.Dataset) -> str:
     values = label.where(label != NO_LABEL).astype(np.float64)
     strip = xr.DataArray(np.stack([values, values], axis=1), coords={"time": label["time"]}, dims=("time", "edge"))
     _put(pyspedas, name, strip.assign_coords(v=("edge", [0.0, 1.0])), "", "")
-    regions = ListedColormap(list(REGION_COLOURS), name="mms_regions")
+    colours = [region.colour for region in regions_of(label.attrs)]
     options = {
         "ylog": 0,
         "zlog": 0,
         "yrange": [0, 1],
-        "zrange": [-0.5, len(REGION_COLOURS) - 0.5],
-        "colormap": regions,
+        "zrange": [-0.5, len(colours) - 0.5],
+        "colormap": ListedColormap(colours, name="mms_regions"),
         "ytitle": "region",
         "ysubtitle": "",
         "ztitle": "class",

@@ -17,6 +17,7 @@ from pydantic.functional_validators import AfterValidator
 
 from mms_regions.core.catalogue import is_safe_name, safe_name
 from mms_regions.core.errors import InputProblem, explain
+from mms_regions.core.regions import regions_named
 from mms_regions.physics.samples import FEATURES
 
 CARD_FILE = "card.json"
@@ -36,15 +37,15 @@ class _Record(BaseModel):
 
 
 class Architecture(_Record):
-    """The size of the network; this version of mms-regions knows one."""
+    """The size of the network; this version of mms-regions knows one, with any number of classes."""
 
     features: Literal[14] = 14
     hidden: Literal[42] = 42
     layers: Literal[3] = 3
-    classes: Literal[6] = 6
+    classes: int = Field(default=6, ge=2)
 
 
-class Region(_Record):
+class RegionEntry(_Record):
     """One class of the network: what its index means and how sure that is."""
 
     index: int
@@ -64,7 +65,7 @@ class ModelCard(_Record):
     window: Literal[32] = 32  # samples, each window from a zero state
     features: tuple[str, ...] = FEATURES
     scaling: dict[str, Text]  # the formula of each feature, and of each symbol used in one
-    regions: tuple[Region, ...]
+    regions: tuple[RegionEntry, ...]
     training_data: Text
     license: Text
     citation: Text
@@ -91,9 +92,7 @@ class ModelCard(_Record):
     def _regions_are_complete(self) -> ModelCard:
         if [region.index for region in self.regions] != list(range(self.architecture.classes)):
             raise ValueError(f"regions must have the indices 0 to {self.architecture.classes - 1}, each once, in order")
-        names = [region.name for region in self.regions]
-        if len(set(names)) < len(names):
-            raise ValueError(f"regions must have names that differ; these are {', '.join(names)}")
+        regions_named(region.name for region in self.regions)
         return self
 
     @model_validator(mode="after")
@@ -101,6 +100,11 @@ class ModelCard(_Record):
         if (self.source_sha256 is None) != (self.source_bytes is None):
             raise ValueError("source_sha256 and source_bytes belong together: give both or neither")
         return self
+
+    @property
+    def names_are_inferred(self) -> bool:
+        """Whether somebody else than its authors has given the regions their names."""
+        return self.source_sha256 is not None
 
     @property
     def weights_file(self) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from mms_regions.core.regions import regions_of
 from mms_regions.core.types import NO_LABEL, Flags
 from mms_regions.physics.formulas import alfven_speed
 
@@ -42,9 +43,10 @@ def cautions(data: xr.Dataset) -> Cautions:
     speed = np.linalg.norm(data["vi_gsm"].values, axis=1)
     slow = speed < QUIET * alfven_speed(data.attrs["b0"], data.attrs["n0"])
     b_x = data["b_gsm"].values[:, 0]
-    kinds = str(data["label"].attrs.get("flag_meanings", "")).split()
-    if not kinds:
-        raise ValueError("flag_meanings of `label` should name the regions: label the store again")
-    outflow = np.isin(label, [i for i, name in enumerate(kinds) if name.startswith("outflow")])
-    north, south = (label == kinds.index(name) for name in ("separatrix_north", "separatrix_south"))
+    regions = regions_of(data["label"].attrs)
+    outflow = np.isin(label, [region.index for region in regions if region.kind == "outflow"])
+    separatrices = [region for region in regions if region.kind == "separatrix"]
+    north, south = (
+        np.isin(label, [region.index for region in separatrices if region.side == side]) for side in ("north", "south")
+    )
     return Cautions(outflow & slow, (north & (b_x < 0)) | (south & (b_x > 0)), label != NO_LABEL)

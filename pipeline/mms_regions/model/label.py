@@ -12,11 +12,11 @@ from itertools import cycle, pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, UsageProblem
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
-from mms_regions.model.network import N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS, RegionRNN
+from mms_regions.model.network import N_FEATURES, N_HIDDEN, N_LAYERS, RegionRNN
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ _LARGEST = torch.finfo(torch.float32).max
 class Prediction:
     """What the network says of W windows of T samples. Raises ValueError where the two arrays do not agree.
 
-    label: (W, T) int8, the region's index, -1 for none. probability: (W, T, 6) float32, NaN where there is no label.
+    label: (W, T) int8, the region's index, -1 for none. probability: (W, T, C) float32 of the C
+    regions, NaN where there is no label.
     """
 
     label: NDArray[np.int8]
@@ -39,25 +40,26 @@ class Prediction:
     def __post_init__(self) -> None:
         if self.label.dtype != np.int8 or self.probability.dtype != np.float32:
             raise ValueError(f"label is int8, probability float32; got {self.label.dtype}, {self.probability.dtype}")
-        if self.label.ndim != 2 or self.probability.shape != (*self.label.shape, N_REGIONS):
+        if self.label.ndim != 2 or self.probability.shape[:-1] != self.label.shape:
             raise ValueError(
-                f"label is (W, T), probability (W, T, 6); got {self.label.shape}, {self.probability.shape}"
+                f"label is (W, T), probability (W, T, C); got {self.label.shape}, {self.probability.shape}"
             )
-        if self.label.size and not NO_LABEL <= self.label.min() <= self.label.max() < N_REGIONS:
-            raise ValueError("label is 0 to 5, or -1 for none")
+        classes = self.probability.shape[-1]
+        if self.label.size and not NO_LABEL <= self.label.min() <= self.label.max() < classes:
+            raise ValueError(f"label is 0 to {classes - 1}, or -1 for none")
         without = self.label == NO_LABEL
         parts = np.array_split(self.probability, 1 + self.label.size // _PART)
         finite = sum(np.count_nonzero(np.isfinite(part)) for part in parts)
-        if finite != N_REGIONS * np.count_nonzero(~without) or not np.isnan(self.probability[without]).all():
+        if finite != classes * np.count_nonzero(~without) or not np.isnan(self.probability[without]).all():
             raise ValueError("probability is finite where there is a label, and NaN where there is none")
 
 
 def label_windows(
-    model: nn.Module, windows: Floats, withheld: Flags, device: str = "cpu", block: int | None = None
+    model: RegionRNN, windows: Floats, withheld: Flags, device: str = "cpu", block: int | None = None
 ) -> Prediction:
     """Label every sample of every window.
 
-    model: logits from features, such as RegionRNN; it is moved to `device`. windows: (W, T, 14) float32,
+    model: it is moved to `device`. windows: (W, T, 14) float32,
     dimensionless, in simulation axes, NaN where missing; T is 32 in the store. withheld: (W, T) bool, samples that get
     no label although their features go into the state (bridged ones). block: how many windows are computed together.
     A sample is labelled if it is not withheld and every feature is finite from its window's start to itself. Equal
@@ -72,7 +74,7 @@ def label_windows(
         raise ValueError(f"windows are (W, T, 14), withheld (W, T); got {windows.shape}, {withheld.shape}")
     block = block or (_gpu_block(len(windows)) if device.startswith("cuda") else BLOCK)
     label = np.empty(withheld.shape, dtype=np.int8)
-    probability = np.empty((*withheld.shape, N_REGIONS), dtype=np.float32)
+    probability = np.empty((*withheld.shape, model.classes), dtype=np.float32)
     model = model.to(device)
     with steady_arithmetic() as threads, torch.inference_mode():
         if type(model) is RegionRNN and device == "cpu":
@@ -139,7 +141,7 @@ class FusedRNN:
         self._read_out = torch.cat([bias[:, None], weight], 1).float()
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(T, 14, W) features -> (T, 6, W) logits."""
+        """(T, 14, W) features -> (T, classes, W) logits."""
         steps, _, count = features.shape
         ends = [N_FEATURES + k * (1 + N_HIDDEN) for k in range(N_LAYERS + 1)]  # of x, s0, s1 and s2
         state = _rows(ends[-1], count).fill_(0.5)  # tanh a = 0
@@ -147,7 +149,7 @@ class FusedRNN:
         read = [state[max(0, end - N_HIDDEN) : next_end] for end, next_end in pairwise(ends)]
         own = [state[end - N_HIDDEN : end] for end in ends[1:]]
         x, top, layers = state[:N_FEATURES], state[ends[-2] :], list(zip(self._layers, read, own, strict=True))
-        sums, logits = _rows(N_HIDDEN, count), torch.empty(steps, N_REGIONS, count)
+        sums, logits = _rows(N_HIDDEN, count), torch.empty(steps, len(self._read_out), count)
         for now, said in zip(features.unbind(), logits.unbind(), strict=True):
             x.copy_(now)
             for weight, inputs, outputs in layers:
@@ -202,7 +204,7 @@ def _label_side_by_side(
 
 
 def _label_in_turn(
-    model: nn.Module, windows: Floats, withheld: Flags, block: int, device: str
+    model: RegionRNN, windows: Floats, withheld: Flags, block: int, device: str
 ) -> Iterator[tuple[slice, NDArray[np.int8], NDArray[np.float32]]]:
     """Blocks on any device, one being copied while another is computed; smaller ones where memory is short."""
     lanes, first = _lanes(model, device, block, windows.shape[1]), 0
@@ -225,20 +227,20 @@ def _label_in_turn(
         yield under_way[0], *under_way[1].end()
 
 
-def _lanes(model: nn.Module, device: str, block: int, steps: int) -> Iterator[_Lane]:
+def _lanes(model: RegionRNN, device: str, block: int, steps: int) -> Iterator[_Lane]:
     return cycle([_Lane(model, device, block, steps) for _ in range(2)])
 
 
 class _Lane:
     """Memory and, on a GPU, a stream of its own for one block at a time: what two lanes do there overlaps."""
 
-    def __init__(self, model: nn.Module, device: str, block: int, steps: int):
+    def __init__(self, model: RegionRNN, device: str, block: int, steps: int):
         gpu = device.startswith("cuda")  # from pinned memory alone do copies run beside computing
         self._model, self._device, self._used = model, device, 0
         self._features = torch.zeros(block, steps, N_FEATURES, pin_memory=gpu)
         self._withheld = torch.zeros(block, steps, dtype=torch.bool, pin_memory=gpu)
         self._label = torch.empty(block, steps, dtype=torch.int8, pin_memory=gpu)
-        self._probability = torch.empty(block, steps, N_REGIONS, pin_memory=gpu)
+        self._probability = torch.empty(block, steps, model.classes, pin_memory=gpu)
         self._stream = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
         if self._stream:
             self._stream.wait_stream(torch.cuda.current_stream(device))  # which brings the weights
@@ -256,7 +258,7 @@ class _Lane:
             self._probability.copy_(probability, non_blocking=True)
 
     def end(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Wait for the block: its labels (w, T) and probabilities (w, T, 6), good until the next one begins."""
+        """Wait for the block: its labels (w, T) and probabilities (w, T, C), good until the next one begins."""
         if self._stream:
             self._stream.synchronize()
         return self._label[: self._used].numpy(), self._probability[: self._used].numpy()

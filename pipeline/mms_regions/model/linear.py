@@ -13,7 +13,7 @@ from mms_regions.model.card import ModelCard
 
 @dataclass(frozen=True)
 class LinearRegions:
-    """A logistic regression: what each sample by itself says. weights (6, 14), bias (6,)."""
+    """A logistic regression: what each sample by itself says. weights (C, 14), bias (C,) of C regions."""
 
     weights: NDArray[np.float64]
     bias: NDArray[np.float64]

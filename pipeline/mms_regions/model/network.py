@@ -20,21 +20,29 @@ from mms_regions.core.files import write_whole
 if TYPE_CHECKING:
     from mms_regions.model.card import InstalledModel, ModelCard
 
-N_FEATURES, N_HIDDEN, N_LAYERS, N_REGIONS = 14, 42, 3, 6
+N_FEATURES, N_HIDDEN, N_LAYERS = 14, 42, 3
 
 
 class RegionRNN(nn.Module):
-    """The recurrent network of Waters et al. (2025): three tanh layers of 42, and a linear read-out of 6 regions."""
+    """The recurrent network of Waters et al. (2025): three tanh layers of 42, and a linear read-out.
 
-    def __init__(self) -> None:
+    classes: the regions that it tells apart; theirs are 6.
+    """
+
+    def __init__(self, classes: int = 6) -> None:
         super().__init__()
         self.rnn = nn.RNN(N_FEATURES, N_HIDDEN, num_layers=N_LAYERS, nonlinearity="tanh", batch_first=True)
-        self.fc = nn.Linear(N_HIDDEN, N_REGIONS)
+        self.fc = nn.Linear(N_HIDDEN, classes)
+
+    @property
+    def classes(self) -> int:
+        """How many regions it tells apart."""
+        return self.fc.out_features
 
     def forward(self, features: Tensor) -> Tensor:
-        """(W, T, 14) dimensionless features -> (W, T, 6) logits; each of the W windows starts from a zero state."""
+        """(W, T, 14) dimensionless features -> (W, T, classes) logits; each window starts from a zero state."""
         states, _ = self.rnn(features)  # (W, T, 42): what the top layer holds after each sample
-        return cast(Tensor, self.fc(states))  # (W, T, 6)
+        return cast(Tensor, self.fc(states))
 
 
 def load_model(installed: InstalledModel) -> RegionRNN:
@@ -52,8 +60,8 @@ def load_model(installed: InstalledModel) -> RegionRNN:
             f"{path} is not what the card of model {card.name} says (its sha256 differs): it was cut short or changed. "
             f"{card.how_to_get_weights}"
         )
-    model = RegionRNN()
-    model.load_state_dict(_parse_safetensors(data, path))
+    model = RegionRNN(card.architecture.classes)
+    model.load_state_dict(_parse_safetensors(data, path, card.architecture.classes))
     return model.eval()
 
 
@@ -96,17 +104,17 @@ def _install(data: bytes, origin: str, card: ModelCard, models: Path) -> Install
     """Weights from a file that is known to be the published one."""
     state = _unpickle_tensors(data, origin)
     try:
-        check_state(state)
+        check_state(state, card.architecture.classes)
     except InputProblem as problem:
         raise InputProblem(f"{origin} cannot be used: {problem}") from problem
     return save_weights(cast(Mapping[str, Tensor], state), card, models / card.name)
 
 
-def check_state(state: object) -> None:
+def check_state(state: object, classes: int = 6) -> None:
     """Raise InputProblem, with all that is wrong, unless `state` maps the names of RegionRNN to its float32 weights."""
     if not isinstance(state, Mapping):
         raise InputProblem(f"weights are a mapping of names to tensors, and this is a {type(state).__name__}.")
-    expected = _expected_shapes()
+    expected = _expected_shapes(classes)
     wrong = [f"{name} is missing" for name in expected if name not in state]
     wrong += [f"{name!s:.80} is not a name of this network" for name in state if name not in expected]
     wrong += [
@@ -129,7 +137,7 @@ def save_weights(weights: nn.Module | Mapping[str, Tensor], card: ModelCard, fol
     from mms_regions.model.card import CARD_FILE, read_model
 
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    check_state(state)
+    check_state(state, card.architecture.classes)
     data = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
     try:
@@ -143,9 +151,9 @@ def save_weights(weights: nn.Module | Mapping[str, Tensor], card: ModelCard, fol
     return read_model(folder)
 
 
-def _expected_shapes() -> dict[str, torch.Size]:
+def _expected_shapes(classes: int) -> dict[str, torch.Size]:
     with torch.device("meta"):  # shapes alone: nothing is allocated, no random number drawn
-        return {name: tensor.shape for name, tensor in RegionRNN().state_dict().items()}
+        return {name: tensor.shape for name, tensor in RegionRNN(classes).state_dict().items()}
 
 
 def _fault(value: object, shape: torch.Size) -> str:
@@ -202,13 +210,13 @@ def _unpickle_tensors(data: bytes, origin: str) -> object:
         ) from error
 
 
-def _parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
+def _parse_safetensors(data: bytes, path: Path, classes: int) -> dict[str, Tensor]:
     import safetensors
     import safetensors.torch
 
     try:
         state = safetensors.torch.load(data)
-        check_state(state)
+        check_state(state, classes)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise InputProblem(f"{path} is not a safetensors file: {error}. Import or train the model anew.") from error
     except InputProblem as problem:

@@ -30,8 +30,8 @@ class Agreement:
         return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
-def agreement(label: Labels, truth: Labels, regions: int = 6) -> Agreement:
-    """Compare labels with the truth; both have any one shape, -1 for none.
+def agreement(label: Labels, truth: Labels, regions: int) -> Agreement:
+    """Compare labels with the truth; both have any one shape, -1 for none. regions: how many there are.
 
     Raises ValueError where shapes differ or no sample has both.
     """

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mms_regions.core.catalogue import Event
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
+from mms_regions.core.regions import Region
 from mms_regions.model.cautions import LOW_CONFIDENCE
 from mms_regions.report.facts import SegmentFacts, measure
 from mms_regions.report.html import percent, render
@@ -83,7 +84,7 @@ def write_event_page(job: EventJob) -> EventDone:
         )
         failed |= {job.event.name: f"Event {job.event.name} cannot be drawn: {problem}"} if problem else {}
     facts = tuple(one.facts for one in seen)
-    page = {
+    page: dict[str, Any] = {
         "event": job.event,
         "facts": facts,
         "pictures": {one.facts.segment.probe: one.picture for one in seen if one.picture},
@@ -163,11 +164,12 @@ def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
 
 
-def _in_words(facts: SegmentFacts, regions: Sequence[str]) -> str:
+def _in_words(facts: SegmentFacts, regions: Sequence[Region]) -> str:
     """The picture of a segment, for those who do not see it."""
     what = "Fields, moments, spectra, probabilities and regions along time"
     if facts.measured is None:
         return what
-    shares = sorted(zip(facts.measured.regions, regions, strict=True), reverse=True)
-    said = ", ".join(f"{region} {percent(share)}" for share, region in shares if share)
+    titles = (region.title for region in regions)
+    shares = sorted(zip(facts.measured.regions, titles, strict=True), reverse=True)
+    said = ", ".join(f"{title} {percent(share)}" for share, title in shares if share)
     return f"{what}, of {facts.key}: {said or 'no sample has a label'}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -13,15 +14,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.filesize import decimal
 
-from mms_regions.report.strips import REGION_COLOURS
+from mms_regions.core.regions import Region
 
 _NOT_KNOWN = "-"
 NOT_MADE = "It has not been made yet."
 
 
-def render(template: str, **facts: Any) -> bytes:
+def render(template: str, regions: Sequence[Region], **facts: Any) -> bytes:
     """A page of one of the templates `index.html.j2` and `event.html.j2`, with all that it names given."""
-    return _templates().get_template(template).render(style=_style(), not_made=NOT_MADE, **facts).encode()
+    given = {"style": _style(tuple(regions)), "not_made": NOT_MADE, "regions": regions, **facts}
+    return _templates().get_template(template).render(given).encode()
 
 
 def script() -> Markup:
@@ -37,14 +39,14 @@ def _templates() -> Environment:
         autoescape=True,
         undefined=StrictUndefined,
     )
-    ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _utc, _words)
+    ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _spelled, _utc, _words)
     found.filters.update({function.__name__.removeprefix("_"): function for function in ours})
     return found
 
 
 @cache
-def _style() -> Markup:
-    text = _templates().get_template("report.css.j2").render(colours=REGION_COLOURS)
+def _style(regions: tuple[Region, ...]) -> Markup:
+    text = _templates().get_template("report.css.j2").render(regions=regions)
     return Markup(text)  # noqa: S704 (a file of ours, in which only colours of ours are filled in)
 
 
@@ -94,6 +96,11 @@ def _plural(word: str, count: int) -> str:
     if count == 1:
         return word
     return {"has": "have", "process": "processes"}.get(word, f"{word}s")
+
+
+def _spelled(count: int) -> str:
+    """Small numbers as words."""
+    return dict(enumerate("zero one two three four five six seven eight nine".split())).get(count, str(count))
 
 
 def _words(name: str) -> str:

@@ -14,13 +14,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mms_regions.core.regions import Region, by_kind
 from mms_regions.core.types import NO_LABEL, Floats, Times
 from mms_regions.model.cautions import LOW_CONFIDENCE
 from mms_regions.report.segment_plot import fade, shade_missing
 from mms_regions.report.strips import (
     DAY,
     LEFT,
-    REGION_COLOURS,
     SMALL,
     STRIP_INCHES,
     WIDTH,
@@ -36,7 +36,6 @@ from mms_regions.report.strips import (
     inches_wide,
     ns,
     reach,
-    region_names,
     runs,
     shortened,
     stack,
@@ -59,12 +58,11 @@ def event_overview(segments: Mapping[str, xr.Dataset], title: str) -> Figure:
     """The regions of an event as its spacecraft see them, above each other, and how far they agree.
 
     segments: by spacecraft ("mms1"), each as `store.open_segment` gives it.
-    Raises ValueError where there are no segments, one has no samples, or labels are not those of the six regions.
+    Raises ValueError where there are no segments, one has no samples, or labels are not those of its regions.
     """
     if not segments:
         raise ValueError("an overview needs at least one segment: give complete segments of a store")
     labels = {spacecraft: data["label"] for spacecraft, data in segments.items()}
-    names = region_names(next(iter(labels.values())))
     strips = [Strip(spacecraft, -1.0 * row, label) for row, (spacecraft, label) in enumerate(labels.items())]
     figure, (regions, panel) = stack([1.4 * STRIP_INCHES * len(strips), 0.9], bottom=1.3)
     draw_strips(regions, strips)
@@ -74,7 +72,7 @@ def event_overview(segments: Mapping[str, xr.Dataset], title: str) -> Figure:
     regions.spines["bottom"].set_visible(False)
     _draw_agreement(panel, agreement(labels))
     draw_time_axis(panel, list(labels.values()))
-    draw_region_legend(figure, names, 0.4)
+    draw_region_legend(figure, strips[0].regions, 0.4)
     draw_title(figure, title)
     said = (
         f"Upper half faded: confidence below {LOW_CONFIDENCE}. Agreement: of the spacecraft with a label, the share "
@@ -108,7 +106,7 @@ def agreement(labels: Mapping[str, xr.DataArray]) -> xr.DataArray:
     times = [ns(label) for label in found.values()]
     grid = np.arange(min(time.min() for time in times), max(time.max() for time in times) + 1, CADENCE_NS)
     at = np.stack([_nearest(label, grid) for label in found.values()])
-    counts = np.stack([(at == region).sum(axis=0) for region in range(len(REGION_COLOURS))])
+    counts = np.stack([(at == region).sum(axis=0) for region in range(at.max(initial=0) + 1)])
     labelled = counts.sum(axis=0)
     share = np.where(labelled >= 2, counts.max(axis=0) / np.maximum(labelled, 1), np.nan)
     attrs = {"units": "1", "long_name": "share of spacecraft with the most frequent label"}
@@ -164,7 +162,7 @@ def catalogue_overview(rows: Sequence[OverviewRow], title: str) -> Figure:
     """A table of segments: event, spacecraft, a strip of regions, how long it is, the share of time of each region.
 
     All strips have one scale and begin with their first sample; one that is too short to be seen is magnified, and
-    says so. Raises ValueError where there are no rows, one has no samples, or labels are not those of the six regions.
+    says so. Raises ValueError where there are no rows, one has no samples, or labels are not those of its regions.
     """
     if not rows:
         raise ValueError("an overview needs at least one row: choose segments that the store has")
@@ -178,10 +176,10 @@ def catalogue_overview(rows: Sequence[OverviewRow], title: str) -> Figure:
     _draw_keys(strips, rows, tops, left)
     _draw_reasons(strips, rows, tops)
     if lines:
-        names = region_names(next(row.labels for row in rows if row.labels is not None))
+        regions = next(iter(lines.values())).regions
         _draw_timelines(strips, lines)
-        _draw_shares(shares, lines, sorted(range(len(names)), key=lambda region: names[region]))
-        draw_region_legend(figure, names, figure.get_figheight() - 0.72)
+        _draw_shares(shares, lines, regions)
+        draw_region_legend(figure, regions, figure.get_figheight() - 0.72)
     else:
         strips.set(xticks=[], xlabel="")
         strips.spines[:].set_visible(False)
@@ -198,6 +196,7 @@ class _Timeline:
     end: Floats
     label: NDArray[np.integer[Any]]
     shares: Floats
+    regions: tuple[Region, ...]
 
     @property
     def seconds(self) -> float:
@@ -211,12 +210,11 @@ class _Timeline:
 
 
 def _timeline(strip: Strip) -> _Timeline:
-    region_names(strip.labels)
-    values = strip.labels.values
+    values, none = strip.labels.values, len(strip.regions)
     begin, end, label = runs(strip.labels)
     first = begin.min()
-    counts = np.bincount(np.where(values == NO_LABEL, len(REGION_COLOURS), values), minlength=len(REGION_COLOURS) + 1)
-    return _Timeline((begin - first) * DAY, (end - first) * DAY, label, counts / values.size)
+    counts = np.bincount(np.where(values == NO_LABEL, none, values), minlength=none + 1)
+    return _Timeline((begin - first) * DAY, (end - first) * DAY, label, counts / values.size, strip.regions)
 
 
 def _tops(rows: Sequence[OverviewRow]) -> Floats:
@@ -291,7 +289,8 @@ def _draw_timelines(axes: Axes, lines: Mapping[float, _Timeline]) -> None:
         corners.append(_row_of_boxes(spans[:, 0], spans[:, 1], top))
         labels.append(np.append(line.label, np.full(len(missing), NO_LABEL)))
         _draw_duration(axes, line, top, scale)
-    _draw_boxes(axes, np.concatenate(corners), np.concatenate(labels))
+    regions = next(iter(lines.values())).regions
+    _draw_boxes(axes, np.concatenate(corners), np.concatenate(labels), regions)
     axes.set_xlim(0, scale)
     if any(line.magnified(scale) > 1 for line in lines.values()):
         words = f"{axes.get_xlabel()}; where a number is behind a strip it is drawn so many times longer"
@@ -310,23 +309,23 @@ def _draw_duration(axes: Axes, line: _Timeline, top: float, scale: float) -> Non
         axes.text(times * line.seconds + 0.01 * scale, top - 0.5, words, color="0.35", **style)
 
 
-def _draw_shares(axes: Axes, lines: Mapping[float, _Timeline], order: Sequence[int]) -> None:
+def _draw_shares(axes: Axes, lines: Mapping[float, _Timeline], regions: Sequence[Region]) -> None:
     """Shares of time on top of each other, both sides of a kind beside each other, those of no label last."""
-    labels = np.array([*order, NO_LABEL])
+    labels = np.array([*(region.index for region in by_kind(regions)), NO_LABEL])
     corners = []
     for top, line in lines.items():
         ends = 100 * np.cumsum(line.shares[labels])
         corners.append(_row_of_boxes(np.append(0, ends[:-1]), ends, top))
-    _draw_boxes(axes, np.concatenate(corners), np.tile(labels, len(lines)))
+    _draw_boxes(axes, np.concatenate(corners), np.tile(labels, len(lines)), regions)
 
 
 def _row_of_boxes(begin: Floats, end: Floats, top: float) -> Floats:
     return boxes(begin, end, top - (1 + _FILLS) / 2, top - (1 - _FILLS) / 2)
 
 
-def _draw_boxes(axes: Axes, corners: Floats, labels: NDArray[np.integer[Any]]) -> None:
+def _draw_boxes(axes: Axes, corners: Floats, labels: NDArray[np.integer[Any]], regions: Sequence[Region]) -> None:
     """Boxes (n, 4, 2) in the colours of their labels, in few artists."""
     none = labels == NO_LABEL
-    colours = [REGION_COLOURS[region] for region in labels[~none]]
+    colours = [regions[label].colour for label in labels[~none]]
     axes.add_collection(PolyCollection(list(corners[~none]), facecolors=colours, linewidth=0), autolim=False)
     hatch_boxes(axes, corners[none])

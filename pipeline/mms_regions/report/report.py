@@ -27,6 +27,7 @@ from mms_regions.archive.products import parse_name
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.lock import hold
+from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
 from mms_regions.core.version import SOFTWARE, __version__
 from mms_regions.report.efficiency import efficiency
@@ -141,7 +142,7 @@ def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
         "model": model,
         "deciding": deciding,
         "inferred": bool(model and model["source_sha256"]),
-        "regions": [region["name"].replace("_", " ") for region in model["regions"]] if model else [],
+        "regions": regions_named(region["name"] for region in model["regions"]) if model else (),
         "perturbed": attributes.get("perturb"),
     }
 

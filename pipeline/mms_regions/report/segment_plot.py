@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mms_regions.core.files import write_whole
+from mms_regions.core.regions import regions_of
 from mms_regions.core.types import Flags, Floats, Times
 from mms_regions.model.cautions import LOW_CONFIDENCE, cautions
 from mms_regions.report.strips import (
     GAP,
     LEFT,
-    REGION_COLOURS,
     SMALL,
     STRIP_INCHES,
     WIDTH,
@@ -35,7 +35,6 @@ from mms_regions.report.strips import (
     gaps,
     hatch,
     ns,
-    region_names,
     runs,
     stack,
 )
@@ -55,12 +54,11 @@ def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.Dat
 
     segments: by spacecraft ("mms1"), each as `store.open_segment` gives it. truth: by spacecraft, (n,) int regions on a
     coordinate `time`, -1 for none; drawn under the strip of the same spacecraft, and may be empty.
-    Raises ValueError where there are no segments, one has no samples, or labels are not those of the six regions.
+    Raises ValueError where there are no segments, one has no samples, or labels are not those of its regions.
     """
     if not segments:
         raise ValueError("a picture needs at least one segment: give complete segments of a store")
     first, data = next(iter(segments.items()))
-    names = region_names(data["label"])
     strips = list(_strips(segments, truth))
     rows = strips[0].top - strips[-1].top + 1
     figure, (*panels, regions) = stack([1.5 * _LINES] * (len(_VECTORS) + 1) + [rows * STRIP_INCHES], bottom=1.05)
@@ -68,7 +66,7 @@ def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.Dat
     panels[0].set_title(f"fields and moments of {first}, vectors in GSM", loc="left", fontsize=SMALL)
     draw_strips(regions, strips)
     draw_time_axis(regions, [strip.labels for strip in strips])
-    draw_region_legend(figure, names, 0.1)
+    draw_region_legend(figure, strips[0].regions, 0.1)
     draw_title(figure, title)
     return figure
 
@@ -79,7 +77,7 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     ion_spectrum: (time, energy) keV/(cm2 s sr keV) with the coordinate `energy` (time, energy) in eV; it is in the CDF
     files alone, and without it the picture says so. Raises ValueError where there are no samples, or no regions.
     """
-    names, strip = region_names(data["label"]), Strip("region", 0.0, data["label"])
+    strip = Strip("region", 0.0, data["label"])
     spectra = {} if ion_spectrum is None else {"ions": ion_spectrum}
     spectra["electrons"] = data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
     stable, lines = "stability" in data, len(_VECTORS) + 2
@@ -97,7 +95,7 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     fade(axes[-1], data, strip.top)
     draw_cautions(axes[-1], data, strip.top - 1 - GAP)
     draw_time_axis(axes[-1], [data["label"]])
-    draw_region_legend(figure, names, 0.42)
+    draw_region_legend(figure, strip.regions, 0.42)
     draw_title(figure, title or segment_title(data))
     figure.text(LEFT / WIDTH, 0.35 / figure.get_figheight(), _footnote(data, ion_spectrum), fontsize=SMALL, va="top")
     return figure
@@ -183,9 +181,9 @@ def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
     known = np.isfinite(p).all(axis=1)
     shade_missing(axes, ns(data), np.isfinite(data["probability"].values).all(axis=1))
     low = np.zeros(len(p))
-    for region, colour in enumerate(REGION_COLOURS):
-        high = low + p[:, region]
-        axes.fill_between(x, low, high, where=known, color=colour, linewidth=0, step="mid")
+    for region in regions_of(data["label"].attrs):
+        high = low + p[:, region.index]
+        axes.fill_between(x, low, high, where=known, color=region.colour, linewidth=0, step="mid")
         low = high
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1])

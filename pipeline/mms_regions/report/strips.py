@@ -18,18 +18,10 @@ from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
+from mms_regions.core.regions import Region, by_kind, regions_of
 from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
 from mms_regions.store.plan import CADENCE, CADENCE_NS
 
-# By class; Okabe and Ito's colours, which readers with any colour vision tell apart. Two sides of a kind are a pair.
-REGION_COLOURS: tuple[str, ...] = (
-    "#0072B2",  # inflow, north
-    "#009E73",  # outflow, earthward
-    "#56B4E9",  # inflow, south
-    "#D55E00",  # separatrix, north
-    "#CC79A7",  # outflow, tailward
-    "#E69F00",  # separatrix, south
-)
 NO_LABEL_STYLE: Mapping[str, Any] = {"facecolor": "white", "edgecolor": "0.45", "hatch": "//////", "linewidth": 0}
 
 STRIP_INCHES = 0.25
@@ -45,7 +37,7 @@ DAY = 86_400.0  # s
 class Strip:
     """Regions along time, drawn in the row that ends at height `top` and is 1 high; labels: (n,) int on `time`.
 
-    Raises ValueError for no labels, and for labels that are neither NO_LABEL nor a class.
+    Raises ValueError for no labels, for attributes that do not name the regions, and for labels that are no region.
     """
 
     name: str
@@ -55,19 +47,14 @@ class Strip:
     def __post_init__(self) -> None:
         if not self.labels.size:
             raise ValueError(f"{self.name}: there are no samples to draw; give complete segments of a store")
-        known = {NO_LABEL, *range(len(REGION_COLOURS))}
-        unknown = sorted(set(np.unique(self.labels.values).tolist()) - known)
+        last = len(self.regions) - 1
+        unknown = [label for label in np.unique(self.labels.values).tolist() if not NO_LABEL <= label <= last]
         if unknown:
-            raise ValueError(f"{self.name}: labels {unknown} are no regions; use 0 to 5, and {NO_LABEL} for none")
+            raise ValueError(f"{self.name}: labels {unknown} are no regions; use 0 to {last}, and {NO_LABEL} for none")
 
-
-def region_names(labels: xr.DataArray) -> tuple[str, ...]:
-    """The six regions by class, for people to read. Raises ValueError where the labels' attributes do not say them."""
-    meanings = str(labels.attrs.get("flag_meanings", ""))
-    names = tuple(name.replace("_", " ") for name in meanings.split())
-    if len(names) != len(REGION_COLOURS):
-        raise ValueError(f"flag_meanings of `label` should name six regions, not {meanings!r}: label the store again")
-    return names
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return regions_of(self.labels.attrs)
 
 
 def stack(heights: Sequence[float], bottom: float, gap: float = 0.13) -> tuple[Figure, list[Axes]]:
@@ -133,7 +120,8 @@ def draw_strip(axes: Axes, strip: Strip) -> None:
     none, row = label == NO_LABEL, (strip.top - 1 - GAP / 4, 1 + GAP / 4)
     # Each reaches beneath those after it: else white would shine through where edges share a pixel.
     spans = np.column_stack([begin, reach(begin, end) - begin])[~none]
-    colours = [REGION_COLOURS[region] for region in label[~none]]
+    colour = [region.colour for region in strip.regions]
+    colours = [colour[region] for region in label[~none]]
     coloured = axes.broken_barh(spans.tolist(), row, facecolors=colours, linewidth=0, snap=False)
     hatched = hatch(axes, np.concatenate([np.column_stack([begin, end])[none], gaps(begin, end)]), row)
     # A clip ends at whole pixels: no blends of all colours along the long edges.
@@ -204,10 +192,9 @@ def draw_time_axis(axes: Axes, series: Sequence[xr.DataArray]) -> None:
     axes.set_xlabel(f"UTC, {' to '.join(dates)}", fontsize=SMALL)
 
 
-def draw_region_legend(figure: Figure, names: Sequence[str], inches: float) -> None:
+def draw_region_legend(figure: Figure, regions: Sequence[Region], inches: float) -> None:
     """The colours of the regions and of no label, so far above the lower edge; two sides of a kind in one column."""
-    patches = [Patch(facecolor=colour, label=name) for colour, name in zip(REGION_COLOURS, names, strict=True)]
-    patches.sort(key=lambda patch: str(patch.get_label()))
+    patches = [Patch(facecolor=region.colour, label=region.title) for region in by_kind(regions)]
     patches.append(Patch(label="no label, or missing", **NO_LABEL_STYLE))
     place = (0.5, inches / figure.get_figheight())
     style = {"ncols": 4, "frameon": False, "fontsize": SMALL, "borderpad": 0, "borderaxespad": 0}

@@ -24,7 +24,6 @@ from zarr.storage import MemoryStore
 
 from mms_regions.core.files import Damaged, read_sealed, sealed, write_changed
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
-from mms_regions.model.card import Architecture
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 from mms_regions.store.labels import Labelled
 from mms_regions.store.plan import Plan, run_folder
@@ -36,7 +35,7 @@ STATUSES = ("missing", "prepared", "complete", "failed")
 FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
-N_REGIONS = Architecture().classes
+_LABEL_BYTES = 32  # of one sample, about: label, and probabilities of some seven regions
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
 _ROOT = "zarr.json"
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
@@ -111,10 +110,9 @@ def _describe(store: Path, uuid: str, files: Mapping[str, Iterable[Written | Non
 
 
 def sample_bytes() -> int:
-    """Bytes of one sample in all arrays, before they are compressed."""
-    extents = {**DIMENSIONS, "feature": len(FEATURES), "region": N_REGIONS}
-    floats = sum(math.prod(extents[dim] for dim in q.dims) for q in QUANTITIES) + len(FEATURES) + N_REGIONS
-    return 4 * floats + 8 + 4 + 2 + 1  # and time, segment_id, quality, label
+    """Bytes of one sample in all arrays, about, before they are compressed."""
+    floats = sum(math.prod(DIMENSIONS[dim] for dim in q.dims) for q in QUANTITIES) + len(FEATURES)
+    return 4 * floats + 8 + 4 + 2 + _LABEL_BYTES  # and time, segment_id, quality
 
 
 def read_description(store: Path) -> tuple[str, Mapping[str, tuple[Written | None, ...]]] | None:
@@ -200,15 +198,22 @@ def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
     }
     _add(group, plan, "label", (), "int8", NO_LABEL, attributes)
     attributes = {"long_name": "probability of each region", "units": "1"}
-    _add(group, plan, "probability", ("region",), "float32", np.nan, attributes)
+    _add(group, plan, "probability", ("region",), "float32", np.nan, attributes, len(names))
     _put(group, "region", ("region",), names, {"long_name": "region, as the card names it"})
 
 
 def _add(
-    group: zarr.Group, plan: Plan, name: str, dims: tuple[str, ...], dtype: str, fill: Any, attributes: dict[str, Any]
+    group: zarr.Group,
+    plan: Plan,
+    name: str,
+    dims: tuple[str, ...],
+    dtype: str,
+    fill: Any,
+    attributes: dict[str, Any],
+    regions: int = 0,
 ) -> None:
-    """An array on the axis of samples; its shards are files of their own."""
-    extent = tuple({**DIMENSIONS, "feature": len(FEATURES), "region": N_REGIONS}[dim] for dim in dims)
+    """An array on the axis of samples; its shards are files of their own. regions: of the dimension `region`."""
+    extent = tuple({**DIMENSIONS, "feature": len(FEATURES), "region": regions}[dim] for dim in dims)
     group.create_array(
         name,
         shape=(plan.n_samples, *extent),

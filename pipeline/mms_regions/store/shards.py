@@ -24,7 +24,6 @@ from mms_regions.store.labels import read_labelled, read_provenance
 from mms_regions.store.layout import (
     FEATURE_ARRAYS,
     LABEL_ARRAYS,
-    N_REGIONS,
     STABILITY,
     Files,
     read_description,
@@ -315,7 +314,7 @@ def write_labels(
     group = _group(folder, "r+")
     values: dict[str, NDArray[Any]] = {
         "label": prediction.label.reshape(-1),
-        "probability": prediction.probability.reshape(-1, N_REGIONS),
+        "probability": prediction.probability.reshape(-1, prediction.probability.shape[-1]),
     }
     names: tuple[str, ...] = LABEL_ARRAYS
     steady: tuple[Steadiness, ...] = ()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mms_regions.core.regions import regions_of
 from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
 from mms_regions.model.cautions import QUIET, cautions
 from mms_regions.store.plan import CADENCE_NS
@@ -191,7 +192,7 @@ def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
 def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
     label, probability = data["label"].values, data["probability"].values
     time = data["time"].values.astype("datetime64[ns]").astype(np.int64)
-    names = str(data["label"].attrs["flag_meanings"]).split()
+    regions = regions_of(data["label"].attrs)
     columns = {column: _column(data[name].values, part) for column, (name, part) in _MEANS.items()}
     found = cautions(data)
     careful = {"quiet": found.quiet, "wrong_side": found.wrong_side}
@@ -205,7 +206,7 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
             "spacecraft": f"mms{data.attrs['probe']}",
             "start": _utc(one.begin),
             "stop": _utc(one.end),
-            "region": names[one.region],
+            "region": regions[one.region].name,
             "duration": f"{one.length / SECOND:.3f}",
             "samples": one.samples,
             "joined": int((label[inside] != one.region).sum()),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mms_regions.core.catalogue import Segment, read_catalogue
 from mms_regions.core.errors import InputProblem, SegmentProblem
 from mms_regions.core.messages import Observer
+from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL
 from mms_regions.export.csv import export_csv
@@ -38,11 +39,12 @@ class Compared:
     label: NDArray[np.int8]
     linear: NDArray[np.int8]
     truth: NDArray[np.int8]
+    regions: tuple[Region, ...]
 
     @property
     def shares(self) -> tuple[float, ...]:
         """The share of each region among all samples."""
-        return tuple(float((self.label == region).mean()) for region in range(6))
+        return tuple(float((self.label == region).mean()) for region in range(len(self.regions)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def compare(store: Path, data_dir: Path, model: InstalledModel) -> list[Compared
     for segment in complete_segments(store, None, None):
         data = open_segment(store, segment.event.name, segment.probe)
         truth = read_truth(data_dir, segment, data["time"].values.astype(np.int64))
-        compared.append(Compared(segment, data["label"].values, _linear_labels(linear, data), truth))
+        regions = regions_of(data["label"].attrs)
+        compared.append(Compared(segment, data["label"].values, _linear_labels(linear, data), truth, regions))
     return compared
 
 
@@ -128,7 +131,8 @@ def total(compared: Sequence[Compared]) -> tuple[Agreement, Agreement]:
     """Agreement with the truth over all segments: of the model, and of the logistic regression."""
     truth = np.concatenate([one.truth for one in compared])
     label, linear = (np.concatenate([getattr(one, name) for one in compared]) for name in ("label", "linear"))
-    return agreement(label, truth), agreement(linear, truth)
+    regions = len(compared[0].regions)
+    return agreement(label, truth, regions), agreement(linear, truth, regions)
 
 
 def draw_events(folder: Folder, compared: Sequence[Compared]) -> None:

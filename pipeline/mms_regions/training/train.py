@@ -26,7 +26,7 @@ from mms_regions.core.version import __version__
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_published_card
 from mms_regions.model.label import label_windows, steady_arithmetic
 from mms_regions.model.linear import LinearRegions
-from mms_regions.model.network import N_FEATURES, N_REGIONS, RegionRNN, save_weights
+from mms_regions.model.network import N_FEATURES, RegionRNN, save_weights
 from mms_regions.model.scores import agreement, calibration
 from mms_regions.physics.features import scaled_features
 from mms_regions.synthetic.crossing import FIRST_TRAINING_SEED, PERTURBATION, draw_crossing
@@ -183,8 +183,9 @@ def fit_linear(windows: Windows, seed: int, samples: int = 200_000) -> LinearReg
     features, region = windows.features.flatten(0, 1), windows.region.flatten()
     some = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:samples]
     features, region = features[some].double(), region[some]
-    weights = torch.zeros(N_REGIONS, N_FEATURES, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(N_REGIONS, dtype=torch.float64, requires_grad=True)
+    classes = RegionRNN().classes  # those of the network that it is compared with
+    weights = torch.zeros(classes, N_FEATURES, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights, bias], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> float:
@@ -223,12 +224,12 @@ def _scores(network: RegionRNN, linear: LinearRegions, unseen: Windows, recipe: 
         "recipe": asdict(recipe),
         "training_seeds": [recipe.training_seeds[0], recipe.training_seeds[-1]],
         "scoring_seeds": [recipe.scoring_seeds[0], recipe.scoring_seeds[-1]],
-        "unseen_crossings": agreement(found.label, region).to_dict(),
+        "unseen_crossings": agreement(found.label, region, network.classes).to_dict(),
         "first_sample_of_a_window": round(float((found.label[:, 0] == region[:, 0]).mean()), 4),
         "last_sample_of_a_window": round(float((found.label[:, -1] == region[:, -1]).mean()), 4),
         "calibration": calibration(confidence.ravel(), (found.label == region).ravel()),
         "logistic_regression": {
-            "unseen_crossings": agreement(linear.label(features), region).to_dict(),
+            "unseen_crossings": agreement(linear.label(features), region, network.classes).to_dict(),
             "weights": linear.weights.tolist(),
             "bias": linear.bias.tolist(),
         },

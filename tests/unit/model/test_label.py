@@ -283,7 +283,7 @@ PROBABILITY = np.array([[[1, 0, 0, 0, 0, 0], [np.nan] * 6]], dtype=np.float32)
     [
         (LABEL.astype(int), PROBABILITY, "int8"),
         (LABEL[0], PROBABILITY, r"\(W, T\)"),
-        (LABEL, PROBABILITY[:, :, :5], r"\(W, T, 6\)"),
+        (LABEL, PROBABILITY[:, :1], r"\(W, T, C\)"),
         (LABEL + np.int8(6), PROBABILITY, "0 to 5"),
         (LABEL[:, ::-1], PROBABILITY, "finite where there is a label"),
         (LABEL, np.nan_to_num(PROBABILITY), "NaN where there is none"),

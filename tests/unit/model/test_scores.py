@@ -14,7 +14,7 @@ LABELS = hnp.arrays(np.int8, st.integers(1, 200), elements=st.integers(-1, 5))
 
 
 def test_a_hand_counted_example() -> None:
-    found = agreement(np.array([0, 0, 1, 1, -1, 3]), np.array([0, 0, 0, 1, 1, -1]))
+    found = agreement(np.array([0, 0, 1, 1, -1, 3]), np.array([0, 0, 0, 1, 1, -1]), 6)
     assert found.samples == 4  # the last two lack a label or a truth
     assert found.overall == pytest.approx(3 / 4)
     assert found.regions == (pytest.approx(2 / 3), 1.0, None, None, None, None)
@@ -25,7 +25,7 @@ def test_a_hand_counted_example() -> None:
 def test_what_is_right_everywhere_is_right_in_every_region(truth: np.ndarray) -> None:
     if (truth == -1).all():
         return
-    found = agreement(truth, truth)
+    found = agreement(truth, truth, 6)
     assert found.overall == found.balanced == 1.0
     assert [share is not None for share in found.regions] == [bool((truth == region).any()) for region in range(6)]
 
@@ -37,8 +37,8 @@ def test_the_order_of_samples_and_their_shape_do_not_matter(truth: np.ndarray, s
     if not ((label >= 0) & (truth >= 0)).any():
         return
     order = rng.permutation(len(truth))
-    assert agreement(label[order], truth[order]) == agreement(label, truth)
-    assert agreement(label[None], truth[None]) == agreement(label, truth)
+    assert agreement(label[order], truth[order], 6) == agreement(label, truth, 6)
+    assert agreement(label[None], truth[None], 6) == agreement(label, truth, 6)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_order_of_samples_and_their_shape_do_not_matter(truth: np.ndarray, s
 )
 def test_what_cannot_be_compared_is_refused(label: list[int], truth: list[int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        agreement(np.array(label), np.array(truth))
+        agreement(np.array(label), np.array(truth), 6)
 
 
 def test_a_calibrated_answer_has_no_error_and_a_boastful_one_has() -> None:

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn import COLOURS, REGIONS
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.regions import regions_named
 from mms_regions.report.event_page import page_of
 from mms_regions.report.facts import SegmentFacts
 from mms_regions.report.html import percent, render, script
 from mms_regions.report.report import SOFTWARE
-from mms_regions.report.strips import REGION_COLOURS
 
 
 @given(st.floats(0, 1))
@@ -46,7 +47,12 @@ def event_page(notes: str = "", name: str = "x.zarr", reason: str = "") -> str:
     start, end = (np.datetime64(f"2017-07-11T10:34:{second}", "ns") for second in ("00", "06"))
     event = Event(name="A", t_start=start, t_end=end, B0=12, n0=0.2, probes=(2,), notes=notes)
     shared: dict[str, Any] = {"software": SOFTWARE, "made": "today", "store": name, "name": name, "model": None}
-    shared |= {"deciding": {"convention": "corrected"}, "inferred": False, "regions": [], "perturbed": None}
+    shared |= {
+        "deciding": {"convention": "corrected"},
+        "inferred": False,
+        "regions": regions_named(REGIONS.split()),
+        "perturbed": None,
+    }
     facts = [SegmentFacts(Segment(event, 2), "failed", reason)]
     own = {"event": event, "facts": facts, "pictures": {}, "alts": {2: ""}, "overview": None, "agreement": None}
     return render("event.html.j2", **shared, **own, low_confidence=0.7).decode()
@@ -72,13 +78,13 @@ def test_a_page_allows_its_own_style_and_nothing_else_and_loads_nothing() -> Non
 
 def test_the_regions_have_the_colours_of_the_pictures() -> None:
     page = event_page()
-    for index, colour in enumerate(REGION_COLOURS):
+    for index, colour in enumerate(COLOURS):
         assert f".r{index} {{ fill: {colour}; background: {colour}; }}" in page
 
 
 def test_a_template_that_lacks_what_it_names_fails() -> None:
     with pytest.raises(UndefinedError):
-        render("event.html.j2", software=SOFTWARE)
+        render("event.html.j2", (), software=SOFTWARE)
 
 
 def test_the_script_is_not_escaped() -> None:

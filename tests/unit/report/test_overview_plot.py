@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from drawn import ALL, START, STEP, is_hatched, labels, pixels, words_apart
+from drawn import ALL, COLOURS, START, STEP, is_hatched, labels, pixels, words_apart
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -25,7 +25,6 @@ from mms_regions.report.overview_plot import (
     overview_pages,
 )
 from mms_regions.report.segment_plot import FADED, save_picture
-from mms_regions.report.strips import REGION_COLOURS
 
 
 def at(milliseconds: list[int], values: list[int]) -> xr.DataArray:
@@ -128,7 +127,7 @@ def test_low_confidence_of_one_spacecraft_fades_its_strip_alone() -> None:
     sure, unsure = segment(labels([0] * 100)), segment(labels([0] * 100), confidence=0.5)
     figure = event_overview({"mms1": sure, "mms2": unsure}, "Event A")
     strips, middle = figure.axes[0], figure.axes[0].convert_xunits(START + 50 * STEP)
-    full = np.array(to_rgb(REGION_COLOURS[0]))
+    full = np.array(to_rgb(COLOURS[0]))
     for height, expected in ((-0.25, full), (-0.75, full), (-1.25, full * (1 - FADED) + FADED), (-1.75, full)):
         np.testing.assert_allclose(colour_at(figure, strips, middle, height), expected, atol=0.02)
 
@@ -173,7 +172,7 @@ def test_strips_have_one_scale_and_begin_with_their_first_sample() -> None:
     strips = figure.axes[0]
     assert strips.get_xlim() == pytest.approx((0, 30))
     for x, y, expected in ((1, -0.5, 0), (29, -0.5, 0), (1, -2, 1), (14, -2, 1)):
-        np.testing.assert_allclose(colour_at(figure, strips, x, y), to_rgb(REGION_COLOURS[expected]), atol=0.02)
+        np.testing.assert_allclose(colour_at(figure, strips, x, y), to_rgb(COLOURS[expected]), atol=0.02)
     np.testing.assert_array_equal(colour_at(figure, strips, 22, -2), [1, 1, 1])
     assert not [words for words in words_apart(figure) if words.startswith(TIMES)]
 
@@ -184,7 +183,7 @@ def test_a_strip_too_short_to_be_seen_is_magnified_and_says_how_much() -> None:
     assert {"1200 s", "20 s", f"{TIMES} 20"} <= {*words_apart(figure)}
     assert "so many times longer" in figure.axes[0].get_xlabel()
     found = [colour_at(figure, figure.axes[0], x, -2) for x in (190, 210, 390)]
-    np.testing.assert_allclose(found, [to_rgb(REGION_COLOURS[i]) for i in (1, 3, 3)], atol=0.02)
+    np.testing.assert_allclose(found, [to_rgb(COLOURS[i]) for i in (1, 3, 3)], atol=0.02)
 
 
 def test_shares_of_time_stand_on_top_of_each_other_with_both_sides_of_a_kind_together() -> None:
@@ -192,7 +191,7 @@ def test_shares_of_time_stand_on_top_of_each_other_with_both_sides_of_a_kind_tog
     figure = catalogue_overview(table, "one")
     shares = figure.axes[1]
     for x, region in ((5, 0), (20, 2), (45, 1)):
-        np.testing.assert_allclose(colour_at(figure, shares, x, -0.5), to_rgb(REGION_COLOURS[region]), atol=0.02)
+        np.testing.assert_allclose(colour_at(figure, shares, x, -0.5), to_rgb(COLOURS[region]), atol=0.02)
     assert is_hatched(colours_around(figure, shares, 80, -0.5))
     assert is_hatched(colours_around(figure, figure.axes[0], 25, -0.5)), "and the strip where it has no label"
 
@@ -210,7 +209,7 @@ def test_times_that_run_backwards_are_drawn_where_they_belong() -> None:
     )  # the published convention keeps such an order
     figure = catalogue_overview([OverviewRow("A/mms1", label)], "backwards")
     found = [colour_at(figure, figure.axes[0], x, -0.5) for x in (1, 5, 7, 14)]
-    np.testing.assert_allclose(found, [to_rgb(REGION_COLOURS[region]) for region in (1, 1, 0, 0)], atol=0.02)
+    np.testing.assert_allclose(found, [to_rgb(COLOURS[region]) for region in (1, 1, 0, 0)], atol=0.02)
 
 
 @given(st.lists(st.integers(1, 5), max_size=5) | st.lists(st.integers(1, 5), min_size=40, max_size=80))
@@ -248,5 +247,5 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         catalogue_overview([OverviewRow("A/mms1", labels([]))], "A")
     with pytest.raises(ValueError, match=r"mms1: labels \[6\]"):
         event_overview({"mms1": segment(labels([5])).assign(label=labels([6]))}, "A")
-    with pytest.raises(ValueError, match="six regions"):
-        catalogue_overview([OverviewRow("A/mms1", labels(ALL).assign_attrs(flag_meanings="here there"))], "A")
+    with pytest.raises(ValueError, match="should name the regions"):
+        catalogue_overview([OverviewRow("A/mms1", labels(ALL).assign_attrs(flag_meanings=""))], "A")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from drawn import ALL, REGIONS, SIGHTS, START, STEP, is_hatched, labels, pixels, seen, words_apart, words_drawn
+from drawn import ALL, COLOURS, REGIONS, SIGHTS, START, STEP, is_hatched, labels, pixels, seen, words_apart, words_drawn
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -20,9 +20,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
+from mms_regions.core.regions import regions_named
 from mms_regions.report.segment_plot import FADED, event_picture, save_picture, segment_picture
-from mms_regions.report.strips import REGION_COLOURS, runs
+from mms_regions.report.strips import runs
 
+EIGHT = [region.colour for region in regions_named([*REGIONS.split(), "none_of_these", "another"])]
 UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm-3", "ne": "cm-3"}
 
 
@@ -70,18 +72,18 @@ def test_each_region_has_its_colour_and_no_label_is_hatched_white(strip: int) ->
         if region == -1:
             assert is_hatched(found)
         else:
-            np.testing.assert_allclose(found, np.tile(to_rgb(REGION_COLOURS[region]), (len(found), 1)), atol=0.01)
+            np.testing.assert_allclose(found, np.tile(to_rgb(COLOURS[region]), (len(found), 1)), atol=0.01)
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_readers_of_any_colour_vision_tell_the_colours_and_white_apart(sight: str) -> None:
-    found = seen(np.array([to_rgb(colour) for colour in (*REGION_COLOURS, "white")]), sight)
-    assert len(found) == 7 and min(np.linalg.norm(a - b) for a, b in combinations(found, 2)) > 0.1
+    found = seen(np.array([to_rgb(colour) for colour in (*EIGHT, "white")]), sight)
+    assert len(found) == 9 and min(np.linalg.norm(a - b) for a, b in combinations(found, 2)) > 0.1
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_readers_of_any_colour_vision_tell_faded_colours_from_each_other_and_from_full_ones(sight: str) -> None:
-    full = np.array([to_rgb(colour) for colour in REGION_COLOURS])
+    full = np.array([to_rgb(colour) for colour in EIGHT])
     pale, full = seen(full + (1 - full) * FADED, sight), seen(np.concatenate([full, np.ones((1, 3))]), sight)
     assert min(np.linalg.norm(a - b) for a, b in combinations(pale, 2)) > 0.05
     assert min(np.linalg.norm(a - b) for a in pale for b in full) > 0.1
@@ -101,7 +103,7 @@ def test_gaps_in_time_are_hatched_in_strips_and_lines() -> None:
 def test_many_short_runs_do_not_pale() -> None:
     figure = picture(labels([0, 3] * 3500))
     (found,) = colours_at(figure, 0, [START + 3000 * STEP])
-    low, high = np.sort([to_rgb(REGION_COLOURS[0]), to_rgb(REGION_COLOURS[3])], axis=0)
+    low, high = np.sort([to_rgb(COLOURS[0]), to_rgb(COLOURS[3])], axis=0)
     assert (found >= low - 0.01).all() and (found <= high + 0.01).all(), "only blends of the two colours"
 
 
@@ -302,7 +304,7 @@ def test_low_confidence_fades_the_upper_half_of_the_regions_alone() -> None:
         x, y = axes.transData.transform((axes.convert_xunits(START + sample * STEP), height)).astype(int)
         return image[y, x]
 
-    colour = to_rgb(REGION_COLOURS[0])
+    colour = to_rgb(COLOURS[0])
     for sample, height in ((10, -0.2), (10, -0.8), (40, -0.8)):
         np.testing.assert_allclose(at(sample, height), colour, atol=0.02)
     np.testing.assert_allclose(at(40, -0.2), np.array(colour) * (1 - FADED) + FADED, atol=0.02)
@@ -336,8 +338,8 @@ def test_what_is_no_segment_or_no_region_is_refused() -> None:
         picture(labels(ALL), {"mms1": labels([])})
     with pytest.raises(ValueError, match=r"mms1 model: labels \[6\]"):
         picture(labels([0, 6]))
-    with pytest.raises(ValueError, match="six regions"):
-        picture(labels(ALL).assign_attrs(flag_meanings="here there"))
+    with pytest.raises(ValueError, match="flag_meanings of `label` should name the regions"):
+        picture(labels(ALL).assign_attrs(flag_meanings=""))
 
 
 def test_importing_pictures_brings_in_no_torch_zarr_dask_or_pyplot() -> None:

@@ -103,7 +103,7 @@ def test_the_logistic_regression_on_the_card_is_the_one_that_was_scored(shipped:
     said = scores(shipped)
     recipe = Recipe(**said["recipe"])
     some = virtual_windows(recipe.scoring_seeds[:40], recipe.seconds)
-    found = agreement(linear.label(some.features.numpy()), some.region.numpy())
+    found = agreement(linear.label(some.features.numpy()), some.region.numpy(), 6)
     assert found.overall == pytest.approx(said["logistic_regression"]["unseen_crossings"]["overall"], abs=0.02)
 
 
@@ -117,7 +117,7 @@ def test_the_shipped_model_has_the_scores_of_its_card(shipped: InstalledModel) -
     recipe = Recipe(**said["recipe"])
     unseen = virtual_windows(recipe.scoring_seeds, recipe.seconds)
     found = label_windows(load_model(shipped), unseen.features.numpy(), np.zeros(unseen.region.shape, bool))
-    assert agreement(found.label, unseen.region.numpy()).to_dict() == {
+    assert agreement(found.label, unseen.region.numpy(), 6).to_dict() == {
         name: pytest.approx(value, abs=2e-4) for name, value in said["unseen_crossings"].items()
     }
 
