@@ -243,13 +243,13 @@ def slow_writes(tmp_path: Path) -> Callable[[float], SlowWrites]:
         begun, preloaded = tmp_path / "begun", tmp_path / "slow_writes.py"
         preloaded.write_text(
             "import pathlib, time\n"
-            "import mms_regions.store.shards\n"
+            "import mms_regions.core.files\n"
             "def dask_setup(worker):\n"
-            "    def wait(point):\n"
-            "        if point == 'shard-half-written':\n"
+            "    def wait(operation, path):\n"
+            "        if 'features/c' in str(path):\n"
             f"            pathlib.Path({str(begun)!r}).touch()\n"
             f"            time.sleep({seconds})\n"
-            "    mms_regions.store.shards.crash_point = wait\n"
+            "    mms_regions.core.files.failpoint = wait\n"
         )
         return SlowWrites({"DASK_DISTRIBUTED__WORKER__PRELOAD": str(preloaded)}, begun)
 

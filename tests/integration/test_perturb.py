@@ -13,7 +13,7 @@ from stores import assert_absent_or_whole, assert_same_store, left_over, raw, sh
 
 import mms_regions.model.label
 import mms_regions.run.loop
-from mms_regions.core.crash import VARIABLE
+from mms_regions.core.files import FAILPOINT
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
@@ -103,9 +103,9 @@ def test_no_segment_is_prepared_and_no_window_labelled_more_than_twelve_times(
     assert 11 * used - 24 <= again <= 11 * used + 24, "windows without a label are labelled once"
 
 
-@pytest.mark.parametrize("point", ["labels-half-written:2", "labels-half-swapped:2"])
+@pytest.mark.parametrize("before", ["rename */label/c/*", "rename *.zarr/label"])
 def test_a_crash_shows_old_labels_or_none_and_the_next_run_goes_on(
-    point: str,
+    before: str,
     store: Path,
     healthy: Path,
     perturbed: Path,
@@ -116,7 +116,7 @@ def test_a_crash_shows_old_labels_or_none_and_the_next_run_goes_on(
     tmp_path: Path,
 ) -> None:
     words = run_words(store, "--perturb", "0.1")
-    died = processes.run(*words, env={**environment, VARIABLE: f"{point}:{tmp_path / 'count'}"})
+    died = processes.run(*words, env={**environment, FAILPOINT: f"1:{tmp_path / 'record'}:{before}"})
     assert died.returncode == -9, died.stderr
     assert_absent_or_whole(store, mms_regions_here, {"first": healthy})
     made(mms_regions_here(*words))

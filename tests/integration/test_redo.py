@@ -25,6 +25,7 @@ from stores import (
 
 from mms_regions.archive.manifest import read_manifest, write_manifest
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.files import FAILPOINT
 from mms_regions.store.read import open_segment
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -76,8 +77,12 @@ def test_several_are_named_as_events_and_segments(
 
 
 @pytest.mark.parametrize(
-    ("words", "point"),
-    [("A/mms1", "repair-half-moved"), ("B/mms2", "shard-half-written"), ("all", "shard-unreceipted")],
+    ("words", "before"),
+    [
+        ("A/mms1", "rename *.zarr/features/c/*"),  # moved in, as the shard is repaired
+        ("B/mms2", "rename *.zarr/features/c/*"),
+        ("all", "rename *.run/receipts/features-*"),
+    ],
 )
 def test_a_redo_that_was_killed_is_finished_by_the_next_run_without_being_asked_again(
     processes: Nursery,
@@ -87,9 +92,9 @@ def test_a_redo_that_was_killed_is_finished_by_the_next_run_without_being_asked_
     healthy: Path,
     tmp_path: Path,
     words: str,
-    point: str,
+    before: str,
 ) -> None:
-    crash = {"MMS_REGIONS_CRASH": f"{point}:1:{tmp_path / 'count'}"}
+    crash = {FAILPOINT: f"1:{tmp_path / 'record'}:{before}"}
     killed = processes.run(*run_words(store, "--redo", words), env=crash)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert_complete_are_whole(store, mms_regions_here, healthy)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -204,16 +205,16 @@ def test_a_run_that_is_at_work_is_told(healthy: Path, mms_regions_here: Command,
 
 
 @pytest.fixture
-def cut_short(mms_regions_here: Command, run_words: Words, tmp_path: Path) -> Callable[[str, str], Path]:
-    """A store whose first run ended at a point (crash.py) of a module."""
+def cut_short(mms_regions_here: Command, run_words: Words, tmp_path: Path) -> Callable[[str], Path]:
+    """A store whose first run ended before a file got its name."""
 
-    def made(module: str, point: str) -> Path:
-        def fail(passed: str) -> None:
-            if passed == point:
+    def made(pattern: str) -> Path:
+        def fail(operation: str, path: Path) -> None:
+            if fnmatch(f"{operation} {path}", pattern):
                 raise EnvironmentProblem("the power is cut")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(f"mms_regions.{module}.crash_point", fail)
+            patch.setattr("mms_regions.core.files.failpoint", fail)
             assert mms_regions_here(*run_words(tmp_path / "x.zarr", "--events", "B")).returncode == 5
         return tmp_path / "x.zarr"
 
@@ -221,9 +222,9 @@ def cut_short(mms_regions_here: Command, run_words: Words, tmp_path: Path) -> Ca
 
 
 def test_a_store_without_labels_has_a_report_that_says_so(
-    cut_short: Callable[[str, str], Path], mms_regions_here: Command, tmp_path: Path
+    cut_short: Callable[[str], Path], mms_regions_here: Command, tmp_path: Path
 ) -> None:
-    store = cut_short("store", "labels-half-written")
+    store = cut_short("rename *.zarr/label/c/*")
     done = mms_regions_here("report", store, "--out", tmp_path / "r", "--workers", 0)
     assert done.returncode == 0, done.stderr
     index = words_of(tmp_path / "r" / "index.html")
@@ -232,9 +233,9 @@ def test_a_store_without_labels_has_a_report_that_says_so(
 
 
 def test_a_store_of_which_nothing_is_written_has_none(
-    cut_short: Callable[[str, str], Path], mms_regions_here: Command, tmp_path: Path
+    cut_short: Callable[[str], Path], mms_regions_here: Command, tmp_path: Path
 ) -> None:
-    store = cut_short("run", "plan-written")
+    store = cut_short("rename *.run/labelled.json")
     done = mms_regions_here("report", store, "--out", tmp_path / "r", "--workers", 0)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert len(done.stderr.splitlines()) == 1 and str(store) in done.stderr

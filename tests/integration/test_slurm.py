@@ -302,13 +302,21 @@ def in_workers(code: str, folder: Path) -> dict[str, str]:
 # In the middle of tasks of these numbers, counted over all workers, a worker tells its job, and gets no further.
 HELD = """
 import os, pathlib, time
+import mms_regions.core.files
 import mms_regions.run.prepare
-import mms_regions.store.shards
 
 here = pathlib.Path("HERE")
+files_of = mms_regions.run.prepare.files_of
 
-def hold(point):
-    numbers = {"segment-prepared": (4, 16), "labels-half-written": (1,)}.get(point, ())
+def prepare(*words):
+    hold("prepare", (4, 16))
+    return files_of(*words)
+
+def write(operation, path):
+    if operation == "rename" and "label/c" in str(path):
+        hold("label", (1,))
+
+def hold(point, numbers):
     with (here / point).open("ab") as passes:
         passes.write(b".")
         passes.flush()
@@ -318,14 +326,14 @@ def hold(point):
         time.sleep(3600)
 
 def dask_setup(worker):
-    mms_regions.run.prepare.crash_point = mms_regions.store.shards.crash_point = hold
+    mms_regions.run.prepare.files_of, mms_regions.core.files.failpoint = prepare, write
 """
 
 
 def test_lost_jobs_of_either_pool_are_replaced(site: Site, some: Path, now_and_then: str, tmp_path: Path) -> None:
     store = tmp_path / "x.zarr"
     run = site.start(store, SMALL + CPU + GPU, *SOME, PATH=now_and_then, **in_workers(HELD, tmp_path))
-    held_at = ("segment-prepared-4", "labels-half-written-1", "segment-prepared-16")
+    held_at = ("prepare-4", "label-1", "prepare-16")
     lost = [cancel_the_held(site, run, tmp_path / one) for one in held_at]
     done = run.wait()
     assert done.returncode == 0, done.stderr
@@ -410,12 +418,13 @@ def dask_setup(worker):
         first.touch(exist_ok=False)
     except FileExistsError:
         return
-    passes = []
-    def wait(point):
-        passes.append(point)
+    passes, files_of = [], mms_regions.run.prepare.files_of
+    def wait(*words):
+        passes.append(words)
         while len(passes) > 4 and worker.status.name == "running":
             time.sleep(0.1)
-    mms_regions.run.prepare.crash_point = wait
+        return files_of(*words)
+    mms_regions.run.prepare.files_of = wait
 """
 
 
@@ -432,13 +441,21 @@ def test_a_worker_retires_before_its_wall_time_and_another_goes_on(site: Site, s
 
 SLOW = """
 import time
+import mms_regions.core.files
 import mms_regions.run.prepare
-import mms_regions.store.shards
+
+files_of = mms_regions.run.prepare.files_of
+
+def prepare(*words):
+    time.sleep(1.5)
+    return files_of(*words)
+
+def write(operation, path):
+    if operation == "rename" and "features/c" in str(path):
+        time.sleep(5.0)
 
 def dask_setup(worker):
-    seconds = {"segment-prepared": 1.5, "shard-half-written": 5.0}
-    for module in (mms_regions.run.prepare, mms_regions.store.shards):
-        module.crash_point = lambda point: time.sleep(seconds.get(point, 0.0))
+    mms_regions.run.prepare.files_of, mms_regions.core.files.failpoint = prepare, write
 """
 
 

@@ -21,6 +21,7 @@ from processes import Nursery
 from stores import run_folder
 
 from mms_regions.archive.http import NetworkProblem
+from mms_regions.core.files import FAILPOINT
 from mms_regions.core.version import __version__
 from mms_regions.run.inputs import obtain_files
 from mms_regions.run.trace import last_run
@@ -193,7 +194,7 @@ def test_a_run_that_was_killed_is_kept_without_an_end(
     processes: Nursery, mms_regions_here: Command, run_words: Words, tmp_path: Path
 ) -> None:
     store = tmp_path / "x.zarr"
-    crash = {"MMS_REGIONS_CRASH": f"shard-half-written:1:{tmp_path / 'count'}"}
+    crash = {FAILPOINT: f"1:{tmp_path / 'record'}:rename *.zarr/features/c/*"}
     assert processes.run(*run_words(store), env=crash).returncode == -signal.SIGKILL
     assert mms_regions_here(*run_words(store)).returncode == 0
     killed, finished = xr.open_zarr(store, chunks=None).attrs["provenance"]

@@ -22,7 +22,7 @@ from mms_regions.archive.servers import Query, choose
 from mms_regions.archive.staging import workspace
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, explain
-from mms_regions.core.files import write_whole
+from mms_regions.core.files import remove, write_whole
 from mms_regions.core.types import DAY
 
 SourceName = Literal["sdc", "spdf", "cache"]
@@ -182,7 +182,7 @@ def settle(data_dir: Path) -> None:
     if _journal_path(path).exists():
         with _alone(path):
             write_manifest(path, known_files(data_dir))
-            _journal_path(path).unlink(missing_ok=True)
+            remove(_journal_path(path))
 
 
 def _journal_path(path: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from mms_regions.archive.http import Client, NetworkProblem
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.files import sync_folder
+from mms_regions.core.files import remove, rename, sync_folder
 from mms_regions.core.messages import Waiting
 
 _POLL = 0.1  # s
@@ -36,7 +36,18 @@ def quarantine(path: Path, data_dir: Path) -> None:
     folder = workspace(data_dir) / "quarantine"
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    shutil.move(path, folder / f"{path.name}.{now}")
+    _move(path, folder / f"{path.name}.{now}")
+
+
+def _move(path: Path, target: Path) -> None:
+    """Also into another file system: folders of a cache may be links to elsewhere."""
+    try:
+        rename(path, target)
+    except OSError as problem:
+        if problem.errno != errno.EXDEV:
+            raise
+        shutil.copy2(path, target)
+        remove(path)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class Staging:
         """Begin again; validator: the ETag or date of what is to come."""
         self.file.seek(0)
         self.file.truncate()
-        self._validator.unlink(missing_ok=True)
+        remove(self._validator)
         if validator:
             self._validator.write_text(validator)
 
@@ -73,9 +84,9 @@ class Staging:
         """Bring it to disk, then under its name."""
         self.file.flush()
         os.fsync(self.file.fileno())
-        self.path.replace(path)
+        rename(self.path, path)
         sync_folder(path.parent)
-        self._validator.unlink(missing_ok=True)
+        remove(self._validator)
 
 
 @contextmanager
@@ -87,7 +98,7 @@ def locked_staging(path: Path, data_dir: Path, client: Client) -> Iterator[Stagi
             yield Staging(staging, file)
         finally:
             if not file.closed and os.fstat(file.fileno()).st_size == 0:
-                staging.unlink(missing_ok=True)
+                remove(staging)
 
 
 def _staging_path(path: Path, data_dir: Path) -> Path:

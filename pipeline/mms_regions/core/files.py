@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import secrets
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import stamina
 _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SEAL = "sha256"
+FAILPOINT = "MMS_REGIONS_DIE_BEFORE"  # `N:FILE` or `N:FILE:PATTERN`, see failpoint
 
 
 class Damaged(ValueError):
@@ -42,9 +45,9 @@ def made_whole(path: Path) -> Iterator[Path]:
         yield staging
         with staging.open("rb") as file:
             os.fsync(file.fileno())
-        staging.replace(path)
+        rename(staging, path)
     except BaseException as problem:
-        staging.unlink(missing_ok=True)
+        remove(staging)
         if isinstance(problem, OSError):
             raise OSError(problem.errno, problem.strerror, str(path)) from problem
         raise
@@ -106,6 +109,68 @@ def read_twice(path: Path) -> dict[str, Any] | None:
 def copy_of(path: Path) -> Path:
     """The second place of a file that is written twice: `plan.json` -> `plan.copy.json`."""
     return path.with_suffix(f".copy{path.suffix}")
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file or folder another name, in place of a file that has it."""
+    failpoint("rename", new)
+    old.replace(new)
+
+
+def link(old: Path, new: Path) -> None:
+    """Make a hard link. Raises FileExistsError where the name is taken."""
+    failpoint("link", new)
+    os.link(old, new)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    failpoint("unlink", path)
+    path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder."""
+    failpoint("rmdir", folder)
+    folder.rmdir()
+
+
+def remove_tree(folder: Path, *, best_effort: bool = False) -> None:
+    """Remove a folder and all in it, never what links in it lead to; a folder that is absent is fine.
+
+    best_effort: what cannot be removed stays, without an error.
+    """
+    with suppress(*([OSError] if best_effort else [FileNotFoundError])):
+        with os.scandir(folder) as entries:
+            found = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for path, is_folder in found:
+            if is_folder:
+                remove_tree(path, best_effort=best_effort)
+            else:
+                with suppress(*([OSError] if best_effort else [])):
+                    remove(path)
+        remove_folder(folder)
+
+
+def failpoint(operation: str, path: Path) -> None:
+    """For tests of kills: every rename, link, unlink and rmdir of the package passes here before it is done.
+
+    The variable FAILPOINT, `N:FILE`, kills the process that comes to the N-th of them, over all processes of a run,
+    once; with N = 0 nobody. FILE gets a line for each, such as `rename x.zarr/time/c/0`. With `N:FILE:PATTERN` only
+    lines that the pattern fits are counted.
+    """
+    setting = os.environ.get(FAILPOINT)
+    if not setting:
+        return
+    number, record, *pattern = setting.split(":", 2)
+    line = f"{operation} {path}"
+    if pattern and not fnmatch(line, pattern[0]):
+        return
+    with open(record, "a+b", buffering=0) as file:  # noqa: PTH123  (appending counts right between processes)
+        file.write(f"{line}\n".encode())
+        passed = os.pread(file.fileno(), file.tell(), 0).count(b"\n")
+    if passed == int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sync_folder(folder: Path) -> None:

@@ -30,6 +30,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.files import link, remove, rename
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _GONE = {errno.ENOENT, errno.ESTALE}
@@ -242,7 +243,7 @@ def _put(path: Path, content: bytes) -> bool:
         return _link(private, path, content)
     finally:
         with suppress(OSError):
-            private.unlink(missing_ok=True)
+            remove(private)
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -254,7 +255,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 def _link(private: Path, path: Path, content: bytes) -> bool:
     try:
-        os.link(private, path)
+        link(private, path)
     except OSError as problem:
         # When its answer is lost, NFS asks the server twice, and reports a failure of what it has done.
         if _bears(path, content):
@@ -285,11 +286,11 @@ def _remove(path: Path, seen: _Seen) -> None:
     """Remove the lock if it is still as seen. Another, which came between, is put back."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.old")
     with suppress(FileNotFoundError):  # NFS may report this though it has done it, as for links
-        path.rename(aside)
+        rename(path, aside)
     moved = _look(aside)
     if moved is not None and moved != seen:
         _put(path, moved.content)
-    aside.unlink(missing_ok=True)
+    remove(aside)
 
 
 def _leave(path: Path, owner: Owner) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import threading
 from collections import Counter
@@ -26,6 +25,7 @@ from typing import Any
 from mms_regions.archive.products import parse_name
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.files import remove_tree, rename
 from mms_regions.core.lock import hold
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
@@ -251,11 +251,11 @@ def _alone(out: Path, stop: Stop) -> Iterator[None]:
     with hold(beside.with_name(f"{beside.name}.lock"), "mms-regions report", stop.lose_place):
         for older in target.parent.glob(f"{escape(beside.name)}.*.older"):
             if target.exists():
-                shutil.rmtree(older)
+                remove_tree(older)
             else:
-                older.rename(target)
+                rename(older, target)
         for staging in target.parent.glob(f"{escape(beside.name)}.*.partial"):
-            shutil.rmtree(staging)
+            remove_tree(staging)
         yield
 
 
@@ -268,13 +268,13 @@ def _made_whole(out: Path) -> Iterator[Path]:
         staging.mkdir(parents=True)
         yield staging
         if target.exists():
-            target.rename(older)
-        staging.rename(target)
+            rename(target, older)
+        rename(staging, target)
     except BaseException as problem:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_tree(staging, best_effort=True)
         if older.exists():
-            older.rename(target)
+            rename(older, target)
         if isinstance(problem, OSError) and not problem.filename:
             raise OSError(problem.errno, problem.strerror, str(out)) from problem
         raise
-    shutil.rmtree(older, ignore_errors=True)
+    remove_tree(older, best_effort=True)

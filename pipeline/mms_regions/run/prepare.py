@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from mms_regions.archive.fetch import files_of
 from mms_regions.archive.manifest import Pinned
 from mms_regions.core.catalogue import Event, Segment
-from mms_regions.core.crash import crash_point
 from mms_regions.core.errors import SegmentProblem, explain
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention
@@ -29,7 +28,6 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
 
     Raises SegmentProblem where it cannot be made; the loop keeps the reason and goes on with the others.
     """
-    crash_point("files-obtained")
     segment, how = slot.segment, convention(settings)
     _refuse_bad_event(segment)
     files = files_of(pins, how.products, data_dir)
@@ -45,7 +43,6 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     used = (known[file.name] for file in burst.files)
     inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256) for pin in used)
     x, y, z = (float(value) for value in burst.position_gse)
-    crash_point("segment-prepared")
     return Prepared(segment.key, samples, inputs, (x, y, z))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import UsageProblem
-from mms_regions.core.files import Damaged, copy_of, read_twice, write_twice
+from mms_regions.core.files import Damaged, copy_of, read_twice, remove, write_twice
 from mms_regions.store.plan import Plan, run_folder
 
 ALL, CHANGED = "all", "changed"
@@ -54,7 +54,7 @@ def write_redo(store: Path, asked: str, keys: Collection[str]) -> None:
         write_twice(_path(store), {"asked": asked, "keys": sorted(keys)})
     else:
         for path in (_path(store), copy_of(_path(store))):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _path(store: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,9 +13,8 @@ from pathlib import Path
 from mms_regions.archive.manifest import Manifest, read_manifest, write_manifest
 from mms_regions.archive.products import has_files
 from mms_regions.core.catalogue import Catalogue, Segment
-from mms_regions.core.crash import crash_point
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, UsageProblem
-from mms_regions.core.files import is_full
+from mms_regions.core.files import is_full, remove, remove_tree
 from mms_regions.core.lock import hold
 from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten
 from mms_regions.core.settings import Settings
@@ -233,9 +231,9 @@ def _sweep(store: Path) -> None:
     """Take away what was being written, and what was for one run alone, when a process was killed."""
     for folder in (store, run_folder(store)):
         for path in folder.rglob("*.partial"):
-            path.unlink(missing_ok=True)
+            remove(path)
     for folder in run_folder(store).glob("credentials-*"):
-        shutil.rmtree(folder)
+        remove_tree(folder)
 
 
 def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings, redo: str) -> Plan:
@@ -277,13 +275,11 @@ def _create(this: _Run, plan: Plan) -> Labelling:
     store = this.store
     try:
         write_plan(store, plan)
-        crash_point("plan-written")
         empty_foreign(store, plan)
         labelling = start_labelling(store, plan, this.model, this.settings.device, this.settings.perturb)
         describe_store(store, plan)
     except OSError as problem:
         raise _cannot_be_written(store, plan, problem) from problem
-    crash_point("store-described")
     return labelling
 
 
@@ -374,7 +370,6 @@ def _require_all(store: Path, plan: Plan, labelling: Labelling) -> None:
 
 def _end(this: _Run, plan: Plan, runs: Sequence[Mapping[str, object]]) -> None:
     write_provenance(this.store, runs)
-    crash_point("index-unwritten")
     describe_store(this.store, plan)
     this.observe(RunEnded(str(runs[-1]["outcome"])))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mms_regions.core.files import remove
 from mms_regions.core.messages import (
     BytesArrived,
     Event,
@@ -76,7 +77,7 @@ class FailureLogs:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join([*tried, f"{event.key} failed: {event.reason}", ""]))
             else:
-                path.unlink(missing_ok=True)
+                remove(path)
 
 
 def _in_full(event: TaskEnded) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mms_regions.core.crash import crash_point
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.core.files import remove, remove_tree
 from mms_regions.core.types import Flags, Floats
 from mms_regions.model.card import InstalledModel, read_model
 from mms_regions.model.stability import sensitivity_of
@@ -98,7 +97,6 @@ def finish_swap(store: Path, plan: Plan) -> None:
     now = read_labelled(store)
     if now is None or not now.swapping:
         return
-    crash_point("labels-withdrawn")
     withdraw_labels(store, plan)
     swap_labels(store, _beside(store, now.sha256), label_arrays(now))
     write_labelled(store, replace(now, swapping=False))
@@ -108,15 +106,15 @@ def finish_swap(store: Path, plan: Plan) -> None:
 def forget_other_labels(store: Path, sha256: str) -> None:
     """Take away what is left of labels of other models than this one, finished or given up."""
     for folder in run_folder(store).glob("relabel-*"):
-        shutil.rmtree(folder)
+        remove_tree(folder)
     for path in (run_folder(store) / "receipts").glob("labels-*.json"):
         if not path.name.startswith(f"labels-{sha256[:12]}-"):
-            path.unlink()
+            remove(path)
 
 
 def _forget_labels(store: Path, sha256: str) -> None:
     for path in (run_folder(store) / "receipts").glob(f"labels-{sha256[:12]}-*.json"):
-        path.unlink()
+        remove(path)
 
 
 def _beside(store: Path, sha256: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 from zarr import AsyncArray
 from zarr.storage import MemoryStore, StorePath
 
-from mms_regions.core.crash import crash_point
 from mms_regions.core.errors import DamagedStore, EnvironmentProblem
-from mms_regions.core.files import busy_disk_retried, made_whole, sync_folder
+from mms_regions.core.files import busy_disk_retried, made_whole, remove, remove_tree, rename, sync_folder
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.physics.samples import FEATURES, Samples, bridged_in
 from mms_regions.store.labels import read_labelled, read_provenance
@@ -91,13 +89,13 @@ def empty_foreign(store: Path, plan: Plan) -> None:
     described = read_description(store)
     if described is None or described[0] == plan.uuid:
         return
-    (store / "zarr.json").unlink(missing_ok=True)  # first, or else what is gone would be read as fill values
-    shutil.rmtree(store, ignore_errors=True)
+    remove(store / "zarr.json")  # first, or else what is gone would be read as fill values
+    remove_tree(store, best_effort=True)
     beside = run_folder(store)
     for path in [*beside.glob("labelled*.json"), *beside.glob("redo*.json")]:
-        path.unlink()
+        remove(path)
     for folder in [*beside.glob("relabel-*"), *beside.glob("repair-*"), beside / "receipts"]:
-        shutil.rmtree(folder)  # the receipts last: they tell that this is to be done
+        remove_tree(folder)  # the receipts last: they tell that this is to be done
 
 
 @busy_disk_retried
@@ -121,9 +119,8 @@ def write_features(store: Path, shard: ShardPlan, outcomes: Sequence[Outcome]) -
     elif any(isinstance(made, Reused) for _, made in placed):
         receipt = _write_beside(store, shard, placed, records, before)
     else:
-        path.unlink(missing_ok=True)  # what is about to be overwritten is no longer done
+        remove(path)  # what is about to be overwritten is no longer done
         receipt = _write_arrays(store, store, shard, placed, records)
-        crash_point("shard-unreceipted")
         receipt.write(path)
     return receipt
 
@@ -161,7 +158,7 @@ def _finish_repair(store: Path, beside: Path, uuid: str, decides: Mapping[str, A
     if receipt is not None and receipt.matches(uuid, decides):
         _move_in(store, beside, receipt)
     else:
-        shutil.rmtree(beside, ignore_errors=True)
+        remove_tree(beside, best_effort=True)
 
 
 def _beside(store: Path, number: int) -> Path:
@@ -172,16 +169,14 @@ def _beside(store: Path, number: int) -> Path:
 def _move_in(store: Path, beside: Path, receipt: Receipt) -> None:
     """Put the finished files of a shard in the place of the store's; doing it again goes on where it stopped."""
     path = receipt_path(store, "features", receipt.shard)
-    path.unlink(missing_ok=True)
-    for i, name in enumerate(receipt.files):
+    remove(path)
+    for name in receipt.files:
         if (beside / name).exists():
             (store / name).parent.mkdir(parents=True, exist_ok=True)
-            (beside / name).replace(store / name)
+            rename(beside / name, store / name)
             sync_folder((store / name).parent)
-        if i == len(receipt.files) // 2:
-            crash_point("repair-half-moved")
     receipt.write(path)
-    shutil.rmtree(beside)
+    remove_tree(beside)
 
 
 def _require_sound(store: Path, receipt: Receipt | None) -> None:
@@ -202,11 +197,9 @@ def _write_arrays(
 ) -> Receipt:
     """Write a shard into the group `target`, with what is kept from the group `source`."""
     group, files = _group(source, "r"), dict[str, Written]()
-    for i, name in enumerate(FEATURE_ARRAYS):
+    for name in FEATURE_ARRAYS:
         array = _array(group, name)
         files |= _write_shard(target, array, shard, _assembled(array, shard, placed))
-        if i == len(FEATURE_ARRAYS) // 2:
-            crash_point("shard-half-written")
     _sync_above(target, files)
     return Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
 
@@ -238,7 +231,6 @@ def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values:
     data = _encoded(array, shard, values)[path.relative_to(folder / array.basename).as_posix()].to_bytes()
     with made_whole(path) as staging:
         staging.write_bytes(data)
-        crash_point("array-unnamed")
     return {str(path.relative_to(folder)): Written.of_bytes(data)}
 
 
@@ -310,7 +302,7 @@ def write_labels(
     before = Receipt.read(path)
     if before and before.matches(shard.uuid, decides) and before.stands(folder):
         return before  # of a worker that was held to be lost
-    path.unlink(missing_ok=True)
+    remove(path)
     group = _group(folder, "r+")
     values: dict[str, NDArray[Any]] = {
         "label": prediction.label.reshape(-1),
@@ -324,14 +316,12 @@ def write_labels(
         steady = tuple(_steadiness(slot, shard, values["label"], sensitivity) for slot in shard.slots)
     arrays = {name: _array(group, name) for name in names}
     for name in reversed(names):  # labels of other features go before their probabilities do
-        _shard_file(folder, arrays[name], shard.number).unlink(missing_ok=True)
+        remove(_shard_file(folder, arrays[name], shard.number))
     files: dict[str, Written] = {}
     for name in names:
         files |= _write_shard(folder, arrays[name], shard, values[name])
-        crash_point("labels-half-written")
     _sync_above(folder, files)
     receipt = Receipt("labels", shard.uuid, shard.number, decides, files, steadiness=steady)
-    crash_point("labels-unreceipted")
     receipt.write(path)
     return receipt
 
@@ -350,13 +340,12 @@ def swap_labels(store: Path, beside: Path, names: Collection[str]) -> None:
     names: of all arrays of the new labels.
     """
     if STABILITY not in names:
-        shutil.rmtree(store / STABILITY, ignore_errors=True)
+        remove_tree(store / STABILITY, best_effort=True)
     waiting = [name for name in names if (beside / name).exists()]
     for name in reversed(waiting):
-        shutil.rmtree(store / name, ignore_errors=True)
+        remove_tree(store / name, best_effort=True)
     for name in waiting:
-        (beside / name).rename(store / name)
-        crash_point("labels-half-swapped")
+        rename(beside / name, store / name)
     sync_folder(store)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mms_regions.archive.products import file_named
-from mms_regions.core.files import Damaged, copy_of, read_sealed
+from mms_regions.core.files import Damaged, copy_of, read_sealed, remove
 from mms_regions.core.lock import hold
 from mms_regions.store.cdf_inputs import flaw_of
 from mms_regions.store.labels import Labelled, read_labelled
@@ -77,7 +77,7 @@ def set_aside(store: Path, flaws: Iterable[Flaw]) -> None:
     lost: list[str] = []
     with hold(lock_path(store), "mms-regions verify", lost.append):
         for path in {flaw.receipt for flaw in flaws if flaw.receipt}:
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def verify_inputs(store: Path, data_dir: Path) -> tuple[int, list[Flaw]]:

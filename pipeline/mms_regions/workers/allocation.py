@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import resource
-import shutil
 import signal
 import tempfile
 import time
@@ -30,6 +29,7 @@ from distributed.utils import get_ip_interface
 
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.files import remove, remove_folder, remove_tree
 from mms_regions.workers.pool import DaskPool, Pool, PoolFactory, for_main_alone
 from mms_regions.workers.slurm import ALLOWED_FAILURES, how_to_watch
 from mms_regions.workers.tls import credentials_in, write_credentials
@@ -127,7 +127,7 @@ def _sweep(folder: Path, mine: str) -> None:
     """Take away what killed allocations have left; only who has the lock of the store gets here."""
     for path in folder.glob("allocation-*"):
         if path.name != mine:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, best_effort=True)
 
 
 def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
@@ -153,10 +153,10 @@ def _tidy(place: Path) -> None:
     """Take away what was for the step alone, but for the word to tasks that have not come that it is over."""
     for path in place.glob("*"):
         if path.name != _OVER:
-            path.unlink(missing_ok=True)
+            remove(path)
     for folder in (place, place.parent):
         with suppress(OSError):  # not empty
-            folder.rmdir()
+            remove_folder(folder)
 
 
 class _Over(Exception):

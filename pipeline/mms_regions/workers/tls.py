@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from distributed.security import Security
+
+from mms_regions.core.files import remove_tree
 
 _FILES = ("tls_ca_file", "tls_scheduler_cert", "tls_scheduler_key", "tls_worker_cert", "tls_worker_key")
 
@@ -21,7 +22,7 @@ def temporary_credentials(folder: Path) -> Iterator[Security]:
         write_credentials(path)
         yield credentials_in(path)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, best_effort=True)
 
 
 def write_credentials(path: Path) -> None:

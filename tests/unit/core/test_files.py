@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,11 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mms_regions.core.files import (
+    FAILPOINT,
     Damaged,
     copy_of,
     is_busy,
+    link,
     read_sealed,
     read_twice,
+    remove,
+    remove_folder,
+    remove_tree,
+    rename,
     sealed,
     sha256_of,
     write_changed,
@@ -104,3 +113,81 @@ def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
 def test_a_disk_that_is_busy_is_told_from_one_that_is_full() -> None:
     assert is_busy(OSError(errno.ESTALE, "stale")) and is_busy(OSError(errno.EBUSY, "busy"))
     assert not is_busy(OSError(errno.ENOSPC, "full")) and not is_busy(ValueError())
+
+
+PACKAGE = Path(__file__).parents[3] / "pipeline" / "mms_regions"
+OWN_NAMES = {"unlink", "rmdir", "rmtree", "hardlink_to", "link_to", "renames", "move", "removedirs"}
+
+
+def changes_of_names(path: Path) -> list[str]:
+    """Calls of a module that rename, link or remove files past core/files."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, of = node.func.attr, ast.unparse(node.func.value)
+            of_path = name in {"rename", "replace"} and len(node.args) == 1 and not node.keywords
+            if name in OWN_NAMES or of_path or (of == "os" and name in {"link", "remove", "rename", "replace"}):
+                found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_all_that_changes_names_of_files_goes_through_one_module_so_that_kills_can_be_tried_at_each() -> None:
+    others = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "core" / "files.py"]
+    found = [change for path in others for change in changes_of_names(path)]
+    of_no_store = ("physics/", "doctor/disk.py", "synthetic/")  # of xarray; tries links out; serves files that it has
+    assert len(others) > 90
+    assert [change for change in found if not change.startswith(of_no_store)] == []
+
+
+CHANGES = """
+import sys
+from pathlib import Path
+from mms_regions.core.files import link, remove, remove_folder, remove_tree, rename, write_whole
+here = Path(sys.argv[1])
+write_whole(here / "a" / "one", b"1")
+link(here / "a" / "one", here / "two")
+rename(here / "two", here / "three")
+remove(here / "three")
+remove_tree(here / "a")
+(here / "b").mkdir()
+remove_folder(here / "b")
+print("all done")
+"""
+ALL_CHANGES = ["rename a/one", "link two", "rename three", "unlink three", "unlink a/one", "rmdir a", "rmdir b"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 8])
+def test_a_process_is_killed_before_the_nth_change_of_a_name(tmp_path: Path, count: int) -> None:
+    here, record = tmp_path / "here", tmp_path / "record"
+    env = {**os.environ, FAILPOINT: f"{count}:{record}", "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", CHANGES, here], env=env, capture_output=True, text=True, check=False)
+    lines = [line.replace(f"{here}/", "") for line in record.read_text().splitlines()]
+    assert lines == ALL_CHANGES[:count]
+    assert (done.returncode, done.stdout) == ((-9, "") if count <= len(ALL_CHANGES) else (0, "all done\n"))
+
+
+def test_a_pattern_chooses_what_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FAILPOINT, f"0:{tmp_path / 'record'}:rename *.json")
+    write_whole(tmp_path / "a.json", b"")
+    rename(tmp_path / "a.json", tmp_path / "b.txt")
+    remove(tmp_path / "b.txt")
+    assert (tmp_path / "record").read_text() == f"rename {tmp_path / 'a.json'}\n"
+
+
+def test_a_tree_is_removed_and_never_what_its_links_lead_to(tmp_path: Path) -> None:
+    for folder in ("tree/deep", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "tree" / "linked").symlink_to(tmp_path / "elsewhere")
+    remove_tree(tmp_path / "tree")
+    remove_tree(tmp_path / "tree")
+    assert [path.name for path in tmp_path.rglob("*")] == ["elsewhere", "file"]
+
+
+def test_a_link_does_not_take_a_name_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "one").touch()
+    with pytest.raises(FileExistsError):
+        link(tmp_path / "one", tmp_path / "one")
+    (tmp_path / "folder").mkdir()
+    remove_folder(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
