@@ -1,4 +1,4 @@
-"""Whether a CDF file is whole and holds what its name says, told from its own records: nothing is trusted to be.
+"""Whether a CDF file is complete and holds what its name says, by its own records: nothing is trusted to be.
 
 The format: "CDF Internal Format Description", version 3, of NASA's Space Physics Data Facility.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pycdfpp
@@ -21,38 +22,76 @@ from mms_regions.core.types import DAY, Times
 # CDF internal format: a record begins with its size (8 bytes), its type (4) and, in a list, where the next one is (8).
 _MAGIC = (0xCDF30001, 0x0000FFFF)  # version 3, not packed as a whole
 _GDR, _ADR, _GLOBAL_ENTRY, _VXR, _VVR, _VDR, _VARIABLE_ENTRY, _CVVR = 2, 4, 5, 6, 7, 8, 9, 13
+SYNTHETIC = "SYNTHETIC DATA"  # in the global attribute TEXT of files that nobody measured
 _MOST_INDICES = 1_000_000  # entries of an index of values; a file has a few
 
 
-def time_span(file: CdfFile, path: Path | None = None) -> tuple[int, int]:
-    """First and last time (ns UTC) of a file that is whole and holds what its name says.
+@dataclass(frozen=True)
+class CdfContent:
+    """What a sound file says of itself.
+
+    times: the first and the last, ns UTC; None where it has no samples. origin: synthetic where the file says so.
+    """
+
+    times: tuple[int, int] | None
+    origin: Literal["measured", "synthetic"]
+
+
+def content_of(file: CdfFile, path: Path | None = None) -> CdfContent:
+    """What is in a file that is complete and holds what its name says.
 
     path: where it lies, if not yet at `file.path`. Raises SegmentProblem for a file that is damaged, holds another
-    product or spacecraft, has no times, or has them far from where its name says that it begins.
+    product or spacecraft, or has its times far from where its name says that it begins.
     """
     path = path or file.path
-    refuse_damaged(path)
+    cdf = open_cdf(file, path)
     try:
-        time = _times(file, path)
+        time = _times(cdf, file)
+        is_synthetic = any(SYNTHETIC in text for text in _texts(cdf, "TEXT"))
     except (OSError, ValueError, RuntimeError, MemoryError, IndexError, KeyError) as problem:
         raise SegmentProblem(f"{path.name}: its times cannot be read ({problem}); fetch it again") from problem
     product = product_of(file)
     longest = product.longest if product else 2 * DAY
-    if not time.size or np.abs(time[[0, -1]] - file.start).max() > longest:
-        span = f"from {time[0]} to {time[-1]}" if time.size else "none"
-        raise SegmentProblem(f"{path.name}: its times ({span}, ns UTC) are not what its name says; fetch it again")
-    return int(time[0]), int(time[-1])
+    if time.size and np.abs(time - file.start).max() > longest:
+        raise SegmentProblem(
+            f"{path.name}: its times (from {time[0]} to {time[-1]}, ns UTC) are not what its name says; fetch it again"
+        )
+    times = (int(time[0]), int(time[-1])) if time.size else None
+    return CdfContent(times, "synthetic" if is_synthetic else "measured")
 
 
-def _times(file: CdfFile, path: Path) -> Times:
-    """(n,) ns UTC: the times of a CDF, if it says that it holds what its name says."""
-    cdf = pycdfpp.load(str(path))
-    source = str(cdf.attributes["Logical_source"][0]) if "Logical_source" in cdf.attributes else ""
-    if source and source != f"mms{file.probe}_{file.words}":
-        raise SegmentProblem(f"{path.name}: holds {source}, not what its name says; fetch it again")
-    instrument, mode, *_ = file.words.split("_")
-    epoch = f"mms{file.probe}_edp_epoch_{mode}_l2" if instrument == "edp" else "Epoch"
-    return np.asarray(pycdfpp.to_datetime64(cdf[epoch])).astype("datetime64[ns]").astype(np.int64)
+def open_cdf(file: CdfFile, path: Path | None = None) -> Any:
+    """The CDF of a file, once it is known to be complete and of the product and spacecraft that its name says.
+
+    Raises SegmentProblem for any other.
+    """
+    path = path or file.path
+    refuse_damaged(path)
+    try:
+        cdf = pycdfpp.load(str(path))
+        source = "".join(_texts(cdf, "Logical_source")[:1])
+    except (OSError, ValueError, RuntimeError, MemoryError, IndexError) as problem:
+        raise SegmentProblem(f"{path.name}: not a readable CDF file ({problem}); fetch it again") from problem
+    expected = f"mms{file.probe}_{file.product}"
+    if source and source != expected:
+        raise SegmentProblem(f"{path.name}: holds {source}, not {expected} as its name says; fetch it again")
+    return cdf
+
+
+def _texts(cdf: Any, name: str) -> list[str]:
+    """The entries of a global attribute; none where it is not there."""
+    if name not in cdf.attributes:
+        return []
+    attribute = cdf.attributes[name]
+    return [str(attribute[place]) for place in range(len(attribute))]
+
+
+def _times(cdf: Any, file: CdfFile) -> Times:
+    """(2,) ns UTC: the first and the last time of a CDF; (0,) where it has no samples."""
+    instrument, mode, *_ = file.product.split("_")
+    epoch = cdf[f"mms{file.probe}_edp_epoch_{mode}_l2" if instrument == "edp" else "Epoch"].values
+    ends = epoch[[0, -1]] if len(epoch) else epoch
+    return np.asarray(pycdfpp.to_datetime64(ends)).astype("datetime64[ns]").astype(np.int64)
 
 
 def refuse_damaged(path: Path) -> None:

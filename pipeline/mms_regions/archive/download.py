@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from mms_regions.archive.cdf_check import refuse_flipped, time_span
+from mms_regions.archive.cdf_check import CdfContent, content_of, refuse_flipped
 from mms_regions.archive.http import CHUNK, Client, NetworkProblem, RequestFailed, refuse_status, shortly
 from mms_regions.archive.products import CdfFile
 from mms_regions.archive.staging import Staging, locked_staging, quarantine
@@ -44,18 +44,23 @@ class FileSpec:
     sha256: str = ""
     known_sha256: str = ""
 
+    @property
+    def name(self) -> str:
+        return self.file.name
+
 
 @dataclass(frozen=True)
 class Obtained:
-    """A sound file of the cache: size in bytes, sha256, and whether this call brought it."""
+    """A sound file of the cache: size in bytes, sha256, what is in it, and whether this call brought it."""
 
     size: int
     sha256: str
+    content: CdfContent
     is_new: bool
 
 
 def keep_nothing(obtained: Obtained) -> None:
-    """What is told of a new file that nobody keeps a record of."""
+    """Where nobody keeps a record of new files."""
 
 
 def obtain(
@@ -89,21 +94,21 @@ def check_cached(wanted: FileSpec) -> Obtained:
         if not pinned and wanted.size not in (None, stat.st_size):
             raise SegmentProblem(f"{path.name}: has {stat.st_size} bytes, not {wanted.size}; fetch it again")
         state = (stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
-        return Obtained(stat.st_size, _sound_sha256(wanted.file, pinned, state), is_new=False)
+        sha256, content = _sound(wanted.file, pinned, state)
+        return Obtained(stat.st_size, sha256, content, is_new=False)
     except OSError as problem:
         raise SegmentProblem(f"{path}: cannot be read ({problem.strerror})") from problem
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _sound_sha256(file: CdfFile, pinned: str, state: tuple[int, ...]) -> str:
-    """The sha256 of a file in this state. Raises SegmentProblem, which is not remembered, where it is not sound."""
+def _sound(file: CdfFile, pinned: str, state: tuple[int, ...]) -> tuple[str, CdfContent]:
+    """The sha256 and content of a file in this state. Raises SegmentProblem, which is not remembered, if not sound."""
     sha256 = sha256_of(file.path)
     if pinned and sha256 != pinned:
         raise SegmentProblem(f"{file.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
     if not pinned:
         refuse_flipped(file.path)
-    time_span(file)
-    return sha256
+    return sha256, content_of(file)
 
 
 def _obtain_alone(
@@ -220,18 +225,18 @@ def _validator(response: requests.Response) -> str:
 def _verified(wanted: FileSpec, staging: Staging) -> Obtained:
     """The staging file as one that may be published; else it is emptied, and RequestFailed says why."""
     staging.file.flush()
-    obtained = Obtained(staging.size, sha256_of(staging.path), is_new=True)
+    size, sha256 = staging.size, sha256_of(staging.path)
     try:
-        if wanted.size not in (None, obtained.size):
-            raise SegmentProblem(f"{obtained.size} bytes came, not {wanted.size}")
-        if wanted.sha256 and obtained.sha256 != wanted.sha256:
-            raise SegmentProblem(f"the server's file has sha256 {obtained.sha256}, not {wanted.sha256} as pinned")
+        if wanted.size not in (None, size):
+            raise SegmentProblem(f"{size} bytes came, not {wanted.size}")
+        if wanted.sha256 and sha256 != wanted.sha256:
+            raise SegmentProblem(f"the server's file has sha256 {sha256}, not {wanted.sha256} as pinned")
         refuse_flipped(staging.path)
-        time_span(wanted.file, staging.path)
+        content = content_of(wanted.file, staging.path)
     except SegmentProblem as problem:
         staging.clear()
         raise RequestFailed(str(problem).removeprefix(f"{staging.path.name}: "), again=True) from None
-    return obtained
+    return Obtained(size, sha256, content, is_new=True)
 
 
 @contextmanager

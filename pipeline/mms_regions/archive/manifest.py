@@ -17,8 +17,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mms_regions.archive.products import CdfFile, file_named
-from mms_regions.archive.servers import Query, choose
+from mms_regions.archive.products import CdfFile, Query, Reaching, file_named, parse_name, product_of, reaching
 from mms_regions.archive.staging import workspace
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, explain
@@ -33,7 +32,11 @@ _SYNC = 1 << 16  # bytes of a journal: what a machine that dies may cost; a proc
 
 
 class Pinned(BaseModel):
-    """One file, exactly. size: bytes; source: sdc, spdf, or cache for a file that was there; fetched: UTC."""
+    """One file, exactly.
+
+    size: bytes. source: sdc, spdf, or cache for a file that was there. fetched: UTC. origin: what the file says of
+    itself, empty in manifests of before 2026-12.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,22 +47,33 @@ class Pinned(BaseModel):
     source: SourceName
     url: str = ""
     fetched: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    origin: Literal["measured", "synthetic", ""] = ""
 
     @model_validator(mode="after")
     def _version_as_in_name(self) -> Self:
-        if self.file(Path()).version_text != self.version:
+        if self.as_named.version_text != self.version:
             raise ValueError(f"version {self.version} is not that of {self.name}")
         return self
 
-    def file(self, data_dir: Path) -> CdfFile:
-        """The file as its name describes it, where it lies below `data_dir`."""
-        if (file := file_named(self.name, data_dir)) is None:
+    @property
+    def as_named(self) -> CdfFile:
+        """What the name says, wherever the file lies."""
+        file = parse_name(Path(self.name))
+        if file is None or file.name != self.name or product_of(file) is None:
             raise ValueError(f"{self.name!r} is not the name of an MMS file that is used here")
         return file
 
-    def tells_more_than(self, known: Pinned | None) -> bool:
-        """Whether it can take the place of what is known; that a file was there does not say whence it came."""
+    def file(self, data_dir: Path) -> CdfFile:
+        """The file as its name describes it, where it lies below `data_dir`."""
+        return file_named(self.name, data_dir) or self.as_named
+
+    def adds_to(self, known: Pinned | None) -> bool:
+        """Whether it can take the place of what is known; that a file was there does not say where it came from."""
         return known is None or self.source != "cache" or self.sha256 != known.sha256
+
+    def or_known(self, known: Pinned | None) -> Pinned:
+        """This entry, or the known one, with its origin, where this one says nothing new of where it came from."""
+        return self if known is None or self.adds_to(known) else known.model_copy(update={"origin": self.origin})
 
 
 class Manifest(BaseModel):
@@ -85,7 +99,7 @@ class Manifest(BaseModel):
         """Of each spacecraft, when its files begin (ns UTC), in order, and the place of each in `files`."""
         starts: dict[int, list[tuple[int, int]]] = {}
         for place, pinned in enumerate(self.files):
-            file = pinned.file(Path())
+            file = pinned.as_named
             starts.setdefault(file.probe, []).append((file.start, place))
         return {probe: sorted(found) for probe, found in starts.items()}
 
@@ -93,9 +107,9 @@ class Manifest(BaseModel):
         """What is known of a file."""
         return self._by_name.get(name)
 
-    def chosen(self, wish: Query) -> tuple[Pinned, ...]:
-        """The files of a product, spacecraft and interval, the highest version of each, in order of start."""
-        return choose(self.files, wish)
+    def reaching(self, query: Query) -> Reaching[Pinned]:
+        """The files that may reach into the interval of a query."""
+        return reaching(self.files, query)
 
     def near(self, segment: Segment) -> Manifest:
         """All that it knows of a spacecraft within two days of an event: what a task needs of a large manifest."""
@@ -108,7 +122,7 @@ class Manifest(BaseModel):
         """This manifest with `newer` entries in the place of older ones of the same name."""
         files = dict(self._by_name)
         for pinned in newer:
-            if pinned.tells_more_than(files.get(pinned.name)):
+            if pinned.adds_to(files.get(pinned.name)):
                 files[pinned.name] = pinned
         return _of_checked(files[name] for name in sorted(files))
 

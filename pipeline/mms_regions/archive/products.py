@@ -1,16 +1,18 @@
 """Which CDF files a segment needs, and where they lie: the folder layout of the MMS Science Data Center.
 
-pyspedas keeps the same layout on disk, so a cache can be shared with it (`$MMS_DATA_DIR`). The names of the files are
-described in the MMS CDF file format guide; versions are X.Y.Z and compare as numbers.
+pyspedas keeps the same layout on disk, so a cache can be shared with it (`$MMS_DATA_DIR`); the mirror at SPDF, and
+pyspedas with `spdf=True`, have burst files one folder higher. The names of the files are described in the MMS CDF file
+format guide; versions are X.Y.Z and compare as numbers.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,18 +32,24 @@ class Product:
     longest: int  # ns: no file of this kind covers more than this
 
     @property
-    def words(self) -> str:
+    def name(self) -> str:
         """How the archive writes it: `fpi_brst_l2_des-moms`."""
-        return "_".join(word for word in (self.instrument, self.mode, "l2", self.descriptor) if word)
+        return "_".join(part for part in (self.instrument, self.mode, "l2", self.descriptor) if part)
 
     def folder(self, probe: int, time: int) -> Path:
         """The folder, below the data folder, of the files that begin on the day of `time` (ns UTC)."""
-        year, month, day = str(np.datetime64(time, "ns").astype("datetime64[D]")).split("-")
+        day = str(np.datetime64(time, "ns").astype("datetime64[D]")).split("-")[2]
+        month = self.month_folder(probe, time)
+        return month / day if self.mode == "brst" else month
+
+    def month_folder(self, probe: int, time: int) -> Path:
+        """The folder of the month of `time` (ns UTC): where the mirror at SPDF has all files that begin in it."""
+        year, month, _ = str(np.datetime64(time, "ns").astype("datetime64[D]")).split("-")
         parts = [f"mms{probe}", self.instrument, self.mode, "l2", self.descriptor, year, month]
-        return Path(*[part for part in parts if part], *([day] if self.mode == "brst" else []))
+        return Path(*[part for part in parts if part])
 
 
-# Burst files cover 1 to 5 minutes, fast-mode files a day; an hour more than that is room to spare.
+# Burst files cover 1 to 5 minutes, fast-mode files a day; an hour more than that is a safe bound.
 DIS = Product("dis", "fpi", "brst", "dis-moms", SECOND * 3600)
 DES = Product("des", "fpi", "brst", "des-moms", SECOND * 3600)
 FGM = Product("fgm", "fgm", "brst", "", SECOND * 3600)
@@ -49,12 +57,10 @@ EDP_BURST = Product("edp_brst", "edp", "brst", "dce", SECOND * 3600)
 EDP_FAST = Product("edp_fast", "edp", "fast", "dce", DAY + SECOND * 3600)
 PRODUCTS = (DIS, DES, FGM, EDP_BURST, EDP_FAST)
 
-# Files follow each other, so the last one that begins before an interval may reach it; two more allow for overlaps.
-_BEFORE = 3
-
+_MOST_EARLIER = 3
 
 _NAME = re.compile(
-    r"mms(?P<probe>[1-4])_(?P<words>[a-z]+_(?:brst|fast)_l2(?:_[a-z-]+)?)_(?P<start>\d{8}(?:\d{6})?)"
+    r"mms(?P<probe>[1-4])_(?P<product>[a-z]+_(?:brst|fast)_l2(?:_[a-z-]+)?)_(?P<start>\d{8}(?:\d{6})?)"
     r"_v(?P<version>\d{1,4}\.\d{1,4}\.\d{1,4})\.cdf",
     re.ASCII,
 )
@@ -66,7 +72,7 @@ class CdfFile:
 
     path: Path
     probe: int
-    words: str  # product, as in Product.words
+    product: str  # as in Product.name
     start: int  # ns UTC
     version: tuple[int, int, int]
 
@@ -79,6 +85,84 @@ class CdfFile:
         return ".".join(map(str, self.version))
 
 
+class Named(Protocol):
+    """What has the name of a file of the archive."""
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+M = TypeVar("M", bound=Named)
+
+
+@dataclass(frozen=True)
+class Query:
+    """The files that are asked for: those of a product and spacecraft that may reach into [begin, end] (ns UTC)."""
+
+    product: Product
+    probe: int
+    begin: int
+    end: int
+
+    @classmethod
+    def of(cls, segment: Segment, product: Product, margin: float) -> Query:
+        """What a segment needs of a product, with `margin` seconds around its interval."""
+        begin, end = segment.event.trange
+        around = round(margin * SECOND)
+        return cls(product, segment.probe, begin - around, end + around)
+
+    def __str__(self) -> str:
+        """Such as `mms4_fpi_brst_l2_des-moms around 2017-07-11`."""
+        return f"mms{self.probe}_{self.product.name} around {np.datetime64(self.begin, 'ns').astype('datetime64[D]')}"
+
+
+@dataclass(frozen=True)
+class Reaching(Generic[N]):
+    """The files that may reach into an interval, the highest version of each.
+
+    inside: those that begin in it, in order of start. earlier: the last few that begin before it, the latest first.
+    Files follow each other and no name says when a file ends, so only the first of `earlier` may reach into the
+    interval; the others take its place where it cannot be used.
+    """
+
+    inside: tuple[N, ...] = ()
+    earlier: tuple[N, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.inside or self.earlier)
+
+    @property
+    def needed(self) -> tuple[N, ...]:
+        """Those to take where all of them can be used, in order of start."""
+        return (*self.earlier[:1], *self.inside)
+
+    def each(self, function: Callable[[N], M]) -> Reaching[M]:
+        """What a function gives of each of the files, in their places."""
+        return Reaching(tuple(map(function, self.inside)), tuple(map(function, self.earlier)))
+
+
+def reaching(named: Iterable[N], query: Query) -> Reaching[N]:
+    """Those of the files that may reach into the interval of a query; names of anything else are ignored.
+
+    This is the one rule, for listings of servers, for manifests and for folders.
+    """
+    newest: dict[int, tuple[tuple[int, int, int], N]] = {}
+    for item in named:
+        file = parse_name(Path(item.name))
+        if file is None or file.name != item.name or (file.probe, file.product) != (query.probe, query.product.name):
+            continue
+        if not query.begin - query.product.longest < file.start <= query.end:
+            continue
+        if file.start not in newest or file.version > newest[file.start][0]:
+            newest[file.start] = (file.version, item)
+    starts = sorted(newest)
+    first = bisect_right(starts, query.begin)
+    inside = tuple(newest[start][1] for start in starts[first:])
+    earlier = tuple(newest[start][1] for start in reversed(starts[max(first - _MOST_EARLIER, 0) : first]))
+    return Reaching(inside, earlier)
+
+
 def parse_name(path: Path) -> CdfFile | None:
     """What the name of a file says, or None where it is not the name of an MMS file used here."""
     match = _NAME.fullmatch(path.name)
@@ -89,20 +173,33 @@ def parse_name(path: Path) -> CdfFile | None:
     except ValueError:
         return None
     x, y, z = map(int, match["version"].split("."))
-    return CdfFile(path, int(match["probe"]), match["words"], start, (x, y, z))
+    return CdfFile(path, int(match["probe"]), match["product"], start, (x, y, z))
 
 
 def file_named(name: str, data_dir: Path) -> CdfFile | None:
-    """A file of this name, as it lies or would lie below `data_dir`; None where it is not one that is used here."""
+    """A file of this name, where it lies, or would lie, below `data_dir`; None for one that is not used here."""
     file = parse_name(Path(name))
     if file is None or file.name != name or (product := product_of(file)) is None:
         return None
-    return replace(file, path=data_dir / product.folder(file.probe, file.start) / name)
+    usual = data_dir / product.folder(file.probe, file.start) / name
+    mirrored = data_dir / product.month_folder(file.probe, file.start) / name
+    is_mirrored = mirrored != usual and not _is_file(usual) and _is_file(mirrored)
+    return replace(file, path=mirrored if is_mirrored else usual)
 
 
 def product_of(file: CdfFile) -> Product | None:
     """What kind of file it is, by its name; None for kinds that are not used here."""
-    return next((product for product in PRODUCTS if product.words == file.words), None)
+    return next((product for product in PRODUCTS if product.name == file.product), None)
+
+
+def files_in(data_dir: Path, query: Query) -> Reaching[CdfFile]:
+    """The files in a folder of the archive's layout that may reach into the interval of a query.
+
+    Raises SegmentProblem for a folder that cannot be listed.
+    """
+    folders = _folders(query.product, query.probe, query.begin - query.product.longest, query.end)
+    paths = (path for folder in folders for path in _listing(data_dir / folder))
+    return reaching((file for path in paths if (file := parse_name(path)) and _is_file(path)), query)
 
 
 def find_files(
@@ -110,65 +207,50 @@ def find_files(
 ) -> dict[str, tuple[CdfFile, ...]]:
     """The files of a segment in a folder of the archive's layout, by product key, each in order of start.
 
-    margin: seconds around the interval that are wanted too. A name tells when a file begins, not when it ends, so the
-    last few files that begin before the interval are given too; a reader skips those that do not reach it. Of several
+    margin: seconds around the interval that are needed too. A name says when a file begins, not when it ends, so the
+    last file that begins before the interval is given too; a reader skips one that does not reach it. Of several
     versions of a file the highest is given. Raises SegmentProblem that names the products without any such file.
     """
-    begin, end = segment.event.trange
-    begin, end = begin - round(margin * SECOND), end + round(margin * SECOND)
-    found = {product.key: tuple(_candidates(product, segment.probe, begin, end, data_dir)) for product in products}
-    missing = [product.words for product in products if not found[product.key]]
-    if missing:
-        raise SegmentProblem(
-            f"{segment.key}: no file of {', '.join(missing)} for {segment.event.interval} "
-            f"under {data_dir}; fetch it, or point --data-dir to the folder that holds mms{segment.probe}/"
-        )
+    found = {product.key: files_in(data_dir, Query.of(segment, product, margin)).needed for product in products}
+    refuse_no_file([product for product in products if not found[product.key]], segment, data_dir)
     return found
+
+
+def refuse_no_file(missing: Iterable[Product], segment: Segment, data_dir: Path) -> None:
+    """Raise SegmentProblem that names these products, if there are any."""
+    if names := ", ".join(product.name for product in missing):
+        raise SegmentProblem(
+            f"{segment.key}: no file of {names} for {segment.event.interval} under {data_dir}; fetch it, or point "
+            f"--data-dir to the folder that holds mms{segment.probe}/"
+        )
 
 
 def has_files(segment: Segment, products: Iterable[Product], data_dir: Path, margin: float = 0.0) -> bool:
     """Whether a folder has any file that may be of a segment."""
-    begin, end = segment.event.trange
-    around = round(margin * SECOND)
-    return any(
-        True
-        for product in products
-        for _ in _candidates(product, segment.probe, begin - around, end + around, data_dir)
-    )
-
-
-def _candidates(product: Product, probe: int, begin: int, end: int, data_dir: Path) -> Iterator[CdfFile]:
-    """Highest version of each file that begins between `begin` and `end`, and of the last few before."""
-    newest: dict[int, CdfFile] = {}
-    for folder in _folders(product, probe, begin - product.longest, end):
-        for path in _listing(data_dir / folder):
-            file = parse_name(path)
-            if file is None or file.probe != probe or file.words != product.words:
-                continue
-            if not begin - product.longest < file.start <= end:
-                continue
-            if not path.is_file():
-                continue
-            if file.start not in newest or file.version > newest[file.start].version:
-                newest[file.start] = file
-    starts = sorted(newest)
-    first = max(bisect_right(starts, begin) - _BEFORE, 0)
-    yield from (newest[start] for start in starts[first:])
+    return any(files_in(data_dir, Query.of(segment, product, margin)) for product in products)
 
 
 def _folders(product: Product, probe: int, begin: int, end: int) -> list[Path]:
-    """The folders of all days from `begin` to `end`, each once, in order."""
-    days = range(begin // DAY, end // DAY + 1)
-    return list(dict.fromkeys(product.folder(probe, day * DAY) for day in days))
+    """The folders of all days from `begin` to `end` and of their months, each once, those of days first."""
+    times = [day * DAY for day in range(begin // DAY, end // DAY + 1)]
+    days = [product.folder(probe, time) for time in times]
+    return list(dict.fromkeys([*days, *(product.month_folder(probe, time) for time in times)]))
 
 
-def _listing(folder: Path) -> list[Path]:
+def _listing(folder: Path) -> Iterator[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".cdf")
+        yield from sorted(path for path in folder.iterdir() if path.suffix == ".cdf")
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
     except OSError as problem:
         raise SegmentProblem(f"{folder}: cannot be listed ({problem.strerror}); correct its permissions") from problem
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _time_tag(text: str) -> int:

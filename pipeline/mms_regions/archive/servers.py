@@ -1,4 +1,4 @@
-"""The only room that knows how the servers are asked: the Science Data Center's API, and the mirror at SPDF.
+"""The only module that knows how the servers are asked: the Science Data Center's API, and the mirror at SPDF.
 
 Sources: https://lasp.colorado.edu/mms/sdc/public/about/how-to/ and https://spdf.gsfc.nasa.gov/pub/data/mms/.
 """
@@ -6,35 +6,23 @@ Sources: https://lasp.colorado.edu/mms/sdc/public/about/how-to/ and https://spdf
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import numpy as np
 
 from mms_regions.archive.http import Client, Limits, RequestFailed, shortly
-from mms_regions.archive.products import CdfFile, Product, parse_name, product_of
+from mms_regions.archive.products import CdfFile, Query, product_of
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.types import DAY
 
 ServerName = Literal["sdc", "spdf"]
 
 _LONGEST_NAME = 200
-
-
-class Named(Protocol):
-    """What goes by the name of a file of the archive."""
-
-    @property
-    def name(self) -> str: ...
-
-
-N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -44,21 +32,6 @@ class RemoteFile:
     name: str
     url: str
     size: int | None
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a listing is asked for: files of a product and spacecraft that may reach into [begin, end] (ns UTC)."""
-
-    product: Product
-    probe: int
-    begin: int
-    end: int
-
-    @property
-    def words(self) -> str:
-        """Such as `mms4_fpi_brst_l2_des-moms around 2017-07-11`."""
-        return f"mms{self.probe}_{self.product.words} around {np.datetime64(self.begin, 'ns').astype('datetime64[D]')}"
 
 
 @dataclass(frozen=True)
@@ -74,8 +47,8 @@ class Server:
 class Source:
     """Where files come from, and how patiently they are asked for.
 
-    base_url: what stands before /file_info/science (sdc) or before /mms4/... (spdf); empty for the public archive.
-    Raises ValueError for a base that is no address of a web server.
+    base_url: the address before /file_info/science (sdc) or before /mms4/... (spdf); empty for the public archive.
+    Raises ValueError for a base that is not the address of a web server.
     """
 
     server: ServerName = "sdc"
@@ -96,12 +69,12 @@ class Source:
         """Where a file is, by its name."""
         return _SERVERS[self.server].url(self.base, file)
 
-    def listing(self, client: Client, wish: Query) -> tuple[RemoteFile, ...]:
-        """What the server names: at least all files that may be wished for, of every version that it shows.
+    def listing(self, client: Client, query: Query) -> tuple[RemoteFile, ...]:
+        """What the server names: at least all files that a query may need, of every version that it shows.
 
         Raises NetworkProblem, and SegmentProblem where the server gives a name that could be a path.
         """
-        return _SERVERS[self.server].listing(client, self.base, wish)
+        return _SERVERS[self.server].listing(client, self.base, query)
 
     def require_answer(self) -> None:
         """Ask once or twice for anything at all. Raises NetworkProblem where nobody answers within a few seconds."""
@@ -115,41 +88,20 @@ class Source:
         client.persist(urlsplit(self.base).netloc, self.base, once)
 
 
-def choose(named: Iterable[N], wish: Query) -> tuple[N, ...]:
-    """Those that may reach into the wished interval, the highest version of each, in order of start.
-
-    Files follow each other, so these are the ones that start in (begin, end] and the last that starts before; that
-    one may end before `begin`, which no name tells. Names of anything else are ignored.
-    """
-    reach = DAY if wish.product.mode == "fast" else wish.product.longest
-    newest: dict[int, tuple[tuple[int, int, int], N]] = {}
-    for item in named:
-        file = parse_name(Path(item.name))
-        if file is None or file.name != item.name or (file.probe, file.words) != (wish.probe, wish.product.words):
-            continue
-        if not wish.begin - reach < file.start <= wish.end:
-            continue
-        if file.start not in newest or file.version > newest[file.start][0]:
-            newest[file.start] = (file.version, item)
-    starts = sorted(newest)
-    first = max(bisect_right(starts, wish.begin) - 1, 0)
-    return tuple(newest[start][1] for start in starts[first:])
-
-
-def _list_sdc(client: Client, base: str, wish: Query) -> tuple[RemoteFile, ...]:
+def _list_sdc(client: Client, base: str, query: Query) -> tuple[RemoteFile, ...]:
     """The newest versions of all files that start from the day before to the day after."""
-    product = wish.product
-    query = dict(
-        start_date=_date(wish.begin - DAY),
-        end_date=_date(wish.end + DAY),
-        sc_id=f"mms{wish.probe}",
+    product = query.product
+    fields = dict(
+        start_date=_date(query.begin - DAY),
+        end_date=_date(query.end + DAY),
+        sc_id=f"mms{query.probe}",
         instrument_id=product.instrument,
         data_rate_mode=product.mode,
         data_level="l2",
         descriptor=product.descriptor,
     )
-    url = f"{base}/file_info/science?{urlencode({key: value for key, value in query.items() if value})}"
-    entries = client.persist(f"listing of {wish.words}", url, lambda: _sdc_entries(client.text(url)))
+    url = f"{base}/file_info/science?{urlencode({key: value for key, value in fields.items() if value})}"
+    entries = client.persist(f"listing of {query}", url, lambda: _sdc_entries(client.text(url)))
     return tuple(RemoteFile(_safe(name, url), _sdc_url(base, name), size) for name, size in entries)
 
 
@@ -166,14 +118,14 @@ def _sdc_url(base: str, name: str) -> str:
     return f"{base}/download/science?{urlencode({'file': name})}"
 
 
-def _list_spdf(client: Client, base: str, wish: Query) -> tuple[RemoteFile, ...]:
+def _list_spdf(client: Client, base: str, query: Query) -> tuple[RemoteFile, ...]:
     """All files of the month or two in which files may start; the mirror has a folder for each."""
-    days = range((wish.begin - min(wish.product.longest, DAY)) // DAY, wish.end // DAY + 1)
-    folders = dict.fromkeys(_spdf_folder(wish.product, wish.probe, day * DAY) for day in days)
+    days = range((query.begin - min(query.product.longest, DAY)) // DAY, query.end // DAY + 1)
+    folders = dict.fromkeys(query.product.month_folder(query.probe, day * DAY).as_posix() for day in days)
     found: list[RemoteFile] = []
     for folder in folders:
         url = f"{base}/{folder}/"
-        names = client.persist(f"listing of {wish.words}", url, partial(_spdf_names, client, url))
+        names = client.persist(f"listing of {query}", url, partial(_spdf_names, client, url))
         found += [RemoteFile(_safe(name, url), f"{url}{quote(name)}", None) for name in names]
     return tuple(found)
 
@@ -205,17 +157,11 @@ class _Links(HTMLParser):
         self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
-def _spdf_folder(product: Product, probe: int, time: int) -> str:
-    """A folder of the mirror: by month, also for burst files."""
-    folder = product.folder(probe, time)
-    return (folder.parent if product.mode == "brst" else folder).as_posix()
-
-
 def _spdf_url(base: str, file: CdfFile) -> str:
     product = product_of(file)
     if product is None:
         raise ValueError(f"{file.name} is of no product that is used here")
-    return f"{base}/{_spdf_folder(product, file.probe, file.start)}/{file.name}"
+    return f"{base}/{product.month_folder(file.probe, file.start).as_posix()}/{file.name}"
 
 
 def _safe(name: str, url: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pycdfpp
 from numpy.typing import NDArray
 
-from mms_regions.archive.cdf_check import refuse_damaged
+from mms_regions.archive.cdf_check import open_cdf
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.leap_seconds import Clock
@@ -167,7 +167,7 @@ class _Reader:
 
     def __init__(self, file: CdfFile, epoch: str, trange: tuple[int, int], invalid: Invalid):
         self.file = file
-        self._cdf = _open(file)
+        self._cdf = open_cdf(file)
         self._invalid = invalid
         self._zero = _tt2000(trange[0]) - trange[0]
         time = self.times(epoch)
@@ -238,21 +238,6 @@ def _hint(name: str) -> str:
     if "dce_gse" in name:
         return "; mms4 has none after 2023-07-03, other files should: fetch it again"
     return "; fetch the file again, or see whether its version is older than the product guide's"
-
-
-def _open(file: CdfFile) -> Any:
-    """The CDF behind a file, once it is known to be whole and of the spacecraft that its name says."""
-    refuse_damaged(file.path)
-    try:
-        cdf = pycdfpp.load(str(file.path))
-    except (OSError, ValueError, RuntimeError) as problem:
-        raise SegmentProblem(f"{file.name}: not a readable CDF file ({problem}); fetch it again") from problem
-    source = cdf.attributes["Logical_source"][0] if "Logical_source" in cdf.attributes else ""
-    if source and source != f"mms{file.probe}_{file.words}":
-        raise SegmentProblem(
-            f"{file.name}: holds {source}, not mms{file.probe}_{file.words} as its name says; fetch it again"
-        )
-    return cdf
 
 
 def _tt2000(utc: int) -> int:
@@ -344,7 +329,7 @@ def _joined(parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: t
         begin, end = Clock.within(*trange).utc(np.array(trange)).astype("datetime64[ns]")
         names = ", ".join(file.name for file in files[-3:])
         raise SegmentProblem(
-            f"mms{files[0].probe}: no sample of {files[0].words} between {begin} and {end} (looked in {names}); "
+            f"mms{files[0].probe}: no sample of {files[0].product} between {begin} and {end} (looked in {names}); "
             "the archive may have none, or a file is missing: fetch it"
         )
     joined: dict[str, Any] = {"files": tuple(part.pop("file") for part in parts)}

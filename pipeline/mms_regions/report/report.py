@@ -223,7 +223,7 @@ def _files(complete: Sequence[SegmentFacts]) -> dict[str, Any]:
     versions: dict[str, set[str]] = {}
     for name, file in files.items():
         parsed = parse_name(Path(name))
-        versions.setdefault(parsed.words if parsed else name, set()).add(str(file["version"]))
+        versions.setdefault(parsed.product if parsed else name, set()).add(str(file["version"]))
     return {
         "count": len(files),
         "bytes": sum(int(str(file["size"])) for file in files.values()),

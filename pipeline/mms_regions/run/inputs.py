@@ -160,10 +160,10 @@ class Ledger:
 
         Those that were transferred are in it already.
         """
-        news = [pin for pin in pins if pin.tells_more_than(self.files.get(pin.name))]
+        news = [pin for pin in pins if pin.adds_to(self.files.get(pin.name))]
         self.files |= {pin.name: pin for pin in news}
         known = self.inputs.terms.known
-        found = [pin for pin in news if pin.source == "cache" and pin.tells_more_than(known.get(pin.name))]
+        found = [pin for pin in news if pin.source == "cache" and pin.adds_to(known.get(pin.name))]
         if found and self.inputs.source is not None:
             record(self.inputs.data_dir, found)
 

@@ -25,18 +25,18 @@ def recorded_files(
     data: as `reading.open_segment` gives it. made: what is to be made from them, such as "tplot files are made", for
     the message. Raises SegmentProblem that names the files that are not there, or not as they were.
     """
-    kinds = {product.words: product.key for product in products}
+    kinds = {product.name: product.key for product in products}
     files: dict[str, tuple[CdfFile, ...]] = dict.fromkeys(kinds.values(), ())
     flaws = []
     for one in json.loads(data.attrs["inputs"]):
         file = file_named(one["name"], data_dir)
-        if file is not None and file.words not in kinds:
+        if file is not None and file.product not in kinds:
             continue
         flaw = flaw_of(file, one["sha256"])
         if file is None or flaw:
             flaws.append(f"{one['name']} {flaw}")
         else:
-            files[kinds[file.words]] += (file,)
+            files[kinds[file.product]] += (file,)
     if flaws:
         key = f"{data.attrs['event']}/mms{data.attrs['probe']}"
         more = f"; and {len(flaws) - _MOST_FLAWS} more" if len(flaws) > _MOST_FLAWS else ""

@@ -91,7 +91,7 @@ def file_path(product: Product, probe: int, start: int, version: str = "") -> Pa
     tag = str(np.datetime64(start // SECOND, "s")).translate(str.maketrans("", "", "-:T"))
     tag = tag if product.mode == "brst" else tag[:8]
     version = version or _layout(product.key).version
-    return product.folder(probe, start) / f"mms{probe}_{product.words}_{tag}_v{version}.cdf"
+    return product.folder(probe, start) / f"mms{probe}_{product.name}_{tag}_v{version}.cdf"
 
 
 def write_level2(
@@ -107,7 +107,7 @@ def write_level2(
     """
     known = variables(product)
     if unknown := sorted(set(arrays) - set(known)):
-        raise ValueError(f"{product.words} has no variable {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(f"{product.name} has no variable {', '.join(unknown)}; it has {', '.join(known)}")
     path = data_dir / file_path(product, probe, start, version)
     cdf = pycdfpp.CDF()
     for name, text in _global_attributes(path, product, probe).items():
@@ -183,12 +183,12 @@ def _global_attributes(path: Path, product: Product, probe: int) -> dict[str, st
         "Project": "STP>Solar-Terrestrial Physics",
         "Source_name": f"MMS{probe}>MMS Satellite Number {probe}",
         "Discipline": "Space Physics>Magnetospheric Science",
-        "Data_type": product.words.removeprefix(f"{product.instrument}_"),
+        "Data_type": product.name.removeprefix(f"{product.instrument}_"),
         "Descriptor": product.instrument,
         "Data_version": path.stem.rpartition("_v")[2],
         "Mission_group": "MMS",
         "Logical_file_id": path.stem,
-        "Logical_source": f"mms{probe}_{product.words}",
+        "Logical_source": f"mms{probe}_{product.name}",
         "TEXT": "SYNTHETIC DATA, NOT A MEASUREMENT",
     }
 

@@ -201,7 +201,7 @@ class Shelf:
         latest: dict[tuple[int, str, int], _Held] = {}
         for held in self._held([_values(query, level) for level in _LEVELS]):
             file = held.named
-            key, descriptor = (file.probe, file.words, file.start), file.words.partition("_l2")[2].lstrip("_")
+            key, descriptor = (file.probe, file.product, file.start), file.product.partition("_l2")[2].lstrip("_")
             is_newest = key not in latest or file.version > latest[key].named.version
             if is_newest and first <= held.tag <= last and (not descriptors or descriptor in descriptors):
                 latest[key] = held
@@ -240,7 +240,7 @@ class Shelf:
     def _month(self, file: CdfFile) -> Path:
         """Where it lies on the mirror, which has no folders for days."""
         folder = file.path.relative_to(self._root).parent
-        return folder.parent if "_brst_" in file.words else folder
+        return folder.parent if "_brst_" in file.product else folder
 
     def _is_inside(self, path: Path) -> bool:
         return path.is_file() and path.resolve().is_relative_to(self._root)

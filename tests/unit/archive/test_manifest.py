@@ -25,8 +25,7 @@ from mms_regions.archive.manifest import (
     settle,
     write_manifest,
 )
-from mms_regions.archive.products import DES, FGM
-from mms_regions.archive.servers import Query
+from mms_regions.archive.products import DES, FGM, Query
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
 from mms_regions.core.types import DAY, SECOND
@@ -83,10 +82,10 @@ def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactor
     assert path.read_bytes() == first and first.endswith(b"\n")
 
 
-def test_the_files_of_a_wish_are_the_highest_versions_that_reach_it() -> None:
+def test_the_files_of_a_query_are_the_highest_versions_that_reach_it() -> None:
     manifest = Manifest().merged([pin(), pin(version="3.10.0"), pin("20170711220000"), pin("20170711223700")])
-    assert [p.version for p in manifest.chosen(Query(DES, 4, BEGIN, END))] == ["3.10.0"]
-    assert manifest.chosen(Query(FGM, 4, BEGIN, END)) == ()
+    assert [p.version for p in manifest.reaching(Query(DES, 4, BEGIN, END)).needed] == ["3.10.0"]
+    assert not manifest.reaching(Query(FGM, 4, BEGIN, END))
 
 
 def test_a_task_gets_only_what_is_near() -> None:

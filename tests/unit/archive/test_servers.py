@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mms_regions.archive.http import Client, Limits, NetworkProblem
-from mms_regions.archive.products import DES, EDP_BURST, EDP_FAST, FGM, Product, parse_name
-from mms_regions.archive.servers import Query, RemoteFile, Source, choose
+from mms_regions.archive.products import DES, EDP_BURST, EDP_FAST, FGM, Product, Query, parse_name, reaching
+from mms_regions.archive.servers import RemoteFile, Source
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.types import SECOND
 from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
@@ -30,7 +30,7 @@ def remotes(*names: str) -> list[RemoteFile]:
     return [RemoteFile(name, f"http://archive/{name}", 1000) for name in names]
 
 
-def wish(begin: int, end: int, product: Product = DES, probe: int = 4) -> Query:
+def query(begin: int, end: int, product: Product = DES, probe: int = 4) -> Query:
     """From and to minutes of 2017-07-11."""
     return Query(product, probe, DAY + begin * 60 * SECOND, DAY + end * 60 * SECOND)
 
@@ -39,38 +39,42 @@ def name(minute: int, version: tuple[int, ...] = (3, 4, 0)) -> str:
     return NAME.format(TAG.format(*divmod(minute, 60)), ".".join(map(str, version)))
 
 
+def needed(files: list[RemoteFile], asked: Query) -> list[str]:
+    return [file.name for file in reaching(files, asked).needed]
+
+
 @given(st.lists(minutes, unique=True, max_size=20), minutes, st.integers(1, 30))
 def test_files_that_start_inside_and_the_last_before_are_chosen(starts: list[int], begin: int, length: int) -> None:
     end = begin + length
     reached = [start for start in starts if begin - 60 < start <= begin]  # a burst file lasts an hour at most
     expected = [*([max(reached)] if reached else []), *sorted(start for start in starts if begin < start <= end)]
-    assert [file.name for file in choose(remotes(*map(name, starts)), wish(begin, end))] == list(map(name, expected))
+    assert needed(remotes(*map(name, starts)), query(begin, end)) == list(map(name, expected))
 
 
 @given(st.lists(versions, min_size=1, max_size=8, unique=True), st.randoms())
 def test_of_several_versions_the_highest_is_chosen_in_any_order(given: list[tuple[int, ...]], rng: object) -> None:
     files = remotes(*(name(600, version) for version in given))
     rng.shuffle(files)  # type: ignore[attr-defined]
-    assert [file.name for file in choose(files, wish(600, 610))] == [name(600, max(given))]
+    assert needed(files, query(600, 610)) == [name(600, max(given))]
 
 
 def test_a_file_of_the_day_before_may_reach_across_midnight() -> None:
     before = NAME.format("20170710235800", "3.4.0")
-    assert [file.name for file in choose(remotes(before, name(3)), wish(1, 5))] == [before, name(3)]
+    assert needed(remotes(before, name(3)), query(1, 5)) == [before, name(3)]
 
 
 def test_fast_mode_files_are_those_of_the_days_that_overlap() -> None:
     days = [f"mms4_edp_fast_l2_dce_201707{day}_v3.0.0.cdf" for day in (10, 11, 12, 13)]
-    assert [file.name for file in choose(remotes(*days), wish(30, 60, EDP_FAST))] == days[1:2]
-    assert [file.name for file in choose(remotes(*days), wish(23 * 60, 24 * 60, EDP_FAST))] == days[1:3]
-    assert [file.name for file in choose(remotes(*days), wish(-30, 60, EDP_FAST))] == days[0:2]
+    assert needed(remotes(*days), query(30, 60, EDP_FAST)) == days[1:2]
+    assert needed(remotes(*days), query(23 * 60, 24 * 60, EDP_FAST)) == days[1:3]
+    assert needed(remotes(*days), query(-30, 60, EDP_FAST)) == days[0:2]
 
 
 @pytest.mark.parametrize("other", ["mms3_fpi_brst_l2_des-moms", "mms4_fpi_brst_l2_dis-moms", "mms4_fgm_brst_l2"])
 def test_well_formed_names_of_something_else_are_ignored(other: str) -> None:
     file = name(600).replace("mms4_fpi_brst_l2_des-moms", other)
     assert parse_name(Path(file))
-    assert choose(remotes(file, "README.txt", "mms4_fpi.cdf"), wish(600, 610)) == ()
+    assert not reaching(remotes(file, "README.txt", "mms4_fpi.cdf"), query(600, 610))
 
 
 @pytest.mark.parametrize("server", ["sdc", "spdf"])

@@ -105,7 +105,7 @@ def test_the_fast_field_is_read_only_where_it_is_given(tmp_path: Path) -> None:
     files = find_files(Segment(EVENT, 4), PRODUCTS[:4], tmp_path)
     burst = read_burst(files, EVENT.trange)
     assert burst.electric_fast is None
-    assert {file.words for file in burst.files} == {p.words for p in PRODUCTS[:4]}
+    assert {file.product for file in burst.files} == {p.name for p in PRODUCTS[:4]}
 
 
 def test_files_outside_the_range_are_not_inputs(tmp_path: Path) -> None:

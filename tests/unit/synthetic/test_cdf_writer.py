@@ -75,7 +75,7 @@ def attributes(owner: Any) -> dict[str, tuple[object, ...]]:
 
 @EACH_PRODUCT
 def test_a_file_is_made_like_those_of_the_archive(tmp_path: Path, reference: Path, product: Product) -> None:
-    paths = sorted((reference / "reference").glob(f"*/inputs/**/mms?_{product.words}_*.cdf"))
+    paths = sorted((reference / "reference").glob(f"*/inputs/**/mms?_{product.name}_*.cdf"))
     assert len({path.name[:4] for path in paths}) == 2  # two spacecraft
     for path in paths:
         file, theirs = parse_name(path), pycdfpp.load(str(path))
@@ -104,7 +104,7 @@ def test_a_file_says_what_it_is(tmp_path: Path, product: Product) -> None:
     path = write_level2(tmp_path, product, 3, START, times(product), "7.8.9")
     said = {name: attribute[0] for name, attribute in pycdfpp.load(str(path)).attributes.items()}
     assert said["TEXT"] == "SYNTHETIC DATA, NOT A MEASUREMENT"
-    assert said["Logical_source"] == f"mms3_{product.words}" and said["Logical_file_id"] == path.stem
+    assert said["Logical_source"] == f"mms3_{product.name}" and said["Logical_file_id"] == path.stem
     assert said["Data_version"] == "7.8.9" and said["Source_name"] == "MMS3>MMS Satellite Number 3"
 
 
@@ -256,7 +256,7 @@ def test_files_stand_where_the_archive_keeps_them(tmp_path: Path, product: Produ
 @given(product=st.sampled_from(PRODUCTS), probe=st.integers(1, 4), start=st.integers(1_430_000_000, 1_780_000_000))
 def test_the_archive_understands_the_names(product: Product, probe: int, start: int) -> None:
     file = parse_name(file_path(product, probe, start * SECOND, "12.3.45"))
-    assert file is not None and (file.probe, file.words, file.version) == (probe, product.words, (12, 3, 45))
+    assert file is not None and (file.probe, file.product, file.version) == (probe, product.name, (12, 3, 45))
     assert file.start == (start * SECOND if product.mode == "brst" else start * SECOND // DAY * DAY)
 
 
