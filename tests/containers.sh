@@ -98,6 +98,7 @@ run_image() { # without network, nothing to write to but /tmp, as a user whom no
         expect "the label ${name%%=*}" "${name#*=}" \
             "$(podman image inspect --format "{{index .Labels \"org.opencontainers.image.${name%%=*}\"}}" "$IMAGE")"
     done
+    quietly doctor "${run[@]}" "$IMAGE" doctor --model analytic-layer --store /tmp/x.zarr
     "${run[@]}" --name "$NAME" "$IMAGE" demo --workers 2 --json >"$work/demo.json" 2>"$work/demo.log" || {
         cat "$work/demo.log"
         exit 1

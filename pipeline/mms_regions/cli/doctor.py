@@ -1,4 +1,4 @@
-"""The command `doctor`, no logic."""
+"""The command `doctor`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from mms_regions.doctor.finding import Finding
 
-_COLOURS = {"ok": "green", "remark": "yellow", "problem": "red"}
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def doctor(
     *,
     profile: ProfileOption = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Where a store is to be made, or is.")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="A store, existing or to be made.")] = None,
     data_dir: DataDirOption = None,
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what this machine lacks for a profile; exit code 5 where it cannot work, 0 where there are remarks at most.
+    """Check this machine against a profile. Exit code 5: it cannot work here; 0: it can, there may be warnings.
 
     Example: mms-regions doctor
     Example: mms-regions doctor --profile slurm-cpu --store all.zarr --data-dir ~/mms
@@ -54,7 +54,7 @@ def doctor(
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    """A table on a terminal, lines elsewhere; then what to do, a line for each."""
+    """A table on a terminal, lines elsewhere; then a line of advice for each problem and warning."""
     from rich.console import Console
 
     console = Console()

@@ -1,7 +1,7 @@
-"""What is missing here for a profile: Python, libraries, GPU, model, SLURM, containers, room, network, time.
+"""The list of checks: Python, libraries, GPU, model, SLURM, containers, disk space, network, clock.
 
-Each check is a function that returns what it found. All run at once, each in a thread of its own, and none is waited
-for too long. What a check needs of other rooms is imported inside it, so that a broken library is a finding too.
+Each check is a function that returns findings. All run at the same time, each in a thread, and the time for them is
+limited. They import what they need inside, so that a broken library is a finding too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rich.filesize import decimal
-
-from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
+from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import InputProblem
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.disk import cache_place, scratch_place, store_place
-from mms_regions.doctor.finding import Finding, State, Unanswered, begun, program
+from mms_regions.doctor.finding import Finding, State, Unanswered, program, start
 from mms_regions.doctor.python import gpu, packages, python
 from mms_regions.doctor.slurm import slurm
 from mms_regions.model.card import find_model
@@ -40,10 +38,10 @@ Check = Callable[[], Iterable[Finding]]
 def diagnose(
     settings: Settings, cluster: ClusterSettings, store: Path | None, environ: Mapping[str, str]
 ) -> list[Finding]:
-    """All findings, in an order for people. What a check writes to try out a file system, it removes again.
+    """All findings, in the order in which they are shown. Files that a check writes are removed again.
 
-    store: where one is to be made, or is; None leaves it out. A check that fails is a remark, as it tells nothing about
-    the profile; one that hangs is a problem, as the run would hang too.
+    store: the path of a store, existing or not; None leaves it out. A check that fails itself is a warning, as it says
+    nothing about the profile; one that hangs is a problem, as the run would hang too.
     """
     checks: dict[str, Check] = {
         "Python": lambda: [python()],
@@ -59,26 +57,23 @@ def diagnose(
         "network": lambda: list(network(settings)),
     }
     until = time.monotonic() + _LIMIT
-    going_on = {what: begun(check) for what, check in checks.items()}
-    return [finding for what, future in going_on.items() for finding in _outcome(what, future, until)]
+    started = {what: start(check) for what, check in checks.items()}
+    return [finding for what, future in started.items() for finding in _outcome(what, future, until)]
 
 
 def _outcome(what: str, future: Future[Iterable[Finding]], until: float) -> Iterable[Finding]:
     try:
         return future.result(max(0.0, until - time.monotonic()))
     except TimeoutError:
-        advice = "see whether a file system or a server hangs; `df` of its folder would hang too"
+        advice = "check whether a file system or a server hangs; `df` of its folder would hang too"
         return [Finding(what, "problem", f"no answer within {_LIMIT:g} s", advice)]
     except Exception as problem:
-        said = f"cannot be looked at ({type(problem).__name__}: {problem})"
-        return [Finding(what, "remark", said, "see whether the packages above are sound")]
-
-
-# --- The model
+        found = f"cannot be checked ({type(problem).__name__}: {problem})"
+        return [Finding(what, "warning", found, "check the packages above")]
 
 
 def model(settings: Settings, environ: Mapping[str, str]) -> Finding:
-    """Whether the model that settings name is here, with its weights."""
+    """Whether the model of these settings is installed, with its weights."""
     try:
         found = find_model(settings.model, environ)
     except InputProblem as problem:
@@ -88,14 +83,10 @@ def model(settings: Settings, environ: Mapping[str, str]) -> Finding:
     return Finding("model", "ok", f"{found.card.name}, in {found.folder}")
 
 
-# --- What runs elsewhere
-
-
 def scheduler(cluster: ClusterSettings) -> Iterator[Finding]:
-    """Whether something listens where a profile says that a scheduler runs."""
+    """Whether a program listens at the address of the scheduler that a profile names."""
     if cluster.kind != "address":
         return
-    advice = "start the scheduler, or correct address in [cluster] of the profile"
     try:
         address = cluster.address
         if address.endswith(".json"):
@@ -103,65 +94,58 @@ def scheduler(cluster: ClusterSettings) -> Iterator[Finding]:
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_NETWORK_LIMIT).close()
     except (OSError, ValueError, KeyError, TypeError) as problem:
+        advice = "start the scheduler, or correct address in [cluster] of the profile"
         yield Finding("scheduler", "problem", f"none at {cluster.address} ({problem})", advice)
     else:
-        yield Finding("scheduler", "ok", f"something listens at {address}")
+        yield Finding("scheduler", "ok", f"a program listens at {address}")
 
 
 def containers(cluster: ClusterSettings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What runs containers here, and whether those that the pools name are there."""
+    """Whether apptainer, which jobs call, and the images that the pools name are here."""
     pools = {"cpu": cluster.cpu, "gpu": cluster.gpu} if cluster.kind == "slurm" else {}
-    named = {where: pool for where, pool in pools.items() if pool is not None and pool.image}
+    with_image = {where: pool for where, pool in pools.items() if pool is not None and pool.image}
     here = [name for name in ("apptainer", "singularity") if program(name, environ)]
-    yield _runtime(here, named.values())
-    for where, pool in named.items():
+    found = " and ".join(here) or "neither apptainer nor singularity"
+    if "apptainer" in here or not with_image:
+        yield Finding("containers", "ok", found)
+    else:
+        state: State = "warning" if all(pool.setup for pool in with_image.values()) else "problem"  # may load it
+        advice = "load or install apptainer, or remove image from the profile"
+        yield Finding("containers", state, f"{found} here, and jobs call apptainer", advice)
+    for where, pool in with_image.items():
         if "://" not in pool.image:
             yield _image(f"{where} image", Path(pool.image))
 
 
-def _runtime(here: list[str], pools: Iterable[PoolSettings]) -> Finding:
-    """Jobs call `apptainer`; lines of setup may load it on the nodes."""
-    found = " and ".join(here) or "neither apptainer nor singularity"
-    if "apptainer" in here or not list(pools):
-        return Finding("containers", "ok", found)
-    advice = "load or install apptainer, or leave image out of the profile"
-    state: State = "remark" if all(pool.setup for pool in pools) else "problem"
-    return Finding("containers", state, f"{found} here, and jobs call apptainer", advice)
-
-
 def _image(what: str, path: Path) -> Finding:
     if os.access(path, os.R_OK):
-        size = f", {decimal(path.stat().st_size)}" if path.is_file() else ""
-        return Finding(what, "ok", f"{path}{size}")
-    said = "cannot be read" if path.exists() else "is not there"
-    return Finding(what, "problem", f"{path} {said}", "build it (see jobs/README.md), or correct image in the profile")
-
-
-# --- Network and time
+        return Finding(what, "ok", str(path))
+    found = f"{path} {'is not readable' if path.exists() else 'does not exist'}"
+    return Finding(what, "problem", found, "build it (see jobs/README.md), or correct image in the profile")
 
 
 def network(settings: Settings) -> Iterator[Finding]:
     """One request to the archive, whatever the answer, and the clock compared with its date."""
     if settings.offline:
-        yield Finding("network", "ok", "not asked, as offline = true")
+        yield Finding("network", "ok", "not tested, as offline = true")
         yield clock(datetime.now(UTC), None)
         return
     from mms_regions.archive.servers import Source
 
     base = Source(settings.source, settings.archive_url).base
+    date = None
     try:
-        said = begun(partial(_date_of, base)).result(_NETWORK_LIMIT)
+        date = start(partial(_date_of, base)).result(_NETWORK_LIMIT)
         yield Finding("network", "ok", f"{base} answers")
-        yield clock(datetime.now(UTC), said)
     except (TimeoutError, Unanswered) as problem:
         why = str(problem) or f"no answer within {_NETWORK_LIMIT:g} s"
-        advice = "fetch on a node with a way out, then run with --offline; or set HTTPS_PROXY"
-        yield Finding("network", "remark", f"{base}: {why}", advice)
-        yield clock(datetime.now(UTC), None)
+        advice = "fetch on a node with internet access, then run with --offline; or set HTTPS_PROXY"
+        yield Finding("network", "warning", f"{base}: {why}", advice)
+    yield clock(datetime.now(UTC), date)
 
 
 def _date_of(url: str) -> datetime | None:
-    """What the server says that the time is, if it does. Raises Unanswered where it says nothing at all."""
+    """The server's time, None where it does not say. Raises Unanswered where it does not answer."""
     from mms_regions.archive.http import Client, Limits, RequestFailed
 
     limits = Limits(connect_timeout=0.9 * _NETWORK_LIMIT, read_timeout=0.9 * _NETWORK_LIMIT)
@@ -171,21 +155,21 @@ def _date_of(url: str) -> datetime | None:
     except RequestFailed as problem:
         raise Unanswered(problem.said) from None
     try:
-        said = email.utils.parsedate_to_datetime(date)
+        parsed = email.utils.parsedate_to_datetime(date)
     except ValueError:
         return None
-    return said.replace(tzinfo=said.tzinfo or UTC)
+    return parsed.replace(tzinfo=parsed.tzinfo or UTC)
 
 
 def clock(now: datetime, server: datetime | None) -> Finding:
-    """The time of this machine, against that of a server if there is one."""
-    found, advice = f"{now:%Y-%m-%d %H:%M:%S} UTC", "set the clock, or have it set (chrony or ntp)"
+    """The time of this machine, compared with that of a server if there is one."""
+    found, advice = f"{now:%Y-%m-%d %H:%M:%S} UTC", "set the clock (chrony or ntp)"
     if now.year not in _YEARS:
         return Finding("clock", "problem", found, advice)
     if server is None:
-        return Finding("clock", "ok", f"{found}; there is no server to compare it with")
+        return Finding("clock", "ok", f"{found}; no server to compare with")
     differs = (now - server).total_seconds()
     if abs(differs) > _CLOCK_DIFFERS:
-        said = f"{found}, {abs(differs):.0f} s {'after' if differs > 0 else 'before'} that of the archive"
-        return Finding("clock", "remark", said, f"{advice}: certificates and munge fail where clocks differ")
+        found = f"{found}, {abs(differs):.0f} s {'ahead of' if differs > 0 else 'behind'} the archive"
+        return Finding("clock", "warning", found, f"{advice}: certificates and munge fail where clocks differ")
     return Finding("clock", "ok", f"{found}, as at the archive")

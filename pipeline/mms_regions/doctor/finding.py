@@ -1,4 +1,4 @@
-"""What `doctor` finds, one thing at a time, and how it asks other programs."""
+"""What a check returns, and how checks ask other programs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
-State = Literal["ok", "remark", "problem"]
+State = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
-    problem: the profile cannot work here; remark: it can, but somebody should know. found and advice are one line each.
-    Raises ValueError for a problem without advice, or advice where all is well.
+    problem: the profile cannot work here; warning: it can, but the user should know. found and advice: one line each.
+    Raises ValueError for a problem without advice, or advice where the state is ok.
     """
 
     what: str
@@ -31,28 +31,28 @@ class Finding:
 
     def __post_init__(self) -> None:
         if (self.state == "problem" and not self.advice) or (self.state == "ok" and self.advice):
-            raise ValueError(f"{self}: advice is for problems, and each has some")
+            raise ValueError(f"{self}: each problem has advice, and what is ok has none")
         for name in ("found", "advice"):
             object.__setattr__(self, name, " ".join(getattr(self, name).split()))
 
 
 class Unanswered(Exception):
-    """A program gave no answer; the message is why, in its own words where it has some."""
+    """A program or a server gave no answer; the message is the reason, in its own words where it has some."""
 
 
 def program(name: str, environ: Mapping[str, str]) -> str | None:
-    """Where a command is on the PATH."""
+    """The path of a command, None where it is not on the PATH."""
     return shutil.which(name, path=environ.get("PATH", os.defpath))
 
 
-def ask(environ: Mapping[str, str], *words: str, limit: float = 20.0) -> str:
-    """What a command prints. limit: s. Raises Unanswered where it is missing, fails, or takes too long."""
-    found = program(words[0], environ)
+def ask(environ: Mapping[str, str], *args: str, limit: float = 20.0) -> str:
+    """The output of a command. limit: s. Raises Unanswered where it is missing, fails, or takes too long."""
+    found = program(args[0], environ)
     if found is None:
-        raise Unanswered(f"there is no {words[0]} on the PATH")
+        raise Unanswered(f"there is no {args[0]} on the PATH")
     try:
         done = subprocess.run(
-            [found, *words[1:]],
+            [found, *args[1:]],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -62,17 +62,17 @@ def ask(environ: Mapping[str, str], *words: str, limit: float = 20.0) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Unanswered(f"{words[0]} does not answer within {limit:g} s") from None
+        raise Unanswered(f"{args[0]} does not answer within {limit:g} s") from None
     except OSError as problem:
         raise Unanswered(f"{found} cannot be started: {problem.strerror or problem}") from None
     if done.returncode:
         said = "; ".join((done.stderr.strip() or done.stdout.strip()).splitlines())
-        raise Unanswered(said or f"{words[0]} ends with exit code {done.returncode}")
+        raise Unanswered(said or f"{args[0]} ends with exit code {done.returncode}")
     return done.stdout
 
 
-def begun(function: Callable[[], T]) -> Future[T]:
-    """Its result, some time; what hangs, as on a file system whose server is gone, does not keep this process."""
+def start(function: Callable[[], T]) -> Future[T]:
+    """Run a function in a thread; one that hangs, as on a dead file system, does not keep this process from ending."""
     future: Future[T] = Future()
 
     def work() -> None:

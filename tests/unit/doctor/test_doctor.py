@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
 from mms_regions.core.settings import Settings
-from mms_regions.doctor.disk import cache_place, scratch_place, store_place, try_out
+from mms_regions.doctor.disk import cache_place, inspect, scratch_place, store_place
 from mms_regions.doctor.doctor import clock, containers, model, network, scheduler
 from mms_regions.doctor.finding import Finding, Unanswered, ask
+from mms_regions.doctor.probe import module_of
 from mms_regions.doctor.python import gpu, imports, minimal_versions, python
-from mms_regions.doctor.slurm import Partition, request, slurm
+from mms_regions.doctor.slurm import request, slurm
 from mms_regions.synthetic.archive_server import LoopbackArchive
 
 LOCAL = ClusterSettings()
-SINFO = "echo 'cpu*|up|1-00:00:00'; echo 'gpu|up|infinite'; echo 'short|up|1:00'; echo 'closed|down|1:00:00'"
-ANY = {"sinfo": SINFO, "sbatch": "echo Job 1 to start at once >&2", "squeue": "", "scancel": ""}
+ANY = {"sbatch": "echo Job 1 to start at once >&2", "squeue": "", "scancel": ""}
 
 
 def on_slurm(gpu: PoolSettings | None = None, **cpu: object) -> ClusterSettings:
@@ -61,48 +61,56 @@ def test_a_program_that_fails_hangs_or_is_missing_says_so(tmp_path: Path) -> Non
 # --- SLURM
 
 
-@pytest.mark.parametrize(
-    ("cluster", "what", "said"),
-    [
-        (on_slurm(), "", ""),
-        (on_slurm(PoolSettings(queue="gpu", walltime="3-00:00:00"), queue="cpu"), "", ""),
-        (on_slurm(queue="nope"), "cpu pool", "no partition 'nope'"),
-        (on_slurm(PoolSettings(queue="nope")), "gpu pool", "no partition 'nope'"),
-        (on_slurm(queue="closed"), "cpu pool", "closed is down"),
-        (on_slurm(queue="short"), "cpu pool", r"01:00:00 is more than .* allows \(1:00\)"),
-    ],
-)
-def test_the_partitions_that_pools_name_exist_and_are_up(
-    tmp_path: Path, cluster: ClusterSettings, what: str, said: str
-) -> None:
-    found = list(slurm(cluster, fakes.programs(tmp_path, **ANY)))
-    problems = [finding for finding in found if finding.state == "problem"]
-    assert [finding.what for finding in problems] == [what] * bool(what)
-    assert len(found) == 2 + (cluster.gpu is not None)
-    for finding in problems:
-        assert re.search(said, finding.found)
-        assert finding.advice
-
-
-def test_what_sbatch_says_against_a_pool_is_told(tmp_path: Path) -> None:
-    refuses = 'for word; do [ "$word" = --account=them ] && { echo Invalid account >&2; exit 1; }; done; exit 0'
+def test_sbatch_is_asked_about_each_pool_and_what_it_says_against_one_is_reported(tmp_path: Path) -> None:
+    refuses = (
+        'for arg; do case "$arg" in --account=them) echo Invalid account >&2; exit 1;; '
+        "--partition=nope) echo invalid partition specified: nope >&2; exit 1;; esac; done; exit 0"
+    )
     environ = fakes.programs(tmp_path, **{**ANY, "sbatch": refuses})
-    assert states(slurm(on_slurm(account="us"), environ))["cpu pool"] == "ok"
+    assert states(slurm(on_slurm(account="us"), environ)) == {"SLURM": "ok", "cpu pool": "ok"}
     *_, refused = slurm(on_slurm(account="them"), environ)
     assert refused.state == "problem"
     assert "Invalid account" in refused.found
+    *_, cpu, gpu = slurm(on_slurm(PoolSettings(queue="nope")), environ)
+    assert (cpu.state, gpu.what, gpu.state) == ("ok", "gpu pool", "problem")
+    assert "invalid partition specified: nope" in gpu.found
+    assert "[cluster.gpu]" in gpu.advice
+
+
+SINFO = "echo 'cpu*|up|1-00:00:00'; echo 'gpu|up|infinite'; echo 'short|up|1:00'; echo 'closed|down|1:00:00'"
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({}, ""),
+        ({"queue": "cpu", "walltime": "1-00:00:00"}, ""),
+        ({"queue": "gpu", "walltime": "9-00:00:00"}, ""),
+        ({"walltime": "1-00:00:01"}, r"walltime 1-00:00:01 exceeds .* cpu\* \(1-00:00:00\)"),
+        ({"queue": "short", "walltime": "00:01:00"}, ""),
+        ({"queue": "short", "walltime": "00:01:01"}, r"exceeds .* short \(1:00\)"),
+        ({"queue": "closed"}, "closed is down"),
+    ],
+)
+def test_a_partition_that_would_never_start_its_jobs_is_a_problem(
+    tmp_path: Path, pool: dict[str, object], said: str
+) -> None:
+    *_, found = slurm(on_slurm(**pool), fakes.programs(tmp_path, **ANY, sinfo=SINFO))
+    assert found.state == ("problem" if said else "ok")
+    assert re.search(said, found.found)
 
 
 def test_slurm_that_is_missing_or_silent_is_a_problem_of_profiles_that_need_it(tmp_path: Path) -> None:
     nothing = fakes.programs(tmp_path / "nothing")
-    unable = {"sinfo": "echo Unable to contact slurm controller >&2; exit 1"}
+    unable = {"sbatch": "echo Unable to contact slurm controller >&2; exit 1"}
     silent = fakes.programs(tmp_path / "silent", **{**ANY, **unable})
     assert states(slurm(LOCAL, nothing)) == {"SLURM": "ok"}
     (missing,) = slurm(on_slurm(), nothing)
     assert missing.state == "problem"
-    assert "sbatch, squeue, scancel, sinfo" in missing.found
-    *_, partitions = slurm(on_slurm(), silent)
-    assert (partitions.state, partitions.found) == ("problem", "Unable to contact slurm controller")
+    assert "sbatch, squeue, scancel" in missing.found
+    *_, pool = slurm(on_slurm(), silent)
+    assert pool.state == "problem"
+    assert "Unable to contact slurm controller" in pool.found
 
 
 def test_an_allocation_needs_srun_or_to_be_inside_a_job(tmp_path: Path) -> None:
@@ -112,26 +120,19 @@ def test_an_allocation_needs_srun_or_to_be_inside_a_job(tmp_path: Path) -> None:
     assert states(slurm(cluster, fakes.programs(tmp_path / "srun", srun=""))) == {"SLURM": "ok"}
 
 
-@given(st.integers(0, 99), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
-def test_wall_times_are_read_as_slurm_writes_them(days: int, hours: int, minutes: int, seconds: int) -> None:
-    clock = f"{hours:02}:{minutes:02}:{seconds:02}" if days or hours else f"{minutes}:{seconds:02}"
-    limit = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    assert Partition("cpu", "up", f"{days}-{clock}" if days else clock).seconds == limit.total_seconds()
-
-
 @given(st.integers(1, 9999), st.sampled_from(["MB", "MiB", "GB", "GiB", "TB", "mib"]))
 def test_jobs_ask_for_as_much_memory_as_the_profile_says(amount: int, unit: str) -> None:
     from dask.utils import parse_bytes
 
-    (words,) = (word for word in request(PoolSettings(memory=f"{amount} {unit}")) if word.startswith("--mem="))
-    asked = int(words[6:-1]) * {"M": 2**20, "G": 2**30}[words[-1]]
+    (arg,) = (arg for arg in request(PoolSettings(memory=f"{amount} {unit}")) if arg.startswith("--mem="))
+    assert arg.endswith("M")
     wanted = parse_bytes(f"{amount} {unit}")
-    assert wanted <= asked < wanted + (2**30 if wanted >= 2**30 else 2**20)
+    assert wanted <= int(arg[6:-1]) * 2**20 < wanted + 2**20
 
 
-def test_further_directives_are_words_of_the_request() -> None:
-    words = request(PoolSettings(directives=("--qos debug", "--comment='two words'"), gres="gpu:1", cores=3))
-    assert {"--qos", "debug", "--comment=two words", "--gres=gpu:1", "--cpus-per-task=3"} <= set(words)
+def test_further_directives_are_arguments_of_the_request() -> None:
+    args = request(PoolSettings(directives=("--qos debug", "--comment='two words'"), gres="gpu:1", cores=3))
+    assert {"--qos", "debug", "--comment=two words", "--gres=gpu:1", "--cpus-per-task=3"} <= set(args)
 
 
 # --- Libraries
@@ -145,13 +146,22 @@ def test_libraries_that_fail_or_end_the_process_are_named_and_the_others_looked_
         "last_one": "",
     }
     environ = fakes.libraries(tmp_path, sources)
-    told = imports(["good", "bad", "absent", "deadly", "last-one"], environ)
-    found = {fact["package"]: (fact["version"], fact["problem"]) for fact in told if "package" in fact}
+    facts = imports(["good", "bad", "absent", "deadly", "last-one"], environ)
+    found = {fact["package"]: (fact["version"], fact["problem"]) for fact in facts if "package" in fact}
     assert found["good"] == ("1.2", "")
     assert found["last-one"] == ("", "")
     assert "libgood.so.1" in found["bad"][1]
     assert "No module named 'absent'" in found["absent"][1]
     assert found["deadly"][1] == "importing it ends the process with code 9"
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("netcdf4", "netCDF4"), ("Pillow", "PIL"), ("dask-jobqueue", "dask_jobqueue"), ("torch", "torch"), ("x-y", "x_y")],
+)
+def test_a_package_is_imported_by_the_name_of_its_module(package: str, module: str) -> None:
+    installed = {"functorch": ["torch"], "torch": ["torch"], "PIL": ["pillow"], "netCDF4": ["netCDF4"]}
+    assert module_of(package, {**installed, "dask_jobqueue": ["dask-jobqueue"]}) == module
 
 
 def test_the_libraries_of_the_project_are_read_from_its_declaration() -> None:
@@ -179,17 +189,24 @@ SMI = {"nvidia_smi": "echo NVIDIA H200"}
 @pytest.mark.parametrize(
     ("device", "cluster", "source", "tools", "state", "said"),
     [
-        ("auto", LOCAL, fakes.torch(), {}, "ok", "none here; labels are made on the CPU"),
-        ("auto", LOCAL, NEW, SMI, "remark", "nvidia-smi lists NVIDIA H200, which torch cannot use: there is no driver"),
+        ("auto", LOCAL, fakes.torch(), {}, "ok", "none here; labelling runs on the CPU"),
+        (
+            "auto",
+            LOCAL,
+            NEW,
+            SMI,
+            "warning",
+            "nvidia-smi lists NVIDIA H200, but torch cannot use it: there is no driver",
+        ),
         ("auto", LOCAL, H200, SMI, "ok", "NVIDIA H200"),
-        ("cpu", LOCAL, fakes.torch(), SMI, "ok", "not asked for"),
+        ("cpu", LOCAL, fakes.torch(), SMI, "ok", "not requested"),
         ("cuda", LOCAL, fakes.torch(), {}, "problem", "none here"),
         ("cuda", LOCAL, H200, {"nvidia_smi": "echo failed; exit 9"}, "ok", "NVIDIA H200"),
-        ("cuda", on_slurm(PoolSettings(gres="gpu:1")), NEW, {}, "ok", "it is the jobs that label"),
-        ("cuda", on_slurm(), NEW, {}, "remark", "ask for none"),
-        ("cuda", on_slurm(PoolSettings(gres="gpu:1")), fakes.torch(), {}, "problem", "jobs use this torch too"),
-        ("auto", on_slurm(PoolSettings(gres="gpu:1")), fakes.torch(), {}, "remark", "would label on the CPU"),
-        ("cuda", on_slurm(PoolSettings(gres="gpu:1", image="a.sif")), fakes.torch(), {}, "ok", "the jobs"),
+        ("cuda", on_slurm(PoolSettings(gres="gpu:1")), NEW, {}, "ok", "on the workers of the cluster"),
+        ("cuda", on_slurm(PoolSettings(gres="gpu:1")), fakes.torch(), {}, "problem", "jobs use this torch"),
+        ("cuda", on_slurm(PoolSettings(gres="gpu:1", image="a.sif")), fakes.torch(), {}, "ok", "on the workers"),
+        ("cuda", ClusterSettings(kind="allocation"), fakes.torch(), {}, "problem", "jobs use this torch"),
+        ("cuda", ClusterSettings(kind="address", address="tcp://a:1"), fakes.torch(), {}, "ok", "on the workers"),
     ],
 )
 def test_whether_the_device_that_is_asked_for_can_be_had(
@@ -227,15 +244,15 @@ def test_an_image_needs_apptainer_and_to_be_there(tmp_path: Path) -> None:
     assert states(containers(on_slurm(image=str(image)), apptainer)) == {"containers": "ok", "cpu image": "ok"}
     assert states(containers(on_slurm(image=str(image)), nothing))["containers"] == "problem"
     loaded = on_slurm(image=str(image), setup=("module load apptainer",))
-    assert states(containers(loaded, nothing))["containers"] == "remark"
+    assert states(containers(loaded, nothing))["containers"] == "warning"
     assert states(containers(on_slurm(image="docker://x/y"), apptainer)) == {"containers": "ok"}
 
 
 # --- Places
 
 
-def test_a_place_is_tried_out_and_left_as_it_was(tmp_path: Path) -> None:
-    place = try_out(tmp_path / "not" / "yet" / "x.zarr")
+def test_a_place_is_inspected_and_left_as_it_was(tmp_path: Path) -> None:
+    place = inspect(tmp_path / "not" / "yet" / "x.zarr")
     assert place.folder == tmp_path
     assert (place.links, place.locks) == (True, True)
     assert place.bytes > 0
@@ -244,14 +261,14 @@ def test_a_place_is_tried_out_and_left_as_it_was(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written_there_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert store_place(None).state == "remark"
-    assert cache_place(Settings()).state == "remark"
+    assert store_place(None).state == "warning"
+    assert cache_place(Settings()).state == "warning"
     for nowhere in (tmp_path / "file" / "x.zarr", Path("/proc/x.zarr")):
         assert store_place(nowhere).state == "problem"
         assert cache_place(Settings(data_dir=nowhere)).state == "problem"
         assert str(nowhere) in cache_place(Settings(data_dir=nowhere)).found
         assert scratch_place(LOCAL, {"TMPDIR": str(nowhere)}).state == "problem"
-        assert scratch_place(on_slurm(), {"TMPDIR": str(nowhere)}).state == "remark"
+        assert scratch_place(on_slurm(), {"TMPDIR": str(nowhere)}).state == "warning"
 
 
 def test_scratch_is_where_slurm_says_before_tmpdir(tmp_path: Path) -> None:
@@ -283,7 +300,7 @@ def test_a_disk_with_little_room_or_few_files_left(tmp_path: Path) -> None:
     done = subprocess.run(
         words, env={**os.environ, "PYTHONPATH": str(package)}, capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == ["problem", "problem", "remark", "ok"], done.stderr
+    assert done.stdout.split() == ["problem", "problem", "warning", "ok"], done.stderr
 
 
 # --- What is elsewhere
@@ -301,7 +318,7 @@ def test_a_scheduler_listens_at_the_address_or_not(tmp_path: Path) -> None:
     assert list(scheduler(LOCAL)) == []
 
 
-def test_an_archive_that_answers_tells_the_time_and_one_that_does_not_is_a_remark(tmp_path: Path) -> None:
+def test_an_archive_that_answers_tells_the_time_and_one_that_does_not_is_a_warning(tmp_path: Path) -> None:
     with LoopbackArchive(tmp_path) as archive:
         found = list(network(Settings(archive_url=archive.sdc_url)))
         assert states(found) == {"network": "ok", "clock": "ok"}
@@ -313,15 +330,15 @@ def test_an_archive_that_answers_tells_the_time_and_one_that_does_not_is_a_remar
         assert states(network(Settings(archive_url=archive.sdc_url, offline=True))) == {"network": "ok", "clock": "ok"}
         assert len(archive.requests) == 1
     silent, _ = network(Settings(archive_url=archive.sdc_url))
-    assert (silent.state, bool(silent.advice)) == ("remark", True)
+    assert (silent.state, bool(silent.advice)) == ("warning", True)
 
 
 @pytest.mark.parametrize(
     ("year", "ahead", "state"),
-    [(2027, None, "ok"), (1970, None, "problem"), (2027, 2, "ok"), (2027, 400, "remark"), (2027, -400, "remark")],
+    [(2027, None, "ok"), (1970, None, "problem"), (2027, 2, "ok"), (2027, 400, "warning"), (2027, -400, "warning")],
 )
 def test_the_clock_is_sane_and_that_of_the_server(year: int, ahead: int | None, state: str) -> None:
     now = datetime(year, 1, 2, tzinfo=UTC)
     found = clock(now, None if ahead is None else now - timedelta(seconds=ahead))
     assert found.state == state
-    assert ("400 s after" in found.found) == (ahead == 400)
+    assert ("400 s ahead" in found.found) == (ahead == 400)
