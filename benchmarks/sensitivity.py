@@ -20,8 +20,8 @@ from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL, Flags, Floats
 from mms_regions.model.card import find_model
 from mms_regions.model.label import label_windows
-from mms_regions.model.network import load_model
 from mms_regions.model.stability import feature_factors, sensitivity_of
+from mms_regions.model.weights import load_model
 from mms_regions.run.run import run
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import open_segment

@@ -9,8 +9,8 @@ from pathlib import Path
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.settings import Settings
 from mms_regions.model.card import InstalledModel, find_model
-from mms_regions.model.network import import_published
 from mms_regions.model.scores import Agreement
+from mms_regions.model.weights import import_published
 from mms_regions.run.run import relabel
 from mms_regions.synthetic.demo import CATALOGUE, EVENTS, MODEL, Folder, compare, label_synthetic, total
 from mms_regions.workers.pool import local_pool

@@ -27,7 +27,8 @@ from processes import Nursery, Started, nursery
 from mms_regions.cli.main import main
 from mms_regions.core.catalogue import Catalogue, read_catalogue
 from mms_regions.model.card import find_model
-from mms_regions.model.network import RegionRNN, save_weights
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import save_weights
 from mms_regions.synthetic.write import synthesise
 
 ROOT = Path(__file__).parents[2]

@@ -37,7 +37,8 @@ from hypothesis import strategies as st
 from mms_regions.cli.main import main
 from mms_regions.core.errors import InputProblem
 from mms_regions.model.card import CARD_FILE, ModelCard, find_model
-from mms_regions.model.network import RegionRNN, save_weights
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import save_weights
 from mms_regions.store.plan import run_folder
 from mms_regions.store.read import open_segment
 

@@ -16,7 +16,8 @@ import torch
 from mms_regions.archive.http import Limits
 from mms_regions.core.files import sha256_of
 from mms_regions.model.card import CARD_FILE, find_model
-from mms_regions.model.network import RegionRNN, load_model
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import load_model
 from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]

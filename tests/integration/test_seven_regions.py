@@ -16,7 +16,8 @@ from drawn import words_apart
 import mms_regions
 from mms_regions.core.regions import regions_of
 from mms_regions.model.card import Architecture, RegionEntry, find_model
-from mms_regions.model.network import RegionRNN, save_weights
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import save_weights
 from mms_regions.store.read import open_segment, open_store
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

@@ -14,7 +14,7 @@ from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, fin
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.types import Floats, Times
 from mms_regions.model.label import as_windows, label_windows
-from mms_regions.model.network import import_published, load_model
+from mms_regions.model.weights import import_published, load_model
 from mms_regions.physics.burst import fill_values, read_burst
 from mms_regions.physics.published import published_samples, published_variables
 from mms_regions.physics.samples import FEATURES, Samples

@@ -11,7 +11,8 @@ import torch
 from numpy_rnn import probabilities
 
 from mms_regions.model.label import as_windows, label_windows
-from mms_regions.model.network import RegionRNN, import_published, load_model
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import import_published, load_model
 from mms_regions.physics.samples import FEATURES
 
 NORTH_SOUTH = [2, 1, 0, 5, 4, 3]

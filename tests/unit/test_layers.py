@@ -46,7 +46,7 @@ CONFINED = {
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-NETWORK_FILES = [PACKAGE / "model" / "network.py", PACKAGE / "model" / "label.py"]
+NETWORK_FILES = [PACKAGE / "model" / f"{name}.py" for name in ("network", "fused", "label")]
 
 
 def place(path: Path) -> str:

@@ -52,7 +52,7 @@ def model_check(name: ModelArgument = "waters2025") -> None:
     Example: mms-regions model check analytic-layer
     """
     from mms_regions.model.card import find_model
-    from mms_regions.model.network import load_model
+    from mms_regions.model.weights import load_model
 
     installed = find_model(name, os.environ)
     load_model(installed)
@@ -68,7 +68,7 @@ def model_import(
 
     Example: mms-regions model import best_model
     """
-    from mms_regions.model.network import import_published
+    from mms_regions.model.weights import import_published
 
     installed = import_published(path, os.environ, name)
     print(f"{installed.card.name}: weights are in {installed.folder}")
@@ -84,7 +84,7 @@ def model_fetch(
 
     Example: mms-regions model fetch
     """
-    from mms_regions.model.network import fetch_published
+    from mms_regions.model.weights import fetch_published
 
     installed = fetch_published(os.environ, name, url)
     print(f"{installed.card.name}: weights are in {installed.folder}")

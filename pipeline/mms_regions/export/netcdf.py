@@ -16,6 +16,7 @@ import xarray as xr
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import made_whole
 from mms_regions.core.types import NO_LABEL
+from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import QUIET, cautions
 
 CONVENTIONS = "CF-1.11"
@@ -48,7 +49,7 @@ def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
     found = found.reset_index(list(named)).rename_vars(named)
     beside = [name for name in ("electron_energy",) if name in found]
     found = found.set_coords(beside)
-    _describe(found, bool(data.attrs["model"]["source_sha256"]))
+    _describe(found, names_are_inferred(data.attrs["model"]))
     found.attrs = _attributes(data, software, history)
     return found.assign_coords(time=_seconds(found["time"]))
 

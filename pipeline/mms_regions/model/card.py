@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
@@ -104,7 +104,7 @@ class ModelCard(_Record):
     @property
     def names_are_inferred(self) -> bool:
         """Whether somebody else than its authors has given the regions their names."""
-        return self.source_sha256 is not None
+        return names_are_inferred({"source_sha256": self.source_sha256})
 
     @property
     def weights_file(self) -> str | None:
@@ -114,6 +114,11 @@ class ModelCard(_Record):
     def to_json(self) -> bytes:
         """The card as it stands on disk."""
         return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def names_are_inferred(card: Mapping[str, Any]) -> bool:
+    """What the property of that name says, of a card as it is in the attributes of a store."""
+    return card.get("source_sha256") is not None
 
 
 @dataclass(frozen=True)

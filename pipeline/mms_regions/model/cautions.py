@@ -1,4 +1,4 @@
-"""What to be careful about in the labels of a segment: told by fields and moments, never by the network itself."""
+"""What to be careful about in the labels of a segment: from fields and moments, never from the network itself."""
 
 from __future__ import annotations
 

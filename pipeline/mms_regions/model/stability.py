@@ -1,6 +1,6 @@
-"""How far labels hang on B0, n0 and on where windows begin: each sample labelled again under other choices.
+"""How much labels depend on B0, n0 and on where windows begin: each sample is labelled again under other choices.
 
-Labels are made anew and features are not: they are B/B0, n/n0, v/v_A and E/(B0 v_A), so other scales are factors. The
+Only labels are recomputed. Features are B/B0, n/n0, v/v_A and E/(B0 v_A), so other scales are factors. The
 state of the network is zero where a window begins, so windows that begin some samples later may give other labels.
 """
 

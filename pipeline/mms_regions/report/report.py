@@ -30,6 +30,7 @@ from mms_regions.core.lock import hold
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
 from mms_regions.core.version import SOFTWARE, __version__
+from mms_regions.model.card import names_are_inferred
 from mms_regions.report.efficiency import efficiency
 from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, write_event_page
 from mms_regions.report.facts import SegmentFacts
@@ -141,7 +142,7 @@ def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
         "name": store.resolve().name,
         "model": model,
         "deciding": deciding,
-        "inferred": bool(model and model["source_sha256"]),
+        "inferred": bool(model and names_are_inferred(model)),
         "regions": regions_named(region["name"] for region in model["regions"]) if model else (),
         "perturbed": attributes.get("perturb"),
     }

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from mms_regions.core.files import write_whole
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import Flags, Floats, Times
+from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import LOW_CONFIDENCE, cautions
 from mms_regions.report.strips import (
     GAP,
@@ -103,7 +104,7 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
 
 def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
     missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
-    inferred = "\nNames of regions are inferred, not the authors'." if data.attrs["model"].get("source_sha256") else ""
+    inferred = "\nNames of regions are inferred, not the authors'." if names_are_inferred(data.attrs["model"]) else ""
     return f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}"
 
 

@@ -177,6 +177,6 @@ def _decide(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _network(folder: Path, sha256: str) -> Any:
     """The network in a model's folder, loaded once per worker; `sha256` tells a replaced one from the one before."""
-    from mms_regions.model.network import load_model
+    from mms_regions.model.weights import load_model
 
     return load_model(read_model(folder))

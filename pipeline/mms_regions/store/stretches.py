@@ -19,6 +19,7 @@ import xarray as xr
 
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
+from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import QUIET, cautions
 from mms_regions.store.plan import CADENCE_NS
 
@@ -162,7 +163,7 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "confidence": "probability of the row's region; mean and smallest over its samples",
         "quiet": f"share of samples labelled outflow with an ion velocity below {QUIET:g} v_A",
         "wrong_side": "share of samples labelled separatrix against the sign of Bx",
-        "names_of_regions": "inferred, not the authors'" if model["source_sha256"] else "the model's own",
+        "names_of_regions": "inferred, not the authors'" if names_are_inferred(model) else "the model's own",
         "times": "UTC; a sample stands for 30 ms around its time",
         "cautions": model["cautions"],
         "units": _units(segments),

@@ -26,8 +26,9 @@ from mms_regions.core.version import __version__
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_published_card
 from mms_regions.model.label import label_windows, steady_arithmetic
 from mms_regions.model.linear import LinearRegions
-from mms_regions.model.network import N_FEATURES, RegionRNN, save_weights
+from mms_regions.model.network import N_FEATURES, RegionRNN
 from mms_regions.model.scores import agreement, calibration
+from mms_regions.model.weights import save_weights
 from mms_regions.physics.features import scaled_features
 from mms_regions.synthetic.crossing import FIRST_TRAINING_SEED, PERTURBATION, draw_crossing
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from mms_regions.core.errors import InputProblem
 from mms_regions.model.card import CARD_FILE, ModelCard, find_model, find_published_card, list_models, model_folders
-from mms_regions.model.network import RegionRNN, save_weights
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import save_weights
 
 
 @pytest.fixture

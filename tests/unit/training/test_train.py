@@ -14,8 +14,8 @@ from mms_regions.core.errors import UsageProblem
 from mms_regions.core.types import WINDOW
 from mms_regions.model.card import InstalledModel, find_model
 from mms_regions.model.label import label_windows
-from mms_regions.model.network import load_model
 from mms_regions.model.scores import agreement
+from mms_regions.model.weights import load_model
 from mms_regions.training.train import Epoch, LinearRegions, Recipe, train, virtual_crossing, virtual_windows
 
 SMALL = Recipe(crossings=12, scoring_crossings=6, epochs=3, batch=64)

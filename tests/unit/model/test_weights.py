@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_model, list_models
-from mms_regions.model.network import RegionRNN, check_state, import_published, load_model, save_weights
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import check_state, import_published, load_model, save_weights
 
 State = dict[str, Tensor]
 
