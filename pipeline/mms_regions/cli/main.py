@@ -40,6 +40,7 @@ from mms_regions.cli.options import (
     display,
 )
 from mms_regions.cli.report import report
+from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import status, verify
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
 
@@ -301,7 +302,7 @@ app.command(rich_help_panel="Runs")(status)
 app.command(rich_help_panel="Runs")(verify)
 app.command(rich_help_panel="Runs")(doctor)
 app.command("serve-archive", rich_help_panel="Without MMS data")(serve_archive)
-for command in (demo, synthesise, train):
+for command in (demo, synthesise, simulate, train):
     app.command(rich_help_panel="Without MMS data")(command)
 
 

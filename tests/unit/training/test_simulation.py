@@ -68,7 +68,7 @@ def test_an_undisturbed_sheet_stays() -> None:
     assert sum(energies(still).values()) == pytest.approx(total, rel=5e-3)
 
 
-@pytest.mark.long
+@pytest.mark.system
 def test_a_disturbed_sheet_reconnects_with_the_hall_field_of_a_collisionless_one() -> None:
     setup = replace(SMALL, length=9.6, cells=96, perturbation=0.15, per_density=1200)
     sheet = load(setup, 2)
