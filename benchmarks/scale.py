@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from cdf_files import write_files  # noqa: E402
 
 from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS  # noqa: E402
-from mms_regions.store.plan import run_folder  # noqa: E402
+from mms_regions.store.paths import run_folder  # noqa: E402
 
 TITLE = "## Ten thousand segments"
 FILES, PER_FILE, STEP = 10, 250, 0.06  # s from one interval to the next

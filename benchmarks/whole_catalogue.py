@@ -18,7 +18,7 @@ from measure import machine, table
 
 from mms_regions.core.catalogue import Segment, read_catalogue
 from mms_regions.model.card import find_model
-from mms_regions.store.plan import run_folder
+from mms_regions.store.paths import run_folder
 from mms_regions.synthetic.demo import MODEL, compare, total
 from mms_regions.synthetic.write import synthesise
 

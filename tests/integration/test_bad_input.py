@@ -39,7 +39,7 @@ from mms_regions.core.errors import InputProblem
 from mms_regions.model.card import CARD_FILE, ModelCard, find_model
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import save_weights
-from mms_regions.store.plan import run_folder
+from mms_regions.store.paths import run_folder
 from mms_regions.store.read import open_segment
 
 CONVENTIONS = ("corrected", "published")

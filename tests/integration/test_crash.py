@@ -21,8 +21,8 @@ from stores import assert_absent_or_whole, assert_same_store, copied, left_over,
 
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.files import FAILPOINT, write_whole
+from mms_regions.store.index import describe_store
 from mms_regions.store.plan import Plan, require_plan, write_plan
-from mms_regions.store.shards import describe_store
 from mms_regions.store.verify import verify
 
 Command = Callable[..., "CompletedProcess[str]"]

@@ -18,9 +18,9 @@ from cdf_files import truncate
 
 from mms_regions.core.errors import UsageProblem
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
+from mms_regions.run.tasks import batches
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import open_segment, open_store, open_tree
-from mms_regions.store.relabel import batches
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -215,7 +215,7 @@ def test_a_gpu_gets_all_shards_of_a_task_at_once_which_changes_no_label(
         shutil.copytree(store.with_name(name), tmp_path / "other" / name)
     other = tmp_path / "other" / store.name
     assert relabel(mms_regions_here, store, "second", profile).returncode == 0
-    monkeypatch.setattr("mms_regions.store.relabel.batches", lambda shards, device: batches(shards, "cuda"))
+    monkeypatch.setattr("mms_regions.run.tasks.batches", lambda shards, device: batches(shards, "cuda"))
     assert relabel(mms_regions_here, other, "second", profile).returncode == 0
     assert labels(other) == labels(store)
 

@@ -17,8 +17,9 @@ from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.messages import Event, ShardLabelled
 from mms_regions.core.settings import resolve_settings
 from mms_regions.model.card import find_model
+from mms_regions.run.tasks import label_shards
 from mms_regions.store.plan import require_plan
-from mms_regions.store.relabel import label_shards, start_labelling
+from mms_regions.store.relabel import start_labelling
 from mms_regions.workers.pool import local_pool
 
 Command = Callable[..., "CompletedProcess[str]"]

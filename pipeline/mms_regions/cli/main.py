@@ -151,7 +151,7 @@ def run(
     from mms_regions.model.card import find_model
     from mms_regions.run.run import plan_run
     from mms_regions.run.run import run as run_segments
-    from mms_regions.store.plan import run_folder
+    from mms_regions.store.paths import run_folder
     from mms_regions.workers.open import pool_for
 
     flags = {
@@ -200,7 +200,7 @@ def label(
     from mms_regions.core.stop import heard_signals
     from mms_regions.model.card import find_model
     from mms_regions.run.run import relabel
-    from mms_regions.store.plan import run_folder
+    from mms_regions.store.paths import run_folder
     from mms_regions.workers.open import pool_for
 
     with pool_for(read_cluster(profile), run_folder(store)) as pool:

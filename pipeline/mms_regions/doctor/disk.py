@@ -69,7 +69,7 @@ def store_place(store: Path | None) -> Finding:
     """The folder of a store and of the run folder beside it, whose lock needs hard links."""
     if store is None:
         return Finding("store", "warning", "not set", "give --store to check that location")
-    from mms_regions.store.plan import run_folder
+    from mms_regions.store.paths import run_folder
 
     if store.exists() and not os.access(store, os.W_OK | os.X_OK):
         return Finding("store", "problem", f"{store} cannot be written: no permission", "choose another --store")

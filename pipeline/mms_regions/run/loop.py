@@ -33,12 +33,12 @@ from mms_regions.core.stop import Stop
 from mms_regions.core.types import WINDOW
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files
 from mms_regions.run.prepare import prepare_segment
-from mms_regions.run.tasks import Job, Stage, told
+from mms_regions.run.tasks import Job, Stage, label_shards, told
 from mms_regions.run.todo import Outstanding, SegmentOutcome, subject
 from mms_regions.store.estimate import room_needed
 from mms_regions.store.plan import ShardPlan, Slot
 from mms_regions.store.receipts import Failed, Prepared, Receipt, Reused
-from mms_regions.store.relabel import Labelling, label_shards
+from mms_regions.store.relabel import Labelling
 from mms_regions.store.shards import write_features
 from mms_regions.workers.pool import Future, Pool
 

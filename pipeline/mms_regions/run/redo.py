@@ -8,7 +8,8 @@ from pathlib import Path
 from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import UsageProblem
 from mms_regions.core.files import Damaged, copy_of, read_twice, remove, write_twice
-from mms_regions.store.plan import Plan, run_folder
+from mms_regions.store.paths import redo_path
+from mms_regions.store.plan import Plan
 
 ALL, CHANGED = "all", "changed"
 
@@ -42,7 +43,7 @@ def _named(word: str, plan: Plan, changed: Callable[[], Collection[str]]) -> Col
 def read_redo(store: Path) -> tuple[str, set[str]]:
     """What was asked to be made anew, and which keys of it are still to be; nothing where nothing is."""
     try:
-        data = read_twice(_path(store))
+        data = read_twice(redo_path(store))
     except Damaged:
         data = None  # a wish that is lost is made again
     return (data["asked"], set(data["keys"])) if data else ("", set())
@@ -51,11 +52,7 @@ def read_redo(store: Path) -> tuple[str, set[str]]:
 def write_redo(store: Path, asked: str, keys: Collection[str]) -> None:
     """Keep what is still to be made anew, for a run that goes on after this one was killed."""
     if keys:
-        write_twice(_path(store), {"asked": asked, "keys": sorted(keys)})
+        write_twice(redo_path(store), {"asked": asked, "keys": sorted(keys)})
     else:
-        for path in (_path(store), copy_of(_path(store))):
+        for path in (redo_path(store), copy_of(redo_path(store))):
             remove(path)
-
-
-def _path(store: Path) -> Path:
-    return run_folder(store) / "redo.json"

@@ -25,16 +25,17 @@ from mms_regions.run.inputs import Inputs, Ledger, obtain_files, open_inputs, re
 from mms_regions.run.loop import RunLoop
 from mms_regions.run.provenance import now, this_run
 from mms_regions.run.redo import ALL, CHANGED, keys_named, read_redo, write_redo
+from mms_regions.run.tasks import check_labelling
 from mms_regions.run.todo import Outstanding, outstanding
 from mms_regions.run.trace import FailureLogs, Trace
 from mms_regions.store.estimate import Free, Room, free_at, room_for, room_needed, shortage
+from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign
 from mms_regions.store.labels import mend_copies, read_labelled, read_provenance, write_provenance
-from mms_regions.store.paths import lock_path
-from mms_regions.store.plan import Plan, make_plan, read_plan, require_plan, run_folder, write_plan
+from mms_regions.store.paths import left_by_killed, lock_path, manifest_path, plan_path
+from mms_regions.store.plan import Plan, make_plan, read_plan, require_plan, write_plan
 from mms_regions.store.receipts import Record, labelled_shards, records_of, written_shards
 from mms_regions.store.relabel import (
     Labelling,
-    check_labelling,
     finish_labelling,
     finish_swap,
     forget_other_labels,
@@ -42,8 +43,7 @@ from mms_regions.store.relabel import (
     start_labelling,
     wanted_labels,
 )
-from mms_regions.store.shards import describe_store, empty_foreign, finish_repairs
-from mms_regions.store.showing import IndexUpdater
+from mms_regions.store.shards import finish_repairs
 from mms_regions.workers.pool import Pool, PoolFactory
 
 _PATIENCE = 0.2  # s, how soon a wish to stop is seen
@@ -229,11 +229,11 @@ def _to_all(*observers: Observer) -> Observer:
 
 def _sweep(store: Path) -> None:
     """Take away what was being written, and what was for one run alone, when a process was killed."""
-    for folder in (store, run_folder(store)):
-        for path in folder.rglob("*.partial"):
+    for path in left_by_killed(store):
+        if path.is_dir():
+            remove_tree(path)
+        else:
             remove(path)
-    for folder in run_folder(store).glob("credentials-*"):
-        remove_tree(folder)
 
 
 def _plan(catalogue: Catalogue, segments: Sequence[Segment], store: Path, settings: Settings, redo: str) -> Plan:
@@ -265,7 +265,7 @@ def _refuse_foreign(store: Path) -> None:
     """What lies where a new store is wanted is not ours to write into."""
     if store.is_file() or (store.is_dir() and any(store.iterdir())):
         raise EnvironmentProblem(
-            f"{store} exists, but {run_folder(store) / 'plan.json'} does not: it is not a store of mms-regions, or has "
+            f"{store} exists, but {plan_path(store)} does not: it is not a store of mms-regions, or has "
             "lost the folder beside it; choose another --store"
         )
 
@@ -425,7 +425,7 @@ def _write_manifest(store: Path, plan: Plan, ledger: Ledger) -> None:
     """Keep beside the store which files exactly it was made from, those of a run that was killed too."""
     if not ledger.files:
         return
-    path, known = run_folder(store) / "manifest.json", ledger.inputs.terms.known
+    path, known = manifest_path(store), ledger.inputs.terms.known
     records = records_of(plan, written_shards(store, plan)).values()
     inputs = {file.name: file.sha256 for record in records for file in record.inputs}
     earlier = [pin for name, sha256 in inputs.items() if (pin := known.get(name)) and pin.sha256 == sha256]

@@ -13,8 +13,8 @@ from mms_regions.core.errors import UsageProblem
 from mms_regions.core.lock import Owner, owner_of
 from mms_regions.core.messages import RunStarted, SegmentDone, SegmentStarted
 from mms_regions.run.trace import last_run
+from mms_regions.store.index import shown_statuses
 from mms_regions.store.labels import read_labelled
-from mms_regions.store.layout import shown_statuses
 from mms_regions.store.paths import lock_path
 from mms_regions.store.plan import Plan, require_plan
 from mms_regions.store.receipts import labelled_shards, shown_records, written_shards

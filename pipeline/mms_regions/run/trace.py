@@ -24,7 +24,7 @@ from mms_regions.core.messages import (
     TransferStarted,
     Waiting,
 )
-from mms_regions.store.plan import run_folder
+from mms_regions.store.paths import logs_folder, trace_path
 
 _NOT_KEPT = BytesArrived | TransferStarted | Waiting | Remark
 _NEWLINE = b"\n"
@@ -115,11 +115,3 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return ""
-
-
-def trace_path(store: Path) -> Path:
-    return run_folder(store) / "trace.jsonl"
-
-
-def logs_folder(store: Path) -> Path:
-    return run_folder(store) / "logs"

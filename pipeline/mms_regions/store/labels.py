@@ -11,7 +11,7 @@ from typing import Any
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import Damaged, read_twice, write_twice
 from mms_regions.model.card import ModelCard
-from mms_regions.store.plan import run_folder
+from mms_regions.store.paths import labelled_path, provenance_path
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Labelled:
 
 def read_labelled(store: Path) -> Labelled | None:
     """Whose labels a store shows, or None where it has none yet. Raises EnvironmentProblem where that is lost."""
-    data = _read(_labelled_path(store))
+    data = _read(labelled_path(store))
     if data is None:
         return None
     return Labelled(ModelCard.model_validate(data["card"]), data["swapping"], data.get("perturb", 0.0))
@@ -42,17 +42,17 @@ def read_labelled(store: Path) -> Labelled | None:
 
 def write_labelled(store: Path, labelled: Labelled) -> None:
     card = labelled.card.model_dump(mode="json")
-    write_twice(_labelled_path(store), {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb})
+    write_twice(labelled_path(store), {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb})
 
 
 def read_provenance(store: Path) -> tuple[Mapping[str, Any], ...]:
     """The runs that changed a store, oldest first: who, when and with what. Nothing in it decides numbers."""
-    data = _read(_provenance_path(store))
+    data = _read(provenance_path(store))
     return tuple(data["runs"]) if data else ()
 
 
 def write_provenance(store: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    write_twice(_provenance_path(store), {"runs": [dict(run) for run in runs]})
+    write_twice(provenance_path(store), {"runs": [dict(run) for run in runs]})
 
 
 def mend_copies(store: Path) -> None:
@@ -68,11 +68,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         return read_twice(path)
     except Damaged as problem:
         raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
-
-
-def _labelled_path(store: Path) -> Path:
-    return run_folder(store) / "labelled.json"
-
-
-def _provenance_path(store: Path) -> Path:
-    return run_folder(store) / "provenance.json"

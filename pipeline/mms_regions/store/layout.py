@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
-from mms_regions.core.files import Damaged, read_sealed, sealed, write_changed
+from mms_regions.core.files import write_changed
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 from mms_regions.store.labels import Labelled
-from mms_regions.store.plan import Plan, run_folder
-from mms_regions.store.receipts import InputFile, Record, Steadiness, Written
+from mms_regions.store.paths import ROOT
+from mms_regions.store.plan import Plan
+from mms_regions.store.receipts import InputFile, Record, Steadiness
 
 TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
 NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
@@ -37,7 +38,6 @@ LABEL_ARRAYS = ("probability", "label")  # in the order in which they are writte
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
 _LABEL_BYTES = 32  # of one sample, about: label, and probabilities of some seven regions
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
-_ROOT = "zarr.json"
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
 _UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
 
@@ -85,61 +85,14 @@ def write_files(folder: Path, files: Files) -> None:
 
     What makes a segment complete comes after all else that is said of it.
     """
-    for name in sorted(files, key=lambda name: (name == _ROOT, name.startswith("status/"))):
+    for name in sorted(files, key=lambda name: (name == ROOT, name.startswith("status/"))):
         write_changed(folder / name, files[name])
-
-
-def write_description(store: Path, uuid: str, files: Files) -> None:
-    """Bring all of a store but its shards up to date, and leave beside it what was written, for `verify`.
-
-    What is about to be written is said first, beside what was there, so that a kill in between is no damage.
-    """
-    described = read_description(store)
-    before = described[1] if described and described[0] == uuid else {}
-    after = {name: (Written.of_bytes(files[name]),) for name in sorted(files)}
-    if before != after:
-        either = {name: dict.fromkeys((*before.get(name, (None,)), *new)) for name, new in after.items()}
-        _describe(store, uuid, either)
-    write_files(store, files)
-    _describe(store, uuid, after)
-
-
-def _describe(store: Path, uuid: str, files: Mapping[str, Iterable[Written | None]]) -> None:
-    sums = {name: [written and asdict(written) for written in versions] for name, versions in files.items()}
-    write_changed(description_path(store), sealed({"uuid": uuid, "files": sums}))
 
 
 def sample_bytes() -> int:
     """Bytes of one sample in all arrays, about, before they are compressed."""
     floats = sum(math.prod(DIMENSIONS[dim] for dim in q.dims) for q in QUANTITIES) + len(FEATURES)
     return 4 * floats + 8 + 4 + 2 + _LABEL_BYTES  # and time, segment_id, quality
-
-
-def read_description(store: Path) -> tuple[str, Mapping[str, tuple[Written | None, ...]]] | None:
-    """For which plan (its uuid) a store was described last, and which files that were; None where that is not known.
-
-    A file is one of several, or not there (None), where a kill may have left it as it was before.
-    """
-    try:
-        data = read_sealed(description_path(store))
-    except (FileNotFoundError, NotADirectoryError, Damaged):
-        return None
-    versions = {name: tuple(one and Written(**one) for one in found) for name, found in data["files"].items()}
-    return data["uuid"], versions
-
-
-def shown_statuses(store: Path) -> list[str]:
-    """What the index says of each segment, by row; empty where there is no index that can be read."""
-    try:
-        array = zarr.open_array(store / "status", mode="r", zarr_format=3)
-        return [str(status) for status in np.asarray(array[...]).tolist()]
-    except Exception:  # whatever a missing or damaged array makes zarr raise
-        return []
-
-
-def description_path(store: Path) -> Path:
-    """Where it is kept which files a store was described in."""
-    return run_folder(store) / "receipts" / "description.json"
 
 
 def _files_of(fill: Callable[[zarr.Group], None]) -> Files:

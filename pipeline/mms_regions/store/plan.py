@@ -23,6 +23,7 @@ from mms_regions.core.catalogue import Catalogue, Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.files import Damaged, read_twice, write_twice
 from mms_regions.core.types import SECOND, WINDOW
+from mms_regions.store.paths import plan_path
 
 CADENCE = 0.03  # s, electron samples in burst mode
 CADENCE_NS = round(CADENCE * SECOND)
@@ -218,14 +219,9 @@ def _in_words(event: Event) -> str:
     return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm-3"
 
 
-def run_folder(store: Path) -> Path:
-    """The folder beside a store that holds its plan, receipts and logs: `x.zarr` -> `x.zarr.run`."""
-    return store.with_name(store.name + ".run")
-
-
 def write_plan(store: Path, plan: Plan) -> None:
     """Keep the plan beside its store, twice, for all else can be made again from it."""
-    write_twice(_path(store), plan.to_json())
+    write_twice(plan_path(store), plan.to_json())
 
 
 def require_plan(store: Path) -> Plan:
@@ -238,7 +234,7 @@ def require_plan(store: Path) -> Plan:
 
 def read_plan(store: Path) -> Plan | None:
     """The plan of a store, or None where there is none. Raises EnvironmentProblem for one that cannot be used."""
-    path = _path(store)
+    path = plan_path(store)
     try:
         data = read_twice(path)
         return None if data is None else Plan.from_json(data)
@@ -246,10 +242,6 @@ def read_plan(store: Path) -> Plan | None:
         raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise EnvironmentProblem(f"{path}: not a plan that can be used ({problem}); use another store") from problem
-
-
-def _path(store: Path) -> Path:
-    return run_folder(store) / "plan.json"
 
 
 def digest(data: Any) -> str:

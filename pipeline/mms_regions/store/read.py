@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from mms_regions.core.errors import UsageProblem
+from mms_regions.store.paths import root_path
 
 
 def open_store(store: Path | str) -> xr.Dataset:
@@ -15,7 +16,7 @@ def open_store(store: Path | str) -> xr.Dataset:
 
     Raises UsageProblem where there is no store.
     """
-    if not (Path(store) / "zarr.json").is_file():
+    if not root_path(Path(store)).is_file():
         raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
     data: xr.Dataset = xr.open_zarr(store, chunks=None)
     return data

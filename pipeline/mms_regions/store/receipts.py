@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
 from mms_regions.physics.samples import Samples
-from mms_regions.store.plan import Plan, digest, run_folder
-
-Stage = Literal["features", "labels"]
+from mms_regions.store.paths import Stage, receipt_path
+from mms_regions.store.plan import Plan, digest
 
 
 @dataclass(frozen=True)
@@ -198,12 +197,6 @@ class Receipt:
             return cls(**data | {"files": files, "records": records, "steadiness": steadiness})
         except (FileNotFoundError, NotADirectoryError, Damaged, KeyError, TypeError, AttributeError):
             return None
-
-
-def receipt_path(store: Path, stage: Stage, shard: int, labels_sha256: str = "") -> Path:
-    """Where a receipt lies; those of labels carry the start of the sha256 of what decides them."""
-    middle = f"-{labels_sha256[:12]}" if labels_sha256 else ""
-    return run_folder(store) / "receipts" / f"{stage}{middle}-{shard:05d}.json"
 
 
 def receipts(store: Path, plan: Plan, stage: Stage, labels_sha256: str = "") -> Iterator[Receipt]:

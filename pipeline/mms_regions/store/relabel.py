@@ -1,28 +1,21 @@
-"""The labels of a store: which model makes them, where they go, and what a labelling worker does."""
+"""Which model makes the labels of a store, where they go, and how they take the place of other ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.core.errors import InputProblem
 from mms_regions.core.files import remove, remove_tree
-from mms_regions.core.types import Flags, Floats
-from mms_regions.model.card import InstalledModel, read_model
-from mms_regions.model.stability import sensitivity_of
+from mms_regions.model.card import InstalledModel
+from mms_regions.store.index import describe_without_labels
 from mms_regions.store.labels import Labelled, read_labelled, write_labelled
 from mms_regions.store.layout import label_arrays, labels_alone, write_files
-from mms_regions.store.plan import Plan, ShardPlan, run_folder
-from mms_regions.store.receipts import Receipt, labelled_shards, labels_decide, receipt_path
-from mms_regions.store.shards import read_windows, swap_labels, withdraw_labels, write_labels
-
-if TYPE_CHECKING:
-    from mms_regions.model.label import Prediction  # imports torch, which all others do without
+from mms_regions.store.paths import label_receipts, relabel_folder, unfinished_folders
+from mms_regions.store.plan import Plan
+from mms_regions.store.receipts import Receipt, labelled_shards
+from mms_regions.store.shards import swap_labels
 
 
 @dataclass(frozen=True)
@@ -74,9 +67,10 @@ def start_labelling(
         write_labelled(store, wanted)
     if there is None or there.sha256 == wanted.sha256:
         return Labelling(model, device, store, store, wanted.perturb)
-    folder = _beside(store, wanted.sha256)
+    folder = relabel_folder(store, wanted.sha256)
     if not folder.exists():
-        _forget_labels(store, wanted.sha256)  # of an earlier time, when the store had these
+        for path in label_receipts(store, wanted.sha256):  # of an earlier time, when the store had these
+            remove(path)
     write_files(folder, labels_alone(plan, wanted))
     return Labelling(model, device, store, folder, wanted.perturb)
 
@@ -84,7 +78,7 @@ def start_labelling(
 def finish_labelling(plan: Plan, labelling: Labelling) -> None:
     """Bring labels that were made beside the store into it; all of them are there."""
     if labelling.folder != labelling.store:
-        withdraw_labels(labelling.store, plan)  # first, so that what is shown is never more than what is there
+        describe_without_labels(labelling.store, plan)  # first, so that what is shown is never more than what is there
         write_labelled(labelling.store, replace(labelling.labelled, swapping=True))
         finish_swap(labelling.store, plan)
 
@@ -97,86 +91,15 @@ def finish_swap(store: Path, plan: Plan) -> None:
     now = read_labelled(store)
     if now is None or not now.swapping:
         return
-    withdraw_labels(store, plan)
-    swap_labels(store, _beside(store, now.sha256), label_arrays(now))
+    describe_without_labels(store, plan)
+    swap_labels(store, relabel_folder(store, now.sha256), label_arrays(now))
     write_labelled(store, replace(now, swapping=False))
     forget_other_labels(store, now.sha256)
 
 
 def forget_other_labels(store: Path, sha256: str) -> None:
     """Take away what is left of labels of other models than this one, finished or given up."""
-    for folder in run_folder(store).glob("relabel-*"):
+    for folder in unfinished_folders(store, "relabel"):
         remove_tree(folder)
-    for path in (run_folder(store) / "receipts").glob("labels-*.json"):
-        if not path.name.startswith(f"labels-{sha256[:12]}-"):
-            remove(path)
-
-
-def _forget_labels(store: Path, sha256: str) -> None:
-    for path in (run_folder(store) / "receipts").glob(f"labels-{sha256[:12]}-*.json"):
+    for path in {*label_receipts(store)} - {*label_receipts(store, sha256)}:
         remove(path)
-
-
-def _beside(store: Path, sha256: str) -> Path:
-    return run_folder(store) / f"relabel-{sha256[:12]}"
-
-
-def check_labelling(labelling: Labelling) -> str:
-    """Refuse a device or a model that cannot be used before hours of preparing: what a worker tries first.
-
-    Gives the device that it is going to use.
-    """
-    from mms_regions.model.label import choose_device
-
-    device = choose_device(labelling.device)
-    _network(labelling.model.folder, str(labelling.model.card.weights_sha256))
-    return device
-
-
-def label_shards(labelling: Labelling, shards: Sequence[ShardPlan]) -> list[Receipt]:
-    """Label every window of some shards, and write their labels: what a labelling worker does."""
-    from mms_regions.model.label import choose_device, label_windows
-
-    device = choose_device(labelling.device)
-    network = _network(labelling.model.folder, str(labelling.model.card.weights_sha256))
-    label = partial(label_windows, network, device=device)
-    return [made for batch in batches(shards, device) for made in _label_batch(labelling, batch, label)]
-
-
-def batches(shards: Sequence[ShardPlan], device: str) -> list[Sequence[ShardPlan]]:
-    """The shards whose windows are labelled at once: all on a GPU, which few keep idle; else one, to save memory."""
-    return [shards] if device == "cuda" else [[shard] for shard in shards]
-
-
-def _label_batch(
-    labelling: Labelling, batch: Sequence[ShardPlan], label: Callable[[Floats, Flags], Prediction]
-) -> Iterator[Receipt]:
-    read = [read_windows(labelling.store, shard) for shard in batch]
-    windows, withheld = (np.concatenate(parts) for parts in zip(*read, strict=True))
-    whole = label(windows, withheld)
-    first = 0
-    for shard, (features, flags) in zip(batch, read, strict=True):
-        some = slice(first, first + len(flags))
-        prediction = replace(whole, label=whole.label[some], probability=whole.probability[some])
-        sensitivity = None
-        if labelling.perturb:
-            begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
-            others = (begins, labelling.perturb, lambda *moved: label(*moved).label)
-            sensitivity = sensitivity_of(prediction.label, features, flags, *others)
-        yield write_labels(labelling.store, labelling.folder, shard, prediction, _decide(labelling, shard), sensitivity)
-        first += len(flags)
-
-
-def _decide(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:
-    features = Receipt.read(receipt_path(labelling.store, "features", shard.number))
-    if features is None:
-        raise EnvironmentProblem(f"{labelling.store}: the receipt of shard {shard.number} is gone; run again")
-    return labels_decide(labelling.sha256, features)
-
-
-@lru_cache(maxsize=1)
-def _network(folder: Path, sha256: str) -> Any:
-    """The network in a model's folder, loaded once per worker; `sha256` tells a replaced one from the one before."""
-    from mms_regions.model.weights import load_model
-
-    return load_model(read_model(folder))

@@ -18,18 +18,15 @@ from mms_regions.core.errors import DamagedStore, EnvironmentProblem
 from mms_regions.core.files import busy_disk_retried, made_whole, remove, remove_tree, rename, sync_folder
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.physics.samples import FEATURES, Samples, bridged_in
-from mms_regions.store.labels import read_labelled, read_provenance
 from mms_regions.store.layout import (
     FEATURE_ARRAYS,
     LABEL_ARRAYS,
     STABILITY,
     Files,
-    read_description,
-    whole_store,
-    write_description,
     write_files,
 )
-from mms_regions.store.plan import Plan, ShardPlan, Slot, run_folder
+from mms_regions.store.paths import ROOT, receipt_path, repair_folder, repair_receipt_path, shard_path
+from mms_regions.store.plan import Plan, ShardPlan, Slot
 from mms_regions.store.receipts import (
     Outcome,
     Prepared,
@@ -38,11 +35,6 @@ from mms_regions.store.receipts import (
     Reused,
     Steadiness,
     Written,
-    labelled_shards,
-    receipt_path,
-    shown_records,
-    steadiness_of,
-    written_shards,
 )
 
 if TYPE_CHECKING:
@@ -50,52 +42,6 @@ if TYPE_CHECKING:
     from mms_regions.model.stability import Sensitivity
 
 _MANY = 64  # more chunks than a shard has
-_REPAIRED = "receipt.json"  # in the folder of a repair: all of it is there, and is to be moved in
-
-
-def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> dict[str, Record]:
-    """Bring all of a store but its shards up to date with its receipts; what is known of each segment.
-
-    rewritten: numbers of shards whose files are about to change; nothing of them is shown as complete.
-    """
-    written, labelled = written_shards(store, plan), read_labelled(store)
-    if labelled is None or labelled.swapping:
-        return _describe_without_labels(store, plan, written)
-    made = labelled_shards(store, store, written, labelled.sha256)
-    with_labels = {number: receipt for number, receipt in made.items() if number not in rewritten}
-    records = shown_records(plan, written, with_labels)
-    steady = {key: s for key, s in steadiness_of(with_labels).items() if _is_complete(records.get(key))}
-    write_description(store, plan.uuid, whole_store(plan, records, labelled, read_provenance(store), steady))
-    return records
-
-
-def _is_complete(record: Record | None) -> bool:
-    return record is not None and record.status == "complete"
-
-
-def withdraw_labels(store: Path, plan: Plan) -> None:
-    """Let those who open a store find no labels, and no segment that is complete."""
-    _describe_without_labels(store, plan, written_shards(store, plan))
-
-
-def _describe_without_labels(store: Path, plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:
-    records = shown_records(plan, written, ())
-    write_description(store, plan.uuid, whole_store(plan, records, None, read_provenance(store)))
-    return records
-
-
-def empty_foreign(store: Path, plan: Plan) -> None:
-    """Take away what a store holds of a plan that was given up for this one: no reader shall see both."""
-    described = read_description(store)
-    if described is None or described[0] == plan.uuid:
-        return
-    remove(store / "zarr.json")  # first, or else what is gone would be read as fill values
-    remove_tree(store, best_effort=True)
-    beside = run_folder(store)
-    for path in [*beside.glob("labelled*.json"), *beside.glob("redo*.json")]:
-        remove(path)
-    for folder in [*beside.glob("relabel-*"), *beside.glob("repair-*"), beside / "receipts"]:
-        remove_tree(folder)  # the receipts last: they tell that this is to be done
 
 
 @busy_disk_retried
@@ -107,7 +53,7 @@ def write_features(store: Path, shard: ShardPlan, outcomes: Sequence[Outcome]) -
     moved in, for what is kept must survive a kill. Where nothing new came, only the receipt is written. Raises
     DamagedStore where something is to be kept and is not as the receipt says.
     """
-    _finish_repair(store, _beside(store, shard.number), shard.uuid, shard.decides)
+    _finish_repair(store, repair_folder(store, shard.number), shard.uuid, shard.decides)
     path = receipt_path(store, "features", shard.number)
     before = Receipt.read(path)
     by_key = {outcome.key: outcome for outcome in outcomes}
@@ -133,37 +79,32 @@ def _write_beside(
     before: Receipt | None,
 ) -> Receipt:
     _require_sound(store, before)
-    beside = _beside(store, shard.number)
+    beside = repair_folder(store, shard.number)
     write_files(beside, _one_shard_metadata(store))
     receipt = _write_arrays(store, beside, shard, placed, records)
-    receipt.write(beside / _REPAIRED)
+    receipt.write(repair_receipt_path(beside))
     _move_in(store, beside, receipt)
     return receipt
 
 
 def _one_shard_metadata(store: Path) -> Files:
     """The metadata of the arrays of features, as they are in the store."""
-    names = ("zarr.json", *(f"{name}/zarr.json" for name in FEATURE_ARRAYS))
+    names = (ROOT, *(f"{name}/{ROOT}" for name in FEATURE_ARRAYS))
     return {name: (store / name).read_bytes() for name in names}
 
 
 def finish_repairs(store: Path, plan: Plan) -> None:
     """Move in what a killed run had ready beside the store, and take away what it had not."""
     for shard in plan.shards:
-        _finish_repair(store, _beside(store, shard.number), plan.uuid, shard.decides)
+        _finish_repair(store, repair_folder(store, shard.number), plan.uuid, shard.decides)
 
 
 def _finish_repair(store: Path, beside: Path, uuid: str, decides: Mapping[str, Any]) -> None:
-    receipt = Receipt.read(beside / _REPAIRED)
+    receipt = Receipt.read(repair_receipt_path(beside))
     if receipt is not None and receipt.matches(uuid, decides):
         _move_in(store, beside, receipt)
     else:
         remove_tree(beside, best_effort=True)
-
-
-def _beside(store: Path, number: int) -> Path:
-    """Where a shard is written that is to be moved into the store when all of it is there."""
-    return run_folder(store) / f"repair-{number:05d}"
 
 
 def _move_in(store: Path, beside: Path, receipt: Receipt) -> None:
@@ -227,7 +168,7 @@ def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values:
     There is no moment without it: a worker that was held to be lost may be writing the same still, and die over it.
     zarr itself would read the old one first, and stop if that is damaged.
     """
-    path = _shard_file(folder, array, shard.number)
+    path = shard_path(folder, array.basename, shard.number, array.ndim)
     data = _encoded(array, shard, values)[path.relative_to(folder / array.basename).as_posix()].to_bytes()
     with made_whole(path) as staging:
         staging.write_bytes(data)
@@ -245,10 +186,6 @@ def _encoded(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> 
         in_memory: zarr.Array[Any] = zarr.Array(AsyncArray(array.metadata, StorePath(MemoryStore(files))))
         in_memory[shard.begin : shard.end] = values
     return files
-
-
-def _shard_file(folder: Path, array: zarr.Array[Any], number: int) -> Path:
-    return folder.joinpath(array.basename, "c", str(number), *["0"] * (array.ndim - 1))
 
 
 def _values(name: str, slot: Slot, samples: Samples) -> NDArray[Any]:
@@ -316,7 +253,7 @@ def write_labels(
         steady = tuple(_steadiness(slot, shard, values["label"], sensitivity) for slot in shard.slots)
     arrays = {name: _array(group, name) for name in names}
     for name in reversed(names):  # labels of other features go before their probabilities do
-        remove(_shard_file(folder, arrays[name], shard.number))
+        remove(shard_path(folder, name, shard.number, arrays[name].ndim))
     files: dict[str, Written] = {}
     for name in names:
         files |= _write_shard(folder, arrays[name], shard, values[name])

@@ -10,16 +10,24 @@ from mms_regions.archive.products import file_named
 from mms_regions.core.files import Damaged, copy_of, read_sealed, remove
 from mms_regions.core.lock import hold
 from mms_regions.store.cdf_inputs import flaw_of
+from mms_regions.store.index import read_description, shown_statuses
 from mms_regions.store.labels import Labelled, read_labelled
-from mms_regions.store.layout import description_path, read_description, shown_statuses
-from mms_regions.store.paths import lock_path
-from mms_regions.store.plan import Plan, require_plan, run_folder
+from mms_regions.store.paths import (
+    ROOT,
+    description_path,
+    labelled_path,
+    lock_path,
+    plan_path,
+    provenance_path,
+    receipt_path,
+    receipts_folder,
+)
+from mms_regions.store.plan import Plan, require_plan
 from mms_regions.store.receipts import (
     InputFile,
     Receipt,
     Written,
     labels_decide,
-    receipt_path,
     records_of,
     written_shards,
 )
@@ -62,7 +70,7 @@ def verify(store: Path) -> Verified:
     flaws = [*_flaws_beside(store), *_missing_receipts(store, plan, labelled), *_flaws_of_description(store, plan)]
     looked_at = sum(1 for _ in _sealed(store)) + len(_described(store))
     stages = [*_features(store, plan), *_labels(store, plan, labelled)]
-    told = {flaw.file.parent.name for flaw in flaws if flaw.file.name == "zarr.json"}
+    told = {flaw.file.parent.name for flaw in flaws if flaw.file.name == ROOT}
     for path, receipt in stages:
         looked_at += len(receipt.files)
         flaws += _flaws_of_shard(store, plan, path, receipt, told)
@@ -99,11 +107,10 @@ def _flaws_of_input(file: InputFile, keys: list[str], data_dir: Path) -> Iterato
 
 def _sealed(store: Path) -> Iterator[Path]:
     """The files beside a store that say what is in it, those that are there."""
-    folder = run_folder(store)
-    for name in ("plan.json", "labelled.json", "provenance.json"):
-        if (folder / name).exists() or copy_of(folder / name).exists():
-            yield from (folder / name, copy_of(folder / name))
-    yield from sorted((folder / "receipts").glob("*.json"))
+    for path in (plan_path(store), labelled_path(store), provenance_path(store)):
+        if path.exists() or copy_of(path).exists():
+            yield from (path, copy_of(path))
+    yield from sorted(receipts_folder(store).glob("*.json"))
 
 
 def _flaws_beside(store: Path) -> Iterator[Flaw]:

@@ -12,7 +12,7 @@ import pytest
 
 from mms_regions.core.messages import Event, RunEnded, RunStarted, SegmentDone, TaskEnded, TaskLost
 from mms_regions.report.efficiency import RunFigures, efficiency
-from mms_regions.store.plan import run_folder
+from mms_regions.store.paths import run_folder
 
 
 def line(at: float, event: Event) -> str:

@@ -14,7 +14,8 @@ from plans import DECIDING, START, plan_of, seconds, shard_sizes
 from mms_regions.core.catalogue import Catalogue, Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.types import WINDOW
-from mms_regions.store.plan import Plan, make_plan, read_plan, run_folder, slot_length, write_plan
+from mms_regions.store.paths import run_folder
+from mms_regions.store.plan import Plan, make_plan, read_plan, slot_length, write_plan
 
 
 def test_an_interval_of_24_s_can_hold_801_samples() -> None:

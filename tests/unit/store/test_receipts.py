@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from plans import plan_of
 
-from mms_regions.store.plan import Plan, run_folder
+from mms_regions.store.paths import receipt_path, run_folder
+from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import (
     InputFile,
     Receipt,
     Record,
     Written,
-    receipt_path,
     receipts,
     records_of,
     shown_records,
