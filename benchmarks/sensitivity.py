@@ -22,6 +22,7 @@ from mms_regions.model.card import find_model
 from mms_regions.model.label import label_windows
 from mms_regions.model.stability import feature_factors, sensitivity_of
 from mms_regions.model.weights import load_model
+from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import open_segment
@@ -56,7 +57,8 @@ def make_store(here: Path, events: str, name: str) -> Path:
     synthesise(segments, here / "data", 1)
     flags = {"data_dir": here / "data", "offline": True, "workers": 0, "model": name, "perturb": 0.1, "device": "cpu"}
     model = find_model(name, os.environ)
-    run(catalogue, segments, here / "x.zarr", resolve_settings(flags, {}), model, local_pool, lambda event: None)
+    request = RunRequest(catalogue, segments, here / "x.zarr", resolve_settings(flags, {}), model)
+    run(request, local_pool, lambda event: None)
     return here / "x.zarr"
 
 

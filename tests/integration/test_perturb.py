@@ -12,7 +12,7 @@ from processes import Nursery
 from stores import assert_absent_or_whole, assert_same_store, left_over, raw, shard_files
 
 import mms_regions.model.label
-import mms_regions.run.loop
+import mms_regions.run.tasks
 from mms_regions.core.files import FAILPOINT
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import open_segment
@@ -94,7 +94,7 @@ def test_no_segment_is_prepared_and_no_window_labelled_more_than_twelve_times(
         raise AssertionError("features are made again")
 
     monkeypatch.setattr(mms_regions.model.label, "label_windows", counted)
-    monkeypatch.setattr(mms_regions.run.loop, "prepare_segment", never)
+    monkeypatch.setattr(mms_regions.run.tasks, "prepare_segment", never)
     made(mms_regions_here(*run_words(store, "--perturb", "0.1")))
     whole = require_plan(store).n_samples // 32
     used = int((raw(store)["label"].values.reshape(-1, 32) >= 0).any(axis=1).sum())

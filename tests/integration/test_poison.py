@@ -23,6 +23,7 @@ from mms_regions.core.errors import UsageProblem
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.model.card import find_model
 from mms_regions.physics.burst import Burst
+from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import Summary, run
 from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
@@ -47,7 +48,7 @@ class Many:
 
     def run(self, store: Path, segments: Sequence[Segment] = ()) -> Summary:
         chosen, model = segments or self.catalogue.segments(), find_model("first", self.environment)
-        return run(self.catalogue, chosen, store, self.settings, model, local_pool, lambda event: None)
+        return run(RunRequest(self.catalogue, chosen, store, self.settings, model), local_pool, lambda event: None)
 
 
 @pytest.fixture(scope="module")

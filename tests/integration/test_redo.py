@@ -1,4 +1,4 @@
-"""What is asked for is made anew and nothing else: by name, because its files changed, or in another convention."""
+"""What is asked for is made again and nothing else: by name, because its files changed, or in another convention."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_manifest_of_other_files_is_refused_unless_what_they_change_may_be_mad
     assert refused.returncode == 5
     assert refused.stderr == (
         f"mms-regions: {store}: B/mms2 were made from other files than those of {manifest}; choose another --store, "
-        "or make them anew with --redo changed\n"
+        "or make them again with --redo changed\n"
     )
     assert (shard_files(store), receipt_files(store)) == before
     assert mms_regions_here(*words, "--redo", "changed").returncode == 0

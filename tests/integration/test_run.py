@@ -102,7 +102,7 @@ def test_running_again_touches_no_shard_and_starts_no_cluster(
     ("more", "code", "message"),
     [
         (["--convention", "published"], 5, r"other settings \(convention 'corrected' there and 'published' here"),
-        (["--convention", "published", "--redo", "A"], 5, r"choose another --store, or make all of it anew"),
+        (["--convention", "published", "--redo", "A"], 5, r"choose another --store, or make all of it again"),
         (["--redo", "Z"], 2, r"--redo Z names no segment of the store"),
     ],
 )

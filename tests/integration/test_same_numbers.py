@@ -17,6 +17,7 @@ from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.messages import Event, TaskEnded
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.model.card import InstalledModel, find_model
+from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
 from mms_regions.workers.pool import Finished, InProcessPool, Where
 
@@ -92,7 +93,7 @@ def shuffled_run(
             done.append(event.subject)
 
     chosen = read_catalogue(str(catalogue))
-    run(chosen, chosen.segments(), store, settings, model, pool, observe)
+    run(RunRequest(chosen, chosen.segments(), store, settings, model), pool, observe)
     return done
 
 

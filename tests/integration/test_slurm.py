@@ -303,10 +303,10 @@ def in_workers(code: str, folder: Path) -> dict[str, str]:
 HELD = """
 import os, pathlib, time
 import mms_regions.core.files
-import mms_regions.run.prepare
+import mms_regions.run.tasks
 
 here = pathlib.Path("HERE")
-files_of = mms_regions.run.prepare.files_of
+files_of = mms_regions.run.tasks.files_of
 
 def prepare(*words):
     hold("prepare", (4, 16))
@@ -326,7 +326,7 @@ def hold(point, numbers):
         time.sleep(3600)
 
 def dask_setup(worker):
-    mms_regions.run.prepare.files_of, mms_regions.core.files.failpoint = prepare, write
+    mms_regions.run.tasks.files_of, mms_regions.core.files.failpoint = prepare, write
 """
 
 
@@ -409,7 +409,7 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_job_and_the_next_goes_on(
 # From its fifth segment on, the first worker of the run is in the middle of a task until it retires.
 UNTIL_IT_RETIRES = """
 import pathlib, time
-import mms_regions.run.prepare
+import mms_regions.run.tasks
 
 first = pathlib.Path("HERE/first")
 
@@ -418,13 +418,13 @@ def dask_setup(worker):
         first.touch(exist_ok=False)
     except FileExistsError:
         return
-    passes, files_of = [], mms_regions.run.prepare.files_of
+    passes, files_of = [], mms_regions.run.tasks.files_of
     def wait(*words):
         passes.append(words)
         while len(passes) > 4 and worker.status.name == "running":
             time.sleep(0.1)
         return files_of(*words)
-    mms_regions.run.prepare.files_of = wait
+    mms_regions.run.tasks.files_of = wait
 """
 
 
@@ -442,9 +442,9 @@ def test_a_worker_retires_before_its_wall_time_and_another_goes_on(site: Site, s
 SLOW = """
 import time
 import mms_regions.core.files
-import mms_regions.run.prepare
+import mms_regions.run.tasks
 
-files_of = mms_regions.run.prepare.files_of
+files_of = mms_regions.run.tasks.files_of
 
 def prepare(*words):
     time.sleep(1.5)
@@ -455,7 +455,7 @@ def write(operation, path):
         time.sleep(5.0)
 
 def dask_setup(worker):
-    mms_regions.run.prepare.files_of, mms_regions.core.files.failpoint = prepare, write
+    mms_regions.run.tasks.files_of, mms_regions.core.files.failpoint = prepare, write
 """
 
 

@@ -210,7 +210,7 @@ def test_a_run_in_which_segments_fail_says_so(
     store = tmp_path / "x.zarr"
     assert mms_regions_here(*run_words(store, "--data-dir", own_data)).returncode == 4
     (run,) = xr.open_zarr(store, chunks=None).attrs["provenance"]
-    assert run["outcome"] == "1 segments failed"
+    assert run["outcome"] == "1 segment failed"
 
 
 def test_without_a_server_a_segment_is_checked_and_prepared_in_one_go(

@@ -17,6 +17,7 @@ from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.messages import Event, ShardLabelled
 from mms_regions.core.settings import resolve_settings
 from mms_regions.model.card import find_model
+from mms_regions.run.begin import RunRequest
 from mms_regions.run.tasks import label_shards
 from mms_regions.store.plan import require_plan
 from mms_regions.store.relabel import start_labelling
@@ -77,10 +78,10 @@ def test_a_run_that_finds_less_than_was_written_says_so(
 
     flags = {"data_dir": data_dir, "offline": True, "model": "first", "device": "cpu", "workers": 0}
     settings = resolve_settings({**flags, "shard_samples": 1024}, {})
-    words = (chosen, chosen.segments(), store, settings, find_model("first", environment), local_pool)
+    request = RunRequest(chosen, chosen.segments(), store, settings, find_model("first", environment))
     monkeypatch.setattr(run_module, "_SHOWN_WITHIN", 1.0)
     with pytest.raises(EnvironmentProblem, match=r"shards 1 were written, but are not there; run again"):
-        run_module.run(*words, lose_labels)
+        run_module.run(request, local_pool, lose_labels)
     assert "complete" in raw(store)["status"].values
-    run_module.run(*words, lambda event: None)
+    run_module.run(request, local_pool, lambda event: None)
     assert set(raw(store)["status"].values) == {"complete"}

@@ -46,7 +46,8 @@ from mms_regions.core.errors import EnvironmentProblem, Interrupted, MMSRegionsE
 
 if TYPE_CHECKING:
     from mms_regions.export.csv import Exported
-    from mms_regions.run.run import PlannedRun, Summary
+    from mms_regions.run.dry_run import PlannedRun
+    from mms_regions.run.run import Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 _SETTINGS = "Settings: a flag beats the environment, that beats the profile, that beats the default; see `config show`."
@@ -149,7 +150,8 @@ def run(
     from mms_regions.core.settings import resolve_settings
     from mms_regions.core.stop import heard_signals
     from mms_regions.model.card import find_model
-    from mms_regions.run.run import plan_run
+    from mms_regions.run.begin import RunRequest
+    from mms_regions.run.dry_run import plan_run
     from mms_regions.run.run import run as run_segments
     from mms_regions.store.paths import run_folder
     from mms_regions.workers.open import pool_for
@@ -171,12 +173,12 @@ def run(
         chosen = read_catalogue(catalogue)
         segments = chosen.segments(events, probes)
         installed = find_model(settings.model, os.environ)
+        request = RunRequest(chosen, segments, store, settings, installed, redo or "")
         if dry_run:
-            _say_planned(plan_run(chosen, segments, store, settings, installed, redo or ""), store, as_json)
+            _say_planned(plan_run(request), store, as_json)
             return
         with display(as_json) as observe, heard_signals() as stop:
-            words = (chosen, segments, store, settings, installed, pool, observe, stop, redo or "")
-            summary = run_segments(*words)
+            summary = run_segments(request, pool, observe, stop)
     _report(summary, store, as_json)
 
 

@@ -3,7 +3,7 @@
 A lock is a small JSON file that says who holds it. It is made by a hard link, which only one of many can make, and its
 holder touches it again and again. It promises: of all who want a lock one gets it; the lock of a killed process is free
 at once on its own machine, and elsewhere after `silence` seconds without a touch, counted by looking, so that clocks
-need not agree; nobody removes a lock that is not stale; who loses a lock is told so.
+need not agree; nobody removes a lock that is not stale; who loses a lock gets a word.
 
 It does not promise that only the holder writes: a machine that freezes for longer than `silence`, or cannot reach the
 file system for so long, has lost the lock, and may write for up to one beat more when it wakes. Where the file system
@@ -75,7 +75,7 @@ class Owner:
         return (json.dumps(asdict(self), indent=1) + "\n").encode()
 
 
-def _say_nothing(_: str) -> None: ...
+def _ignore(_: str) -> None: ...
 
 
 @contextmanager
@@ -85,13 +85,13 @@ def hold(
     lost: Callable[[str], None],
     beat: float = 10.0,
     silence: float = 60.0,
-    told: Callable[[str], None] = _say_nothing,
+    report: Callable[[str], None] = _ignore,
 ) -> Iterator[Owner]:
     """Have the lock `path` inside the block, making its folder if needed; `path` belongs to nothing else.
 
     beat: s, how often it is touched. silence: s, after which an untouched lock of another machine is taken over; the
-    same for all who use the lock. told: gets a sentence when the watching of another machine's lock begins. lost: gets
-    a sentence, once, in another thread, when the lock is no longer ours; the block should end then.
+    same for all who use the lock. report: gets a sentence when the watching of another machine's lock begins. lost:
+    gets a sentence, once, in another thread, when the lock is no longer ours; the block should end then.
 
     Raises Held where another has it, this process included; EnvironmentProblem where the file cannot be written.
     """
@@ -102,7 +102,7 @@ def hold(
     try:
         with _in_words(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _Contender(path, owner, silence, told).take(path, owner)
+            _Contender(path, owner, silence, report).take(path, owner)
         with _beating(_Heart(path, owner, lost, beat, silence)):
             yield owner
     finally:
@@ -112,7 +112,7 @@ def hold(
 def owner_of(path: Path, silence: float = 60.0) -> Owner | None:
     """Who holds the lock and seems alive, if any: for those who want to know at once, and decide nothing by it.
 
-    Another machine's is told by its last touch and the clock here, so clocks that are far apart mislead. Only reads.
+    Another machine's is judged by its last touch and the clock here, so clocks that are far apart mislead. Only reads.
     Raises EnvironmentProblem where the lock is there but cannot be read.
     """
     with _in_words(path):
@@ -215,7 +215,7 @@ def _process(pid: int) -> tuple[str, str]:
 
 
 def _lives(owner: Owner | None) -> bool | None:
-    """Whether the owner's process runs; None where that cannot be told from here."""
+    """Whether the owner's process runs; None where that cannot be known from here."""
     if owner is None or not owner.machine or not owner.process_started:
         return None
     if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
@@ -313,7 +313,7 @@ class _Contender:
     lock: Path
     owner: Owner
     silence: float
-    told: Callable[[str], None]
+    report: Callable[[str], None]
 
     def take(self, path: Path, owner: Owner) -> None:
         """Make the file `path`, the lock or a claim to remove one, as `owner`. Raises Held where another has it."""
@@ -334,7 +334,7 @@ class _Contender:
             if lives:
                 raise self._held(seen)
             return True
-        self.told(f"{self._who_holds(seen)}; watching for {self.silence:g} s whether it is alive")
+        self.report(f"{self._who_holds(seen)}; watching for {self.silence:g} s whether it is alive")
         latest = _watched(path, seen, self.silence)
         if latest is not None and latest != seen:
             raise self._held(latest)

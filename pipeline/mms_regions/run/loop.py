@@ -1,4 +1,4 @@
-"""The production line of a run: one loop over tasks as they end, bounded, that tries again where that can help.
+"""The loop of a run: it submits tasks, a bounded number at once, notes how they end, and tries again where that helps.
 
 obtain(files of a segment) -> prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that
 shards fill one after another; what is prepared stays on its worker until its shard is written; labels start with the
@@ -31,28 +31,29 @@ from mms_regions.core.messages import (
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.core.types import WINDOW
-from mms_regions.run.inputs import Inputs, Ledger, obtain_files
-from mms_regions.run.prepare import prepare_segment
-from mms_regions.run.tasks import Job, Stage, label_shards, told
+from mms_regions.run.inputs import Inputs, Ledger
+from mms_regions.run.tasks import Stage, Task, check_and_prepare, label, obtain, prepare, write
 from mms_regions.run.todo import Outstanding, SegmentOutcome, subject
 from mms_regions.store.estimate import room_needed
 from mms_regions.store.plan import ShardPlan, Slot
-from mms_regions.store.receipts import Failed, Prepared, Receipt, Reused
+from mms_regions.store.receipts import Failed, Receipt, Reused
 from mms_regions.store.relabel import Labelling
-from mms_regions.store.shards import write_features
 from mms_regions.workers.pool import Future, Pool
 
-_LABEL_FIRST, _WRITE_FIRST = 20, 10  # what lies nearer to the end of the line goes before
-_PATIENCE = 0.2  # s, how soon a wish to stop is seen
+_LABEL_FIRST, _WRITE_FIRST = 20, 10  # later stages go first
+_PATIENCE = 0.2  # s, how soon a request to stop is seen
 _SAVING: tuple[Stage, ...] = ("write", "label")  # let these end, when a run is to stop
 
 
+Work = Slot | ShardPlan | tuple[ShardPlan, ...]  # what a task is about
+
+
 @dataclass(frozen=True)
-class _Task:
+class _Submitted:
     """A task that is under way."""
 
-    job: Job
-    work: Slot | ShardPlan | tuple[ShardPlan, ...]
+    task: Task
+    work: Work
 
 
 @dataclass
@@ -66,15 +67,15 @@ class RunLoop:
     ledger: Ledger
     observe: Observer
     stop: Stop
-    _tell: Notify = field(init=False)
-    _tasks: dict[Future, _Task] = field(default_factory=dict)
+    _notify: Notify = field(init=False)
+    _tasks: dict[Future, _Submitted] = field(default_factory=dict)
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._tell = self.pool.notifier(self._hear)
+        self._notify = self.pool.notifier(self._hear)
 
     def _hear(self, event: Message) -> None:
-        """What tasks tell; also in another thread than that of the loop."""
+        """What tasks report; also in another thread than that of the loop."""
         if isinstance(event, FilesChecked):
             self.ledger.note(Pinned(**pin) for pin in event.pins)
         else:
@@ -101,42 +102,36 @@ class RunLoop:
         self.pool.attend()
         done = self.pool.next_within(_PATIENCE)
         if done is not None:
-            task = self._tasks.pop(done)
-            match task.job.stage, task.work:
+            ended = self._tasks.pop(done)
+            match ended.task.stage, ended.work:
                 case "fetch", Slot() as slot:
-                    self._note_obtained(task, slot, done)
+                    self._note_obtained(ended.task, slot, done)
                 case "prepare", Slot() as slot:
-                    self._note_prepared(task, slot, done)
+                    self._note_prepared(ended.task, slot, done)
                 case "write", ShardPlan() as shard:
-                    self._note_written(task, shard, done)
+                    self._note_written(ended.task, shard, done)
                 case "label", tuple() as shards:
-                    self._note_labelled(task, shards, done)
+                    self._note_labelled(ended.task, shards, done)
 
     def _submit(
-        self,
-        stage: Stage,
-        name: str,
-        work: Slot | ShardPlan | tuple[ShardPlan, ...],
-        size: Callable[[Any], int],
-        *task: Any,
-        priority: int = 0,
+        self, stage: Stage, name: str, work: Work, function: Callable[..., Any], *arguments: Any, priority: int = 0
     ) -> None:
         if self.stop.asked:
             return
-        job = self._job(stage, name)
-        words = (told, job, self._tell, size, *task)
+        task = self._task(stage, name)
+        given = (function, task, self._notify, *arguments)
         if stage == "fetch":
-            future = self.pool.submit_waiting(*words)
+            future = self.pool.submit_waiting(*given)
         else:
-            future = self.pool.submit(*words, priority=priority, where="gpu" if stage == "label" else "cpu")
-        self._tasks[future] = _Task(job, work)
+            future = self.pool.submit(*given, priority=priority, where="gpu" if stage == "label" else "cpu")
+        self._tasks[future] = _Submitted(task, work)
 
-    def _job(self, stage: Stage, name: str) -> Job:
+    def _task(self, stage: Stage, name: str) -> Task:
         self._attempts[stage, name] += 1
-        return Job(stage, name, self._attempts[stage, name])
+        return Task(stage, name, self._attempts[stage, name])
 
     def _count(self, *stages: Stage) -> int:
-        return sum(task.job.stage in stages for task in self._tasks.values())
+        return sum(submitted.task.stage in stages for submitted in self._tasks.values())
 
     def _submit_segments(self) -> None:
         in_flight = self.pool.workers["cpu"] * self.settings.segments_in_flight
@@ -147,20 +142,20 @@ class RunLoop:
             if inputs.source is None:
                 self._submit_check(slot, inputs)
             else:
-                self._submit("fetch", slot.segment.key, slot, _size_of_files, obtain_files, slot.segment, inputs)
+                self._submit("fetch", slot.segment.key, slot, obtain, slot.segment, inputs)
 
     def _submit_check(self, slot: Slot, inputs: Inputs) -> None:
         """Look at the files that are there, and prepare the segment from them, in one go."""
-        check, prepare = self._job("fetch", slot.segment.key), self._job("prepare", slot.segment.key)
-        future = self.pool.submit(check_and_prepare, check, prepare, self._tell, slot, inputs, self.settings)
-        self._tasks[future] = _Task(prepare, slot)
+        check, preparing = self._task("fetch", slot.segment.key), self._task("prepare", slot.segment.key)
+        future = self.pool.submit(check_and_prepare, check, preparing, self._notify, slot, inputs, self.settings)
+        self._tasks[future] = _Submitted(preparing, slot)
 
     def _submit_write(self, shard: ShardPlan) -> None:
         outcomes = self.todo.of(shard)
         if not all(isinstance(outcome, Failed | Reused) for outcome in outcomes):
             self.observe(ShardBegun(shard.number))
-        words = (write_features, self.labelling.store, shard, outcomes)
-        self._submit("write", subject([shard]), shard, _size_of_receipt, *words, priority=_WRITE_FIRST)
+        store = self.labelling.store
+        self._submit("write", subject([shard]), shard, write, store, shard, outcomes, priority=_WRITE_FIRST)
 
     def _submit_labels(self) -> None:
         at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW))
@@ -177,28 +172,28 @@ class RunLoop:
         return most if self.pool.labels_apart else min(most, 1 + len(self.todo.unlabelled) // at_once)
 
     def _submit_label(self, shards: tuple[ShardPlan, ...]) -> None:
-        words = (label_shards, self.labelling, shards)
-        self._submit("label", subject(shards), shards, _size_of_receipts, *words, priority=_LABEL_FIRST)
+        self._submit("label", subject(shards), shards, label, self.labelling, shards, priority=_LABEL_FIRST)
 
-    def _note_obtained(self, task: _Task, slot: Slot, done: Future) -> None:
+    def _note_obtained(self, task: Task, slot: Slot, done: Future) -> None:
         """Go on to prepare a segment whose files are there; without them it has failed."""
         error = done.exception()
         if error is None:
             pins = done.result()
             self.ledger.note(pins)
-            words = (prepare_segment, slot, pins, self.ledger.inputs.data_dir, self.settings)
-            self._submit("prepare", slot.segment.key, slot, _size_of_inputs, *words)
+            self._submit(
+                "prepare", slot.segment.key, slot, prepare, slot, pins, self.ledger.inputs.data_dir, self.settings
+            )
         else:
             self._note_failure(task, slot, error)
 
-    def _note_prepared(self, task: _Task, slot: Slot, done: Future) -> None:
+    def _note_prepared(self, task: Task, slot: Slot, done: Future) -> None:
         error = done.exception()
         if error is None:
             self._settle(slot.segment.key, done)
         else:
             self._note_failure(task, slot, error)
 
-    def _note_failure(self, task: _Task, slot: Slot, error: BaseException) -> None:
+    def _note_failure(self, task: Task, slot: Slot, error: BaseException) -> None:
         """Try a segment again where that can help; else keep why it failed."""
         if isinstance(error, EnvironmentProblem):
             raise error
@@ -213,14 +208,13 @@ class RunLoop:
         for shard in self.todo.settle(key, outcome):
             self._submit_write(shard)
 
-    def _may_try_again(self, task: _Task, error: BaseException) -> bool:
+    def _may_try_again(self, task: Task, error: BaseException) -> bool:
         """Whether that can help, and was not done too often."""
-        job = task.job
         if _worker_died(error):
-            self.observe(TaskLost(job.stage, job.subject, job.attempt))
-        return job.attempt < self.settings.attempts and _another_try_helps(error)
+            self.observe(TaskLost(task.stage, task.subject, task.attempt))
+        return task.attempt < self.settings.attempts and _another_try_helps(error)
 
-    def _note_written(self, task: _Task, shard: ShardPlan, done: Future) -> None:
+    def _note_written(self, task: Task, shard: ShardPlan, done: Future) -> None:
         """Go on to the labels of a written shard; one whose old files are damaged is prepared anew, all of it."""
         error = done.exception()
         if error is None:
@@ -251,7 +245,7 @@ class RunLoop:
                 self.observe(SegmentDone(key, failed.reason))
         return broken
 
-    def _note_labelled(self, task: _Task, shards: Sequence[ShardPlan], done: Future) -> None:
+    def _note_labelled(self, task: Task, shards: Sequence[ShardPlan], done: Future) -> None:
         error = done.exception()
         if error is None:
             self._submit_labels()  # first: who observes brings the index up to date, and nobody need wait for that
@@ -271,32 +265,6 @@ class RunLoop:
         if _worker_died(error):
             return EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again")
         return error
-
-
-def check_and_prepare(
-    check: Job, prepare: Job, notify: Notify, slot: Slot, inputs: Inputs, settings: Settings
-) -> Prepared:
-    """Both tasks of a segment whose files are there, each told of as if it were alone."""
-    pins = told(check, notify, _size_of_files, obtain_files, slot.segment, inputs)
-    notify(FilesChecked(tuple(pin.model_dump() for pin in pins)))
-    made: Prepared = told(prepare, notify, _size_of_inputs, prepare_segment, slot, pins, inputs.data_dir, settings)
-    return made
-
-
-def _size_of_files(pins: Sequence[Pinned]) -> int:
-    return sum(pin.size for pin in pins)
-
-
-def _size_of_inputs(made: Prepared) -> int:
-    return sum(file.size for file in made.inputs)
-
-
-def _size_of_receipt(receipt: Receipt) -> int:
-    return receipt.size
-
-
-def _size_of_receipts(made: Sequence[Receipt]) -> int:
-    return sum(receipt.size for receipt in made)
 
 
 def _another_try_helps(error: BaseException) -> bool:

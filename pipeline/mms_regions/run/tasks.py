@@ -1,4 +1,7 @@
-"""What workers do of a run: tasks as they are reported, and those that label."""
+"""What workers do in a run: obtain the files of a segment, prepare it, write a shard, label shards.
+
+Each task of the loop is one function here. It runs by way of `run_task`, which reports how it went.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
-from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.messages import Notify, TaskEnded
+from mms_regions.archive.fetch import files_of
+from mms_regions.archive.manifest import Pinned
+from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
+from mms_regions.core.messages import FilesChecked, Notify, TaskEnded
+from mms_regions.core.settings import Settings
 from mms_regions.core.types import Flags, Floats
 from mms_regions.model.card import read_model
 from mms_regions.model.stability import sensitivity_of
+from mms_regions.physics.conventions import convention
+from mms_regions.physics.samples import FEATURES, Samples
+from mms_regions.run.inputs import Inputs, obtain_files
 from mms_regions.store.paths import receipt_path
-from mms_regions.store.plan import ShardPlan
-from mms_regions.store.receipts import Receipt, labels_decide
+from mms_regions.store.plan import ShardPlan, Slot
+from mms_regions.store.receipts import InputFile, Outcome, Prepared, Receipt, labels_decide
 from mms_regions.store.relabel import Labelling
-from mms_regions.store.shards import read_windows, write_labels
+from mms_regions.store.shards import read_windows, write_features, write_labels
 
 if TYPE_CHECKING:
     from mms_regions.model.label import Prediction  # imports torch, which all others do without
@@ -33,7 +44,7 @@ Stage = Literal["fetch", "prepare", "write", "label"]
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """What a task is for: its stage, the segment or shards, and which attempt it is."""
 
     stage: Stage
@@ -41,15 +52,20 @@ class Job:
     attempt: int = 1
 
 
-def told(job: Job, notify: Notify, size: Callable[[Any], int], function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a task, and tell how it went. size: bytes of the files behind its result; raises what the task raises."""
+def run_task(
+    task: Task, notify: Notify, size: Callable[[Any], int], function: Callable[..., Any], *arguments: Any
+) -> Any:
+    """Run a function as a task, and report how it went.
+
+    size: gives the bytes of the files behind the result. Raises what the function raises.
+    """
     started = _Clocks()
     try:
         result = function(*arguments)
     except Exception as problem:
-        notify(_ended(job, started, 0, str(problem) or type(problem).__name__, traceback.format_exc()))
+        notify(_ended(task, started, 0, str(problem) or type(problem).__name__, traceback.format_exc()))
         raise
-    notify(_ended(job, started, size(result), "", ""))
+    notify(_ended(task, started, size(result), "", ""))
     return result
 
 
@@ -61,12 +77,12 @@ class _Clocks:
     cpu: float = field(default_factory=time.process_time)
 
 
-def _ended(job: Job, started: _Clocks, size: int, reason: str, trace: str) -> TaskEnded:
+def _ended(task: Task, started: _Clocks, size: int, reason: str, trace: str) -> TaskEnded:
     ended = _Clocks()
     return TaskEnded(
-        stage=job.stage,
-        subject=job.subject,
-        attempt=job.attempt,
+        stage=task.stage,
+        subject=task.subject,
+        attempt=task.attempt,
         host=platform.node(),
         worker=os.getpid(),
         started=started.wall,
@@ -79,6 +95,113 @@ def _ended(job: Job, started: _Clocks, size: int, reason: str, trace: str) -> Ta
         trace=trace,
         batch_job=os.environ.get("SLURM_JOB_ID", ""),
     )
+
+
+# --- The tasks of the loop
+
+
+def obtain(task: Task, notify: Notify, segment: Segment, inputs: Inputs) -> tuple[Pinned, ...]:
+    """The files of a segment, verified, fetched where that is allowed and needed."""
+    pins: tuple[Pinned, ...] = run_task(task, notify, _size_of_files, obtain_files, segment, inputs)
+    return pins
+
+
+def prepare(
+    task: Task, notify: Notify, slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings: Settings
+) -> Prepared:
+    """A segment that can be written, made from its files."""
+    made: Prepared = run_task(task, notify, _size_of_inputs, prepare_segment, slot, pins, data_dir, settings)
+    return made
+
+
+def check_and_prepare(
+    check: Task, preparing: Task, notify: Notify, slot: Slot, inputs: Inputs, settings: Settings
+) -> Prepared:
+    """Both tasks of a segment whose files are there, each reported as if it were alone."""
+    pins = obtain(check, notify, slot.segment, inputs)
+    notify(FilesChecked(tuple(pin.model_dump() for pin in pins)))
+    return prepare(preparing, notify, slot, pins, inputs.data_dir, settings)
+
+
+def write(task: Task, notify: Notify, store: Path, shard: ShardPlan, outcomes: Sequence[Outcome]) -> Receipt:
+    """A shard of features, complete on disk."""
+    receipt: Receipt = run_task(task, notify, _size_of_receipt, write_features, store, shard, outcomes)
+    return receipt
+
+
+def label(task: Task, notify: Notify, labelling: Labelling, shards: Sequence[ShardPlan]) -> list[Receipt]:
+    """The labels of some shards, complete on disk."""
+    receipts: list[Receipt] = run_task(task, notify, _size_of_receipts, label_shards, labelling, shards)
+    return receipts
+
+
+def _size_of_files(pins: Sequence[Pinned]) -> int:
+    return sum(pin.size for pin in pins)
+
+
+def _size_of_inputs(made: Prepared) -> int:
+    return sum(file.size for file in made.inputs)
+
+
+def _size_of_receipt(receipt: Receipt) -> int:
+    return receipt.size
+
+
+def _size_of_receipts(made: Sequence[Receipt]) -> int:
+    return sum(receipt.size for receipt in made)
+
+
+# --- Preparing
+
+
+def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings: Settings) -> Prepared:
+    """Make a segment from these files, which lie under `data_dir` and were verified.
+
+    Raises SegmentProblem where it cannot be made; the loop keeps the reason and goes on with other segments.
+    """
+    segment, how = slot.segment, convention(settings)
+    _refuse_bad_event(segment)
+    files = files_of(pins, how.products, data_dir)
+    burst = how.read(files, segment.event)
+    samples = how.samples(burst, segment.event)
+    if len(samples) > slot.length:
+        raise SegmentProblem(
+            f"{segment.key}: {len(samples)} electron samples, more than the {slot.length} that "
+            f"{segment.event.seconds:g} s can hold at 30 ms; times repeat or overlap in its files"
+        )
+    _refuse_nothing_complete(segment, samples)
+    known = {pin.name: pin for pin in pins}
+    used = (known[file.name] for file in burst.files)
+    inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256) for pin in used)
+    x, y, z = (float(value) for value in burst.position_gse)
+    return Prepared(segment.key, samples, inputs, (x, y, z))
+
+
+def _refuse_bad_event(segment: Segment) -> None:
+    """An event that was made past the checks of a catalogue fails here, and alone."""
+    try:
+        Event.model_validate(segment.event.model_dump())
+    except ValidationError as problem:
+        wrong = "; ".join(explain(problem).values())
+        raise SegmentProblem(
+            f"{segment.key}: its event cannot be used ({wrong}); correct it in the catalogue"
+        ) from None
+
+
+def _refuse_nothing_complete(segment: Segment, samples: Samples) -> None:
+    """Where no sample can have a label, a reason says more than a slot full of -1."""
+    present = np.isfinite(samples.features)
+    if present.all(axis=1).any():
+        return
+    never = [name for name, column in zip(FEATURES, present.T, strict=True) if not column.any()]
+    missing = f"{', '.join(never)} never" if never else "each of them at some time, but not together"
+    raise SegmentProblem(
+        f"{segment.key}: no sample from {segment.event.interval} has all features ({missing}): the files hold only "
+        "fill values, flagged or infinite samples, or zero ion density; leave it out, or look for newer versions"
+    )
+
+
+# --- Labelling
 
 
 def check_labelling(labelling: Labelling) -> str:

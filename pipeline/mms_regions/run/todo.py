@@ -1,14 +1,28 @@
-"""What is still to be done of a store: segments to prepare, shards that wait for them, shards without labels."""
+"""What is still to be done of a store: segments to prepare, shards that wait for them, shards without labels.
+
+Also what is to be done again: the segments that `--redo` names are kept in a file until they have been made.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
 
+from mms_regions.archive.manifest import Manifest, read_manifest
+from mms_regions.core.catalogue import Catalogue, Segment
+from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, UsageProblem
+from mms_regions.core.files import Damaged, copy_of, read_twice, remove, write_twice
+from mms_regions.core.settings import Settings
+from mms_regions.run.inputs import Inputs, obtain_files, open_inputs
+from mms_regions.store.paths import redo_path
 from mms_regions.store.plan import Plan, ShardPlan, Slot
-from mms_regions.store.receipts import Failed, Receipt, Reused, records_of, torn
+from mms_regions.store.receipts import Failed, Receipt, Record, Reused, records_of, torn, written_shards
 from mms_regions.workers.pool import Future
+
+ALL, CHANGED = "all", "changed"
 
 SegmentOutcome = Future | Failed | Reused  # what became of a segment; a prepared one stays where it was made
 
@@ -66,7 +80,7 @@ class Outstanding:
                 del self.wanted[key], self.settled[key]
 
     def put_back(self, shard: ShardPlan) -> None:
-        """What was to be kept of a shard is damaged: all of its segments that are not at hand are made anew."""
+        """What was to be kept of a shard is damaged: all of its segments that are not at hand are made again."""
         lost = [slot for slot in shard.slots if isinstance(self.settled.get(slot.segment.key), Reused)]
         for slot in lost:
             del self.settled[slot.segment.key]
@@ -79,13 +93,13 @@ def outstanding(
 ) -> Outstanding:
     """What receipts do not show as done: shards without features or with failed segments, shards without labels.
 
-    redo: keys of segments that are made anew though they are there. Of the shards that are written anew, segments
+    redo: keys of segments that are made again though they are there. Of the shards that are written again, segments
     that are complete in the store are kept and not prepared again.
     """
-    anew = {*redo, *torn(written)}
-    unwritten = {shard.number: shard for shard in plan.shards if _is_unwritten(shard, written, anew)}
+    again = {*redo, *torn(written)}
+    unwritten = {shard.number: shard for shard in plan.shards if _is_unwritten(shard, written, again)}
     complete = [record for record in records_of(plan, written).values() if record.status == "complete"]
-    kept: dict[str, SegmentOutcome] = {record.key: Reused(record) for record in complete if record.key not in anew}
+    kept: dict[str, SegmentOutcome] = {record.key: Reused(record) for record in complete if record.key not in again}
     slots = {slot.index: slot for shard in unwritten.values() for slot in shard.slots if slot.segment.key not in kept}
     unlabelled = deque(s for s in plan.shards if s.number not in unwritten and s.number not in labelled)
     wanted = {key for shard in unwritten.values() for key in shard.keys}
@@ -106,12 +120,102 @@ def _in_turn(unwritten: Mapping[int, ShardPlan], slots: Mapping[int, Slot]) -> l
     return [slots[i] for i in sorted(slots, key=turns.__getitem__)]
 
 
-def _is_unwritten(shard: ShardPlan, written: Mapping[int, Receipt], anew: Set[str]) -> bool:
+def _is_unwritten(shard: ShardPlan, written: Mapping[int, Receipt], again: Set[str]) -> bool:
     receipt = written.get(shard.number)
-    return receipt is None or receipt.has_failures or not anew.isdisjoint(shard.keys)
+    return receipt is None or receipt.has_failures or not again.isdisjoint(shard.keys)
 
 
 def subject(shards: Sequence[ShardPlan]) -> str:
     """Such as `shard 3`, or `shards 3 5 6`, for those who watch."""
     numbers = " ".join(str(shard.number) for shard in shards)
     return f"shard{'s' if len(shards) > 1 else ''} {numbers}"
+
+
+# --- What is to be made again
+
+
+def keys_to_redo(store: Path, plan: Plan, settings: Settings, asked: str) -> set[str]:
+    """The keys that are to be made again, as asked now, and as asked before a kill; nothing is written.
+
+    Raises UsageProblem where the store has no such segments, EnvironmentProblem where a manifest names other files than
+    those that complete segments were made from.
+    """
+    records = records_of(plan, written_shards(store, plan))
+    changed = cache(partial(_changed, plan, records, settings))
+    before, keys = read_redo(store)
+    if asked and asked != before:
+        keys |= keys_named(asked, plan, changed)
+    if settings.manifest and (other := sorted(set(changed()) - keys)):
+        raise EnvironmentProblem(
+            f"{store}: {', '.join(other[:5])}{' and others' if len(other) > 5 else ''} were made from other files than "
+            f"those of {settings.manifest}; choose another --store, or make them again with --redo {CHANGED}"
+        )
+    return keys
+
+
+def _changed(plan: Plan, records: Mapping[str, Record], settings: Settings) -> Collection[str]:
+    """The complete segments that today's files, those of the manifest or of the data folder, would make otherwise."""
+    done = {key: record for key, record in records.items() if record.status == "complete"}
+    there = [(slot.segment, done[slot.segment.key]) for slot in plan.slots if slot.segment.key in done]
+    if settings.manifest:
+        pinned = read_manifest(settings.manifest)
+        return [segment.key for segment, record in there if not _is_from(record, pinned)]
+    offline = open_inputs(settings.model_copy(update={"offline": True}))
+    return [segment.key for segment, record in there if _has_other_files(segment, record, offline)]
+
+
+def _is_from(record: Record, pinned: Manifest) -> bool:
+    known = [pinned.get(file.name) for file in record.inputs]
+    return all(pin is not None and pin.sha256 == file.sha256 for pin, file in zip(known, record.inputs, strict=True))
+
+
+def _has_other_files(segment: Segment, record: Record, inputs: Inputs) -> bool:
+    try:
+        pins = obtain_files(segment, inputs.near(segment))
+    except SegmentProblem:
+        return False  # files that are gone from a folder have not changed
+    return {(pin.name, pin.sha256) for pin in pins} != {(file.name, file.sha256) for file in record.inputs}
+
+
+def keys_named(asked: str, plan: Plan, changed: Callable[[], Collection[str]]) -> set[str]:
+    """The keys that a request such as `A,C-F,B/mms4` name; `all` is all, `changed` what is not made from today's files.
+
+    Raises UsageProblem for a word that names nothing in the plan.
+    """
+    return {key for word in asked.split(",") if word.strip() for key in _named(word.strip(), plan, changed)}
+
+
+def _named(word: str, plan: Plan, changed: Callable[[], Collection[str]]) -> Collection[str]:
+    keys = [slot.segment.key for slot in plan.slots]
+    if word == ALL:
+        return keys
+    if word == CHANGED:
+        return changed()
+    if word in keys:
+        return [word]
+    try:
+        events = {segment.event.name for segment in Catalogue("the store", plan.events).segments(word)}
+    except UsageProblem:
+        raise UsageProblem(
+            f"--redo {word} names no segment of the store; give keys such as {keys[0]}, events such as "
+            f"{plan.events[0].name}, `{CHANGED}` or `{ALL}`"
+        ) from None
+    return [slot.segment.key for slot in plan.slots if slot.segment.event.name in events]
+
+
+def read_redo(store: Path) -> tuple[str, set[str]]:
+    """What was asked to be made again, and which keys of it are still to be; nothing where nothing is."""
+    try:
+        data = read_twice(redo_path(store))
+    except Damaged:
+        data = None  # a request that is lost is made again
+    return (data["asked"], set(data["keys"])) if data else ("", set())
+
+
+def write_redo(store: Path, asked: str, keys: Collection[str]) -> None:
+    """Keep what is still to be made again, for a run that goes on after this one was killed."""
+    if keys:
+        write_twice(redo_path(store), {"asked": asked, "keys": sorted(keys)})
+    else:
+        for path in (redo_path(store), copy_of(redo_path(store))):
+            remove(path)

@@ -21,6 +21,7 @@ from mms_regions.model.card import InstalledModel
 from mms_regions.model.linear import LinearRegions
 from mms_regions.model.scores import Agreement, agreement
 from mms_regions.report.segment_plot import event_picture, save_picture
+from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
 from mms_regions.run.status import complete_segments
 from mms_regions.store.read import open_segment
@@ -105,7 +106,8 @@ def label_synthetic(
     synthesise(segments, folder.data, seed, observe=made)
     flags = {"data_dir": folder.data, "offline": True, "workers": workers, "model": model.card.name}
     settings = resolve_settings(flags, {})
-    summary = run(read_catalogue(CATALOGUE), segments, folder.store, settings, model, local_pool, observe)
+    request = RunRequest(read_catalogue(CATALOGUE), segments, folder.store, settings, model)
+    summary = run(request, local_pool, observe)
     if summary.failed:
         raise SegmentProblem(f"{folder.store}: some segments failed: {'; '.join(summary.failed.values())}")
 

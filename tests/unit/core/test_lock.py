@@ -195,7 +195,7 @@ def test_a_silent_lock_of_another_machine_is_taken_over_but_not_before(path: Pat
 
 def test_ctrl_c_gets_through_while_it_watches(path: Path) -> None:
     write(path, ELSEWHERE)
-    with process("with hold(path, 'one', tell, told=tell): tell('has it')", path) as other:
+    with process("with hold(path, 'one', tell, report=tell): tell('has it')", path) as other:
         assert "watching for 60 s" in line(other)
         other.send_signal(signal.SIGINT)
         assert other.wait(30) != 0

@@ -1,0 +1,141 @@
+"""How a run begins: the plan that its store is to have, and the store locked and cleared of what killed runs left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mms_regions.core.catalogue import Catalogue, Segment
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.files import is_full, remove, remove_tree
+from mms_regions.core.lock import hold
+from mms_regions.core.messages import Event, Observer, Remark
+from mms_regions.core.settings import Settings
+from mms_regions.core.stop import Stop
+from mms_regions.model.card import InstalledModel
+from mms_regions.run.todo import ALL
+from mms_regions.run.trace import FailureLogs, Trace
+from mms_regions.store.estimate import room_needed
+from mms_regions.store.index import empty_foreign
+from mms_regions.store.labels import mend_copies
+from mms_regions.store.paths import left_by_killed, lock_path, plan_path
+from mms_regions.store.plan import Plan, make_plan, read_plan, write_plan
+from mms_regions.store.receipts import written_shards
+from mms_regions.store.relabel import finish_swap
+from mms_regions.store.shards import finish_repairs
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is asked of a run: the segments of a catalogue in a store, made with settings, labelled by a model.
+
+    segments: those that the store lacks are added to it. redo: segments that are made again though they are there, such
+    as `A,B/mms4`, `changed` or `all`; nothing where there are none.
+    """
+
+    catalogue: Catalogue
+    segments: Sequence[Segment]
+    store: Path
+    settings: Settings
+    model: InstalledModel
+    redo: str = ""
+
+
+def planned(request: RunRequest) -> Plan:
+    """The plan that the store is to have, not written yet.
+
+    Raises EnvironmentProblem where the store is not ours, or was made with other settings and not all of it is to be
+    made again; UsageProblem where it has other events of these names.
+    """
+    plan, settings = read_plan(request.store), request.settings
+    if plan is None:
+        _refuse_foreign(request.store)
+        return make_plan(request.catalogue, request.segments, settings.shard_samples, settings.result_settings())
+    if dict(plan.deciding) != settings.result_settings():
+        if request.redo != ALL:
+            raise EnvironmentProblem(_other_settings(request.store, plan, settings))
+        plan = plan.renewed(settings.result_settings())
+    return plan.grown(request.catalogue, request.segments)
+
+
+def _other_settings(store: Path, plan: Plan, settings: Settings) -> str:
+    differs = ", ".join(
+        f"{name} {plan.deciding.get(name)!r} there and {value!r} here"
+        for name, value in settings.result_settings().items()
+        if plan.deciding.get(name) != value
+    )
+    return (
+        f"{store} was made with other settings ({differs}); choose another --store, or make all of it again with "
+        f"--redo {ALL}"
+    )
+
+
+def _refuse_foreign(store: Path) -> None:
+    """What lies where a new store is wanted is not ours to write into."""
+    if store.is_file() or (store.is_dir() and any(store.iterdir())):
+        raise EnvironmentProblem(
+            f"{store} exists, but {plan_path(store)} does not: it is not a store of mms-regions, or has "
+            "lost the folder beside it; choose another --store"
+        )
+
+
+@contextmanager
+def locked(store: Path, command: str, stop: Stop, observe: Observer) -> Iterator[Observer]:
+    """While no other process works on the store; what a killed one has left is brought in order first.
+
+    Gives the observer of the run, which keeps its trace too. Raises lock.Held where another process has the store, and
+    EnvironmentProblem where a disk is full.
+    """
+    held = hold(lock_path(store), command, stop.lose_place, report=lambda text: observe(Remark(text)))
+    with held, full_disk_explained(store), Trace(store) as trace:
+        plan = read_plan(store)
+        sweep(store)
+        if plan is not None:
+            write_plan(store, plan)  # what of its two copies is damaged
+            mend_copies(store)
+            empty_foreign(store, plan)
+            finish_repairs(store, plan)
+            finish_swap(store, plan)
+        yield to_all(observe, trace, FailureLogs(store))
+
+
+def sweep(store: Path) -> None:
+    """Take away what was being written, and what was for one run alone, when a process was killed."""
+    for path in left_by_killed(store):
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            remove(path)
+
+
+@contextmanager
+def full_disk_explained(store: Path) -> Iterator[None]:
+    """An error of a full disk inside the block becomes an EnvironmentProblem that says how much space is needed."""
+    try:
+        yield
+    except OSError as problem:
+        if is_full(problem):
+            raise cannot_be_written(store, read_plan(store), problem) from problem
+        raise
+
+
+def cannot_be_written(store: Path, plan: Plan | None, problem: OSError) -> EnvironmentProblem:
+    """What cannot be written, why, and how much space is needed."""
+    missing = plan.n_shards - len(written_shards(store, plan)) if plan else 0
+    needed = f"; {room_needed(store, plan, missing)} there" if plan else ""
+    return EnvironmentProblem(
+        f"{problem.filename or store} cannot be written: {problem.strerror or problem}{needed}; mend that or choose "
+        "another --store, and run again"
+    )
+
+
+def to_all(*observers: Observer) -> Observer:
+    """One observer that hands each event to several, in order."""
+
+    def notify(event: Event) -> None:
+        for observe in observers:
+            observe(event)
+
+    return notify
