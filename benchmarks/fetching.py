@@ -14,7 +14,7 @@ from mms_regions.core.catalogue import Catalogue, Event
 from mms_regions.core.messages import TransferStarted
 from mms_regions.core.settings import Settings
 from mms_regions.run.prefetch import prestage
-from mms_regions.workers.pool import local_pool
+from mms_regions.workers.local import local_pool
 
 DELAY, EVENTS, SECONDS = 0.05, 12, 1.0  # s before each answer; events x four spacecraft, s each
 PRODUCTS = ("dis", "des", "fgm", "edp_brst")

@@ -28,7 +28,7 @@ from mms_regions.store.plan import require_plan
 from mms_regions.store.read import open_segment
 from mms_regions.store.shards import read_windows
 from mms_regions.synthetic.write import read_truth, synthesise
-from mms_regions.workers.pool import local_pool
+from mms_regions.workers.local import local_pool
 
 SEPARATRIX = (3, 5)
 MOVED = ((1, 1), (0.8, 1), (0.9, 1), (1.1, 1), (1.25, 1), (1, 0.9), (1, 1.1))  # B0 and n0, times

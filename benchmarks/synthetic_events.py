@@ -13,7 +13,7 @@ from mms_regions.model.scores import Agreement
 from mms_regions.model.weights import import_published
 from mms_regions.run.run import relabel
 from mms_regions.synthetic.demo import CATALOGUE, EVENTS, MODEL, Folder, compare, label_synthetic, total
-from mms_regions.workers.pool import local_pool
+from mms_regions.workers.local import local_pool
 
 SEEDS = range(1, 11)  # the demonstration itself takes 0
 

@@ -27,7 +27,7 @@ from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import Summary, run
 from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
-from mms_regions.workers.pool import local_pool
+from mms_regions.workers.local import local_pool
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

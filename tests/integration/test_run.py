@@ -23,7 +23,7 @@ from mms_regions.core.messages import RunStarted, SegmentDone, ShardLabelled, Sh
 from mms_regions.core.types import WINDOW
 from mms_regions.physics.samples import QUALITY_BITS
 from mms_regions.store.read import open_segment
-from mms_regions.workers.pool import Pool
+from mms_regions.workers.pool import Pool, PoolRequest
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -32,7 +32,7 @@ ALL = ["A/mms1", "A/mms2", "LONG/mms1", "B/mms1", "B/mms2"]
 
 
 @contextmanager
-def no_pool(workers: int) -> Iterator[Pool]:
+def no_pool(request: PoolRequest, dashboard: bool) -> Iterator[Pool]:
     raise AssertionError("a run with nothing to do started a cluster")
     yield
 

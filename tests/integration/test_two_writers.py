@@ -21,7 +21,7 @@ from mms_regions.run.begin import RunRequest
 from mms_regions.run.tasks import label_shards
 from mms_regions.store.plan import require_plan
 from mms_regions.store.relabel import start_labelling
-from mms_regions.workers.pool import local_pool
+from mms_regions.workers.local import local_pool
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

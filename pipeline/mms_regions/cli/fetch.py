@@ -56,7 +56,7 @@ def fetch(
     from mms_regions.core.catalogue import read_catalogue
     from mms_regions.core.settings import resolve_settings
     from mms_regions.run.prefetch import plan_prestage, prestage
-    from mms_regions.workers.pool import local_pool
+    from mms_regions.workers.local import local_pool
 
     flags = {
         "data_dir": data_dir,

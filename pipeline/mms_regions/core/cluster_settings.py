@@ -92,6 +92,7 @@ class ClusterSettings(_Table):
     kind: Literal["local", "slurm", "allocation", "address"] = "local"
     address: Line = ""  # of a scheduler that runs already, or the path of its scheduler file
     interface: Word = ""
+    dashboard: bool = True  # pages of Dask on the state of scheduler and workers, on localhost of each machine
     start_timeout: float = Field(600.0, gt=0, le=604_800)  # s, that the first worker of a pool may take
     cpu: PoolSettings = PoolSettings()
     gpu: PoolSettings | None = None  # labels; without it the cpu pool labels too

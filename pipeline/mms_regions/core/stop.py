@@ -11,7 +11,7 @@ from types import FrameType
 
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, MMSRegionsError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop:
@@ -59,13 +59,13 @@ def heard_signals() -> Iterator[Stop]:
 
     def hear(number: int, frame: FrameType | None) -> None:
         if stop.asked:
-            for name in _SIGNALS:
+            for name in SIGNALS:
                 signal.signal(name, signal.SIG_DFL)
             raise Interrupted("interrupted at once; run the same command again to go on")
         word = signal.Signals(number).name
         stop.ask(word, Interrupted(f"interrupted ({word}); run the same command again to go on"))
 
-    heard = [name for name in _SIGNALS if signal.getsignal(name) != signal.SIG_IGN]  # nohup and & mean it
+    heard = [name for name in SIGNALS if signal.getsignal(name) != signal.SIG_IGN]  # nohup and & mean it
     before = {name: signal.signal(name, hear) for name in heard}
     try:
         yield stop

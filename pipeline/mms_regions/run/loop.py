@@ -38,7 +38,7 @@ from mms_regions.store.estimate import room_needed
 from mms_regions.store.plan import ShardPlan, Slot
 from mms_regions.store.receipts import Failed, Receipt, Reused
 from mms_regions.store.relabel import Labelling
-from mms_regions.workers.pool import Future, Pool
+from mms_regions.workers.pool import Future, Pool, worker_died
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # later stages go first
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
@@ -210,7 +210,7 @@ class RunLoop:
 
     def _may_try_again(self, task: Task, error: BaseException) -> bool:
         """Whether that can help, and was not done too often."""
-        if _worker_died(error):
+        if worker_died(error):
             self.observe(TaskLost(task.stage, task.subject, task.attempt))
         return task.attempt < self.settings.attempts and _another_try_helps(error)
 
@@ -262,7 +262,7 @@ class RunLoop:
         if isinstance(error, OSError):
             needed = room_needed(store, self.todo.plan, len(self.todo.unwritten))
             return EnvironmentProblem(f"{store} cannot be written: {error.strerror or error}; {needed}; run again then")
-        if _worker_died(error):
+        if worker_died(error):
             return EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again")
         return error
 
@@ -270,16 +270,12 @@ class RunLoop:
 def _another_try_helps(error: BaseException) -> bool:
     if isinstance(error, MMSRegionsError):
         return error.retry_helps
-    return _worker_died(error) or (isinstance(error, Exception) and is_busy(error))
-
-
-def _worker_died(error: BaseException) -> bool:
-    return type(error).__name__ == "KilledWorker"  # distributed is imported only where a cluster is
+    return worker_died(error) or (isinstance(error, Exception) and is_busy(error))
 
 
 def _reason(key: str, error: BaseException) -> str:
     if isinstance(error, MMSRegionsError):
         return str(error)
-    if _worker_died(error):
+    if worker_died(error):
         return f"{key}: the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
     return f"{key}: unexpected {type(error).__name__}: {error}"

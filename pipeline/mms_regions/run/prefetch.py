@@ -13,7 +13,7 @@ from mms_regions.core.errors import SegmentProblem, UsageProblem
 from mms_regions.core.messages import FetchStarted, Observer, SegmentFetched
 from mms_regions.core.settings import Settings
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files, open_inputs, plan_files, refuse_no_files
-from mms_regions.workers.pool import Future, Pool, PoolFactory
+from mms_regions.workers.pool import Future, Pool, PoolFactory, PoolRequest, Where
 
 _IN_FLIGHT = 4  # segments per worker; how many requests are made at once is another matter
 
@@ -34,7 +34,7 @@ def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory,
     Raises UsageProblem where settings forbid it, EnvironmentProblem where the disk is in the way.
     """
     inputs = _open(segments, settings)
-    with pool(settings.workers) as workers:
+    with pool(_request(segments, settings)) as workers:
         ledger = Ledger(lambda: inputs, workers, settings.transfers, observe)
         try:
             failed = _fetch_all(segments, ledger, workers, observe)
@@ -49,7 +49,7 @@ def plan_prestage(
 ) -> dict[str, FetchPlan | str]:
     """What `prestage` would transfer, by segment, or why that cannot be told; only listings are asked for."""
     inputs = _open(segments, settings)
-    with pool(settings.workers) as workers:
+    with pool(_request(segments, settings)) as workers:
         observe(FetchStarted(len(segments)))
         found: dict[str, FetchPlan | str] = {}
         for segment, done in _each(segments, plan_files, inputs.over(workers, settings.transfers, observe), workers):
@@ -94,6 +94,12 @@ def _reason(done: Future) -> str:
     if isinstance(error, SegmentProblem):
         return str(error)
     raise error
+
+
+def _request(segments: Sequence[Segment], settings: Settings) -> PoolRequest:
+    """The workers that there is work for; nothing is labelled."""
+    tasks: dict[Where, int] = {"cpu": len(segments), "gpu": 0}
+    return PoolRequest(settings.workers, tasks, imports=(obtain_files.__module__,))
 
 
 def _open(segments: Sequence[Segment], settings: Settings) -> Inputs:

@@ -24,7 +24,7 @@ from mms_regions.run.tasks import check_labelling
 from mms_regions.run.todo import Outstanding, keys_to_redo, outstanding, read_redo, write_redo
 from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign
 from mms_regions.store.labels import read_provenance, write_provenance
-from mms_regions.store.paths import manifest_path
+from mms_regions.store.paths import manifest_path, run_folder
 from mms_regions.store.plan import Plan, read_plan, require_plan, write_plan
 from mms_regions.store.receipts import Record, records_of, written_shards
 from mms_regions.store.relabel import (
@@ -34,7 +34,8 @@ from mms_regions.store.relabel import (
     require_weights,
     start_labelling,
 )
-from mms_regions.workers.pool import Pool, PoolFactory
+from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest
+from mms_regions.workers.ports import LOG
 
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
 _SHOWN_WITHIN = 60.0  # s
@@ -166,7 +167,7 @@ class _Work:
         if self.todo.segments:
             refuse_no_files([slot.segment for slot in self.todo.segments], self.inputs())
         index = IndexUpdater(self.store, self.plan)  # before there are workers to wait for it
-        with self.pool(self.settings.workers) as workers:
+        with self.pool(self._pool_request()) as workers:
             self._check(workers)
             self.observe(RunStarted(len(self.todo.segments), len(self.todo.unwritten) + len(self.todo.unlabelled)))
             ledger = Ledger(self.inputs, workers, self.settings.transfers, self.observe)
@@ -191,6 +192,19 @@ class _Work:
         device = checked.result()
         if workers.labels_apart and self.labelling.device == "auto" and device == "cpu":
             self.observe(Remark("the workers of the pool gpu find no GPU that torch can use, and label on CPUs"))
+
+    def _pool_request(self) -> PoolRequest:
+        """The workers that there is work for: each segment, and each shard, is a task at most."""
+        todo = self.todo
+        return PoolRequest(
+            workers=self.settings.workers,
+            tasks={
+                "cpu": max(len(todo.segments), len(todo.unwritten)),
+                "gpu": len(todo.unwritten) + len(todo.unlabelled),
+            },
+            imports=(RunLoop.__module__,),
+            log=run_folder(self.store) / LOG,
+        )
 
     def _require_all(self) -> None:
         """Raise EnvironmentProblem where something that was written is not there: a lost worker may have been at it.

@@ -26,7 +26,7 @@ from mms_regions.run.run import run
 from mms_regions.run.status import complete_segments
 from mms_regions.store.read import open_segment
 from mms_regions.synthetic.write import read_truth, synthesise
-from mms_regions.workers.pool import local_pool
+from mms_regions.workers.local import local_pool
 
 CATALOGUE, EVENTS = "rogers2023", "A,J,O"  # 30 to 45 s each
 MODEL = "analytic-layer"

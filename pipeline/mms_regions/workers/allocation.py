@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 import platform
 import resource
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 from dask_jobqueue.slurm import SLURMRunner
 from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -30,18 +30,22 @@ from distributed.utils import get_ip_interface
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import remove, remove_folder, remove_tree
-from mms_regions.workers.pool import DaskPool, Pool, PoolFactory, for_main_alone
-from mms_regions.workers.slurm import ALLOWED_FAILURES, how_to_watch
+from mms_regions.core.stop import SIGNALS
+from mms_regions.workers.dask import ALLOWED_FAILURES, DaskPool, Sentences
+from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest
+from mms_regions.workers.ports import LOG, ON_LOCALHOST, PRELOAD, port_settings, refused_noted
+from mms_regions.workers.slurm import how_to_watch
+from mms_regions.workers.start import protected_start
 from mms_regions.workers.tls import credentials_in, write_credentials
 
 _RUN = 1  # the task that runs, as SLURMRunner has it
 _FEWEST = 3  # tasks: scheduler, run, worker
-_EVERY = 2.0  # s, from one look at the workers to the next
 _PAUSE = 0.2  # s, from one look for the scheduler's file to the next
 _ANSWER = 30.0  # s that the scheduler may take to answer
 _LATE = 20.0  # s that the scheduler waits, when the run has ended, for workers that still start
 _OVER = "over"
 _RUN_CLIENT = "the-run"
+_NO_SCHEDULER = "The scheduler of this allocation, task 0 of srun, is gone; run again to go on"
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Step:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Step:
-        """The step that these variables of SLURM tell of. Raises EnvironmentProblem outside a step, or in a small one.
+        """The step in these variables of SLURM. Raises EnvironmentProblem outside a step, or in a small one.
 
         In the script of a job there is a SLURM_PROCID too, but no step.
         """
@@ -90,25 +94,29 @@ def in_allocation(settings: ClusterSettings, folder: Path) -> Iterator[PoolFacto
     _require_interface(settings.interface)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # the run tells what matters
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # the run reports what matters
     if step.task != _RUN:
-        _serve(settings, folder / step.name, step)
+        with dask.config.set(port_settings(folder / LOG, settings.dashboard)):
+            _serve(settings, folder / step.name, step)
         raise SystemExit(0)
     with ExitStack() as open_until_end:
-        with for_main_alone():
+        with protected_start():
             runner = _Runner(settings, folder / step.name, step)
             client = open_until_end.enter_context(runner.connected())
 
         @contextmanager
-        def opened(_: int) -> Iterator[Pool]:
+        def opened(_: PoolRequest) -> Iterator[Pool]:
             _sweep(folder, step.name)
-            yield _AllocationPool(client, step, settings.start_timeout)
+            pool = DaskPool(client, {"cpu": step.workers, "gpu": step.workers}, _sentences(settings.start_timeout))
+            if settings.dashboard:
+                pool.about = how_to_watch(str(client.dashboard_link), client.run_on_scheduler(platform.node))
+            yield pool
 
         try:
             yield opened
         except OSError as problem:
             if client.status != "running":
-                raise _lost() from problem
+                raise EnvironmentProblem(_NO_SCHEDULER) from problem
             raise
 
 
@@ -132,7 +140,7 @@ def _sweep(folder: Path, mine: str) -> None:
 
 def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
     """Be the scheduler, or a worker, until the run has ended."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for name in SIGNALS:
         signal.signal(name, signal.SIG_IGN)  # srun sends them to all tasks: the run hears them, and then ends us
     # Who is ended while it reads a CDF file aborts; its memory is no file that anybody asked for.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -141,8 +149,9 @@ def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
         if step.task == 0:
             at_end.callback(_tidy, place)
             write_credentials(place)
-            if not _Runner(settings, place, step).all_came:
-                (place / _OVER).touch()
+            with refused_noted(place.parent / LOG):
+                if not _Runner(settings, place, step).all_came:
+                    (place / _OVER).touch()
         else:
             local = tempfile.TemporaryDirectory(prefix="mms-regions-", dir=scratch, ignore_cleanup_errors=True)
             with suppress(_Over):
@@ -170,11 +179,11 @@ class _Runner(SLURMRunner):
     """
 
     def __init__(self, settings: ClusterSettings, place: Path, step: Step, worker: Mapping[str, str] | None = None):
-        self._patience, self._place = settings.start_timeout, place
+        self._settings, self._place = settings, place
         self._ending = _EndsWithRun(step.workers)
-        both = {"interface": settings.interface or None, "dashboard_address": "127.0.0.1:0"}
+        both = {"interface": settings.interface or None, "dashboard_address": ON_LOCALHOST}
         # No memory_limit: a worker near to it would pause, and wait for ever; SLURM's own limit is the one that counts.
-        one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout}
+        one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout, "preload": [PRELOAD]}
         super().__init__(  # type: ignore[no-untyped-call]
             scheduler_file=str(place / "scheduler.json").replace("{", "{{").replace("}", "}}"),  # it formats the name
             scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES},
@@ -193,8 +202,10 @@ class _Runner(SLURMRunner):
         self.scheduler_options["security"] = credentials_in(self._place)
 
     async def on_scheduler_start(self, scheduler: Any) -> None:
+        if not self._settings.dashboard:
+            scheduler.http_server.stop()
         scheduler.add_plugin(self._ending)
-        scheduler.loop.call_later(self._patience, self._ending.give_up, scheduler)
+        scheduler.loop.call_later(self._settings.start_timeout, self._ending.give_up, scheduler)
 
     async def before_worker_start(self) -> None:
         await self.get_scheduler_address()
@@ -205,7 +216,7 @@ class _Runner(SLURMRunner):
 
     async def get_scheduler_address(self) -> str:
         """The address in the scheduler's file, which is written after the credentials."""
-        limit = time.monotonic() + self._patience
+        limit = time.monotonic() + self._settings.start_timeout
         while time.monotonic() < limit:
             with suppress(FileNotFoundError, ValueError):  # not there, or not all of it
                 return str(json.loads(self.scheduler_file.read_text())["address"])
@@ -213,8 +224,8 @@ class _Runner(SLURMRunner):
                 raise _Over
             await asyncio.sleep(_PAUSE)
         raise EnvironmentProblem(
-            f"Task 0 of srun did not become the scheduler within {self._patience:g} s (no {self.scheduler_file}); "
-            "look for what it said, or raise start_timeout in the profile"
+            f"Task 0 of srun did not become the scheduler within {self._settings.start_timeout:g} s (no "
+            f"{self.scheduler_file}); look for what it said, or raise start_timeout in the profile"
         )
 
     @contextmanager
@@ -274,40 +285,10 @@ def _is_run(client: str) -> bool:
     return client.startswith(f"Client-{_RUN_CLIENT}-")
 
 
-class _AllocationPool(DaskPool):
-    """Tasks run on the other tasks of the step; each of them prepares and labels."""
-
-    def __init__(self, client: Any, step: Step, patience: float):
-        super().__init__(client, {"cpu": step.workers, "gpu": step.workers})
-        self._patience = patience
-        self._looked, self._seen = -math.inf, time.monotonic()
-        self.about = how_to_watch(str(client.dashboard_link), client.run_on_scheduler(platform.node))
-
-    def attend(self) -> None:
-        """Look for the workers now and then. Raises EnvironmentProblem where they, or the scheduler, are gone."""
-        if self._client.status != "running":
-            raise _lost()
-        if time.monotonic() - self._looked < _EVERY:
-            return
-        self._looked = time.monotonic()
-        try:
-            workers = self._client.nthreads()
-        except OSError:
-            raise _lost() from None
-        if workers:
-            self._seen = self._looked
-        elif self._looked - self._seen > self._patience:
-            raise EnvironmentProblem(
-                f"There has been no worker in this allocation for {self._patience:g} s; look for what tasks 2 and up "
-                "of srun said, give them more memory, or raise start_timeout in the profile; then run again"
-            )
-
-    def next_within(self, seconds: float) -> Any:
-        done: Any = super().next_within(seconds)
-        if done is not None and done.cancelled():  # as all tasks are when there is no scheduler
-            raise _lost()
-        return done
-
-
-def _lost() -> EnvironmentProblem:
-    return EnvironmentProblem("The scheduler of this allocation, task 0 of srun, is gone; run again to go on")
+def _sentences(limit: float) -> Sentences:
+    return Sentences(
+        limit=limit,
+        no_worker=f"There has been no worker in this allocation for {limit:g} s; look for what tasks 2 and up of srun "
+        "said, give them more memory, or raise start_timeout in the profile; then run again",
+        no_scheduler=_NO_SCHEDULER,
+    )

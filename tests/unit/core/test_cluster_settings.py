@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings, read_cluster
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
 from mms_regions.workers.open import pool_for
+from mms_regions.workers.pool import PoolRequest
 
 
 def written(folder: Path, lines: str) -> Path:
@@ -101,6 +102,6 @@ def test_a_scheduler_that_is_not_there_is_an_error(tmp_path: Path, address: str,
     with (
         pytest.raises(EnvironmentProblem, match=complaint),
         pool_for(cluster, tmp_path) as factory,
-        factory(1),
+        factory(PoolRequest(1)),
     ):
         pytest.fail("It was there.")

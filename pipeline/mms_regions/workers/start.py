@@ -1,0 +1,78 @@
+"""How the processes and threads of a pool are started: out of reach of signals and of files in the working folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+
+from mms_regions.core.child_process import safe_path
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.stop import SIGNALS
+
+
+def require_dask() -> None:
+    """Raise EnvironmentProblem where Dask's own settings, which it reads when it is imported, cannot be read."""
+    try:
+        import dask.config  # noqa: F401
+    except (ValueError, OSError) as problem:
+        where = os.environ.get("DASK_CONFIG") or "~/.config/dask"
+        raise EnvironmentProblem(
+            f"Dask's own settings cannot be read: {' '.join(str(problem).split())}. Correct or remove that file "
+            f"(settings of Dask are in {where} and in variables DASK_...)"
+        ) from None
+
+
+@contextmanager
+def protected_start() -> Iterator[None]:
+    """Processes and threads started inside get no signal that stops a run, and search no module in the working folder.
+
+    A terminal or a batch system sends such signals to all processes at once, and what is being written is to be
+    finished. The main thread gets them after the block.
+    """
+    with _safe_environment(), _blocked_signals():
+        yield
+
+
+@contextmanager
+def _safe_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(safe_path(os.environ))
+    try:
+        yield
+    finally:
+        for name in safe_path({}):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # of multiprocessing; it is to outlive them too, and unblocks some here
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def interrupt_kept() -> Iterator[None]:
+    """Importing dask-jobqueue takes Ctrl-C for itself; it is given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,35 @@
+"""Workers on this machine: how many start, what they are given, and what is said where they cannot."""
+
+from __future__ import annotations
+
+import os
+
+import dask
+import distributed  # noqa: F401  before its settings are changed
+import pytest
+
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.workers.local import local_pool
+from mms_regions.workers.pool import PoolRequest
+
+
+def test_workers_that_cannot_start_are_an_answer_and_not_waited_for() -> None:
+    broken = dask.config.set({"distributed.worker.preload": ["no_such_module"]})
+    problem = pytest.raises(EnvironmentProblem, match=r"No module named 'no_such_module'.*--workers 0")
+    with broken, problem, local_pool(PoolRequest(1)):
+        pass
+
+
+OF_A_WORKER = "__import__('sys').flags.safe_path, __import__('os').environ['PYTHONPATH'], __import__('os').getpid()"
+
+
+def test_there_is_one_worker_for_one_task_and_it_searches_no_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f":/somewhere:{os.environ.get('PYTHONPATH', '')}:here")
+    with local_pool(PoolRequest(3, {"cpu": 1, "gpu": 0})) as pool:
+        assert pool.workers == {"cpu": 1, "gpu": 1}
+        tasks = [pool.submit(eval, OF_A_WORKER) for _ in range(4)]
+        answers = {task.result() for task in tasks}
+    assert len(answers) == 1, "of one process"
+    safe, path, _ = answers.pop()
+    assert safe
+    assert path.startswith("/somewhere") and not {"here", ""} & set(path.split(":"))
