@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Times = NDArray[np.int64]  # ns UTC since 1970-01-01, leap seconds not counted; even time in a Burst, see leap_seconds
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
-Bits = NDArray[np.uint16]
+Bits = NDArray[np.uint32]
 
 WINDOW = 32  # samples that the network sees at once, each window from a zero state
 CHUNK = 8192  # samples of an inner chunk of a shard, at most

@@ -108,7 +108,7 @@ QUALITY_BITS: Mapping[str, int] = MappingProxyType(
 def quality_of(found: Mapping[str, Flags]) -> Bits:
     """(n,): the bits of QUALITY_BITS that `found` names, set where it says."""
     bits = [np.where(where, QUALITY_BITS[name], 0) for name, where in found.items()]
-    quality: Bits = np.bitwise_or.reduce(bits).astype(np.uint16)
+    quality: Bits = np.bitwise_or.reduce(bits).astype(np.uint32)
     return quality
 
 
@@ -124,7 +124,7 @@ class Samples:
 
     time: (n,) ns UTC; samples of 23:59:60 have times of the second after it, and the bit `leap_second`.
     features: (n, 14) float32, dimensionless, columns FEATURES, NaN where an input is missing.
-    quality: (n,) uint16, bits QUALITY_BITS. physics: one float32 array (n, ...) for each of QUANTITIES.
+    quality: (n,) uint32, bits QUALITY_BITS. physics: one float32 array (n, ...) for each of QUANTITIES.
     Raises ValueError when made of arrays that do not fit.
     """
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mms_regions.core.catalogue import Catalogue, Segment
-from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.files import is_full, remove, remove_tree
 from mms_regions.core.lock import hold
 from mms_regions.core.messages import Event, Observer, Remark
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import InstalledModel
-from mms_regions.run.todo import ALL
+from mms_regions.run.todo import ALL, keys_to_redo, outstanding
 from mms_regions.run.trace import FailureLogs, Trace
 from mms_regions.store.estimate import room_needed
 from mms_regions.store.index import empty_foreign
 from mms_regions.store.labels import mend_copies
 from mms_regions.store.paths import left_by_killed, lock_path, plan_path
-from mms_regions.store.plan import Plan, make_plan, read_plan, write_plan
+from mms_regions.store.plan import Plan, Versions, make_plan, read_plan, write_plan
 from mms_regions.store.receipts import written_shards
 from mms_regions.store.relabel import finish_swap
 from mms_regions.store.shards import finish_repairs
@@ -47,24 +47,41 @@ def planned(request: RunRequest) -> Plan:
     """The plan that the store is to have, not written yet.
 
     Raises EnvironmentProblem where the store is not ours, or was made with other settings and not all of it is to be
-    made again; UsageProblem where it has other events of these names.
+    made again; UsageProblem where it has other events of these names, or numbers of another version.
     """
     plan, settings = read_plan(request.store), request.settings
     if plan is None:
         _refuse_foreign(request.store)
         return make_plan(request.catalogue, request.segments, settings.shard_samples, settings.result_settings())
-    if dict(plan.deciding) != settings.result_settings():
-        if request.redo != ALL:
-            raise EnvironmentProblem(_other_settings(request.store, plan, settings))
+    same_settings = dict(plan.result_settings) == settings.result_settings()
+    if request.redo == ALL and not (same_settings and plan.takes_segments):
         plan = plan.renewed(settings.result_settings())
-    return plan.grown(request.catalogue, request.segments)
+    elif not same_settings:
+        raise EnvironmentProblem(_other_settings(request.store, plan, settings))
+    plan = plan.grown(request.catalogue, request.segments)
+    if not plan.takes_segments:
+        _refuse_new_segments(request, plan)
+    return plan
+
+
+def _refuse_new_segments(request: RunRequest, plan: Plan) -> None:
+    """Raise UsageProblem where segments would be computed in another way than those that are there."""
+    store, convention = request.store, plan.result_settings["convention"]
+    again = keys_to_redo(store, plan, request.settings, request.redo)
+    if outstanding(plan, written_shards(store, plan), (), again).segments:
+        raise UsageProblem(
+            f"{store} has numbers of version {plan.versions.numbers} of the convention {convention}, and this version "
+            f"of mms-regions computes version {Versions.current(plan.result_settings).numbers}, so no segment can be "
+            f"added or recomputed; choose another --store, recompute all of it with --redo {ALL}, or label what it "
+            "holds with `mms-regions label`"
+        )
 
 
 def _other_settings(store: Path, plan: Plan, settings: Settings) -> str:
     differs = ", ".join(
-        f"{name} {plan.deciding.get(name)!r} there and {value!r} here"
+        f"{name} {plan.result_settings.get(name)!r} there and {value!r} here"
         for name, value in settings.result_settings().items()
-        if plan.deciding.get(name) != value
+        if plan.result_settings.get(name) != value
     )
     return (
         f"{store} was made with other settings ({differs}); choose another --store, or make all of it again with "

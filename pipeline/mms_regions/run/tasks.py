@@ -33,7 +33,7 @@ from mms_regions.physics.samples import FEATURES, Samples
 from mms_regions.run.inputs import Inputs, obtain_files
 from mms_regions.store.paths import receipt_path
 from mms_regions.store.plan import ShardPlan, Slot
-from mms_regions.store.receipts import InputFile, Outcome, Prepared, Receipt, labels_decide
+from mms_regions.store.receipts import InputFile, Outcome, Prepared, Receipt, labels_made_from
 from mms_regions.store.relabel import Labelling
 from mms_regions.store.shards import read_windows, write_features, write_labels
 
@@ -172,7 +172,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     _refuse_nothing_complete(segment, samples)
     known = {pin.name: pin for pin in pins}
     used = (known[file.name] for file in burst.files)
-    inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256) for pin in used)
+    inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256, pin.origin or "unknown") for pin in used)
     x, y, z = (float(value) for value in burst.position_gse)
     return Prepared(segment.key, samples, inputs, (x, y, z))
 
@@ -254,7 +254,7 @@ def _decide(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:
     features = Receipt.read(receipt_path(labelling.store, "features", shard.number))
     if features is None:
         raise EnvironmentProblem(f"{labelling.store}: the receipt of shard {shard.number} is gone; run again")
-    return labels_decide(labelling.sha256, features)
+    return labels_made_from(labelling.sha256, features)
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,30 @@ from mms_regions.store.paths import labelled_path, provenance_path
 
 
 @dataclass(frozen=True)
+class LabelIdentity:
+    """All that the labels of given features follow from; None, or a fraction of 0: without it.
+
+    temperature, draws and seed: of labels whose probabilities are rescaled, or drawn. What is not used leaves the
+    identity as it was before it could be, so that labels made earlier keep theirs.
+    """
+
+    weights_sha256: str
+    perturb: float = 0.0
+    temperature: float | None = None
+    draws: int | None = None
+    seed: int | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the weights where they alone are used."""
+        names = ("temperature", "draws", "seed")
+        further = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
+        if not self.perturb and not further:
+            return self.weights_sha256
+        return hashlib.sha256(" ".join([self.weights_sha256, repr(self.perturb), *further]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Labelled:
     """The card of the model whose labels a store shows; `swapping` while they are put in the place of other ones.
 
@@ -27,9 +51,8 @@ class Labelled:
 
     @property
     def sha256(self) -> str:
-        """What decides its labels: the weights alone, or also the fraction."""
-        weights = str(self.card.weights_sha256)
-        return hashlib.sha256(f"{weights} {self.perturb!r}".encode()).hexdigest() if self.perturb else weights
+        """Of the identity of its labels."""
+        return LabelIdentity(str(self.card.weights_sha256), self.perturb).sha256
 
 
 def read_labelled(store: Path) -> Labelled | None:
@@ -46,7 +69,7 @@ def write_labelled(store: Path, labelled: Labelled) -> None:
 
 
 def read_provenance(store: Path) -> tuple[Mapping[str, Any], ...]:
-    """The runs that changed a store, oldest first: who, when and with what. Nothing in it decides numbers."""
+    """The runs that changed a store, oldest first: who, when and with what. No result depends on it."""
     data = _read(provenance_path(store))
     return tuple(data["runs"]) if data else ()
 

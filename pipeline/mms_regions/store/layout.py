@@ -27,8 +27,8 @@ from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 from mms_regions.store.labels import Labelled
 from mms_regions.store.paths import ROOT
-from mms_regions.store.plan import Plan
-from mms_regions.store.receipts import InputFile, Record, Steadiness
+from mms_regions.store.plan import FIRST_FORMAT, Plan
+from mms_regions.store.receipts import InputFile, Record, Steadiness, origin_of
 
 TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
 NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
@@ -92,7 +92,7 @@ def write_files(folder: Path, files: Files) -> None:
 def sample_bytes() -> int:
     """Bytes of one sample in all arrays, about, before they are compressed."""
     floats = sum(math.prod(DIMENSIONS[dim] for dim in q.dims) for q in QUANTITIES) + len(FEATURES)
-    return 4 * floats + 8 + 4 + 2 + _LABEL_BYTES  # and time, segment_id, quality
+    return 4 * floats + 8 + 4 + 4 + _LABEL_BYTES  # and time, segment_id, quality
 
 
 def _files_of(fill: Callable[[zarr.Group], None]) -> Files:
@@ -109,7 +109,7 @@ def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[st
         "Conventions": "CF-1.11",
         "uuid": plan.uuid,
         "catalogues": [asdict(listed) for listed in plan.catalogues],
-        "deciding": dict(plan.deciding),
+        "deciding": dict(plan.result_settings),
         "window": WINDOW,
         "shard_samples": plan.shard_samples,
         **({"model": labelled.card.model_dump(mode="json")} if labelled else {}),
@@ -126,7 +126,7 @@ def _add_features(group: zarr.Group, plan: Plan) -> None:
         "flag_masks": list(QUALITY_BITS.values()),
         "flag_meanings": " ".join(QUALITY_BITS),
     }
-    _add(group, plan, "quality", (), "uint16", 0, quality)
+    _add(group, plan, "quality", (), "uint16" if plan.versions.format == FIRST_FORMAT else "uint32", 0, quality)
     features = {"long_name": "input of the network, simulation axes (x, -z, y) of GSM", "units": "1"}
     _add(group, plan, "features", ("feature",), "float32", np.nan, features)
     for q in QUANTITIES:
@@ -234,6 +234,7 @@ def _add_index(
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
     row("reason", (record.reason for record in made), "why it failed")
     row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
+    row("origin", (origin_of(record.inputs) for record in made), "of its data: measured, synthetic, mixed or unknown")
     steady = [steadiness.get(slot.segment.key, Steadiness("", 0, 0.0, 0)) for slot in slots]
     row(
         "mean_stability",

@@ -19,15 +19,17 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from mms_regions.core.catalogue import Catalogue, Event, Segment
+from mms_regions.core.catalogue import ALL_PROBES, Catalogue, Event, Segment, safe_name
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.files import Damaged, read_twice, write_twice
 from mms_regions.core.types import SECOND, WINDOW
+from mms_regions.physics.numbers import NUMBERS
 from mms_regions.store.paths import plan_path
 
 CADENCE = 0.03  # s, electron samples in burst mode
 CADENCE_NS = round(CADENCE * SECOND)
-LAYOUT = 2  # raised when what the arrays of a store mean changes
+FORMAT = 3  # of the stores that are made now; raised when an array is added, goes, or changes its type
+FIRST_FORMAT = 2  # before stores had versions: `quality` is uint16, and plan and receipts say `layout` alone
 
 
 def slot_length(seconds: float) -> int:
@@ -50,6 +52,33 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Versions:
+    """Which arrays a store has (`format`), and how its convention computed their values (`numbers`)."""
+
+    format: int
+    numbers: int
+
+    @classmethod
+    def current(cls, result_settings: Mapping[str, Any]) -> Versions:
+        """Those of a store that is made now."""
+        return cls(FORMAT, NUMBERS[str(result_settings["convention"])])
+
+    def to_json(self) -> dict[str, int]:
+        """As plans and receipts keep them; those of the first format as they were written then."""
+        return {"layout": FIRST_FORMAT} if self.format == FIRST_FORMAT else asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Versions:
+        """Raises ValueError for a format that this version does not know, KeyError where there is none."""
+        found = cls(data["layout"], 1) if "layout" in data else cls(data["format"], data["numbers"])
+        if not FIRST_FORMAT <= found.format <= FORMAT:
+            raise ValueError(
+                f"its format is {found.format}, and this version of mms-regions reads {FIRST_FORMAT} to {FORMAT}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
 class ShardPlan:
     """One shard of a plan: all that its writer must know. `begin` and `end` are samples."""
 
@@ -57,14 +86,15 @@ class ShardPlan:
     number: int
     begin: int
     end: int
-    deciding: Mapping[str, Any]
+    result_settings: Mapping[str, Any]
+    versions: Versions
     slots: tuple[Slot, ...]
 
     @cached_property
-    def decides(self) -> dict[str, Any]:
-        """What decides the numbers of this shard's features, for its receipt."""
+    def made_from(self) -> dict[str, Any]:
+        """All that the values of this shard's features follow from, for its receipt."""
         segments = [[s.index, s.first, s.length, s.segment.probe, as_json(s.segment.event)] for s in self.slots]
-        return {"layout": LAYOUT, "settings": dict(self.deciding), "slots": digest(segments)}
+        return {**self.versions.to_json(), "settings": dict(self.result_settings), "slots": digest(segments)}
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -82,12 +112,13 @@ class CatalogueRef:
 
 @dataclass(frozen=True)
 class Plan:
-    """The slots of a store and what decides its numbers. Raises ValueError where slots overlap or are out of order."""
+    """The slots of a store and what its values follow from. Raises ValueError for slots that overlap or lack order."""
 
     uuid: str
     catalogues: tuple[CatalogueRef, ...]
     shard_samples: int
-    deciding: Mapping[str, Any]
+    result_settings: Mapping[str, Any]
+    versions: Versions
     slots: tuple[Slot, ...]
 
     def __post_init__(self) -> None:
@@ -113,7 +144,7 @@ class Plan:
                 inside[number].append(slot)
         size = self.shard_samples
         return tuple(
-            ShardPlan(self.uuid, i, i * size, (i + 1) * size, self.deciding, tuple(slots))
+            ShardPlan(self.uuid, i, i * size, (i + 1) * size, self.result_settings, self.versions, tuple(slots))
             for i, slots in enumerate(inside)
         )
 
@@ -130,10 +161,10 @@ class Plan:
         there = {event.name.casefold(): event for event in self.events}
         for event in (segment.event for segment in segments):
             other = there.get(event.name.casefold(), event)
-            if _decides(event) != _decides(other):
+            if _identity(event) != _identity(other):
                 raise UsageProblem(
-                    f"Event {event.name} is another one in this store ({_in_words(other)}) than in "
-                    f"{catalogue.name} ({_in_words(event)}); give it another name, or choose another --store"
+                    f"Event {event.name} is another one in this store ({_described(other)}) than in "
+                    f"{catalogue.name} ({_described(event)}); give it another name, or choose another --store"
                 )
         known = {slot.segment.key for slot in self.slots}
         missing = [segment for segment in segments if segment.key not in known]
@@ -143,44 +174,54 @@ class Plan:
         listed = dict.fromkeys([*self.catalogues, CatalogueRef(catalogue.name, catalogue.sha256)])
         return replace(self, catalogues=tuple(listed), slots=(*self.slots, *new))
 
-    def renewed(self, deciding: Mapping[str, Any]) -> Plan:
-        """The same segments in the same slots of a store that is another one, for it is made with other settings."""
-        return replace(self, uuid=str(uuid.uuid4()), deciding=dict(deciding))
+    @property
+    def takes_segments(self) -> bool:
+        """Whether segments made now have values that are computed like those that are there."""
+        return self.versions.numbers == Versions.current(self.result_settings).numbers
+
+    def renewed(self, result_settings: Mapping[str, Any]) -> Plan:
+        """The same segments in the same slots of another store, which is made with other settings or versions."""
+        return replace(
+            self,
+            uuid=str(uuid.uuid4()),
+            result_settings=dict(result_settings),
+            versions=Versions.current(result_settings),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "layout": LAYOUT,
+            **self.versions.to_json(),
             "uuid": self.uuid,
             "catalogues": [asdict(listed) for listed in self.catalogues],
             "shard_samples": self.shard_samples,
-            "deciding": dict(self.deciding),
+            "deciding": dict(self.result_settings),
             "events": [as_json(event) for event in self.events],
             "slots": [[s.segment.event.name, s.segment.probe, s.first, s.length] for s in self.slots],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """Raises ValueError or KeyError where that is no plan of this layout."""
-        if data["layout"] != LAYOUT:
-            raise ValueError(f"it is of layout {data['layout']}, and this version writes layout {LAYOUT}")
+        """Raises ValueError or KeyError where that is no plan that can be used."""
+        versions = Versions.from_json(data)
         events = {event.name: event for event in map(_event, data["events"])}
         slots = tuple(
-            Slot(Segment(events[name], probe), i, first, length)
+            Slot(Segment(events[name], _spacecraft(probe)), i, first, length)
             for i, (name, probe, first, length) in enumerate(data["slots"])
         )
         listed = tuple(CatalogueRef(**one) for one in data["catalogues"])
-        return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], slots)
+        return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], versions, slots)
 
 
 def make_plan(
-    catalogue: Catalogue, segments: Sequence[Segment], shard_samples: int, deciding: Mapping[str, Any]
+    catalogue: Catalogue, segments: Sequence[Segment], shard_samples: int, result_settings: Mapping[str, Any]
 ) -> Plan:
     """Slots for `segments`, in order. A segment of up to a quarter shard never spans two shards; a longer one may."""
     return Plan(
         uuid=str(uuid.uuid4()),
         catalogues=(CatalogueRef(catalogue.name, catalogue.sha256),),
         shard_samples=shard_samples,
-        deciding=dict(deciding),
+        result_settings=dict(result_settings),
+        versions=Versions.current(result_settings),
         slots=tuple(_placed(segments, 0, 0, shard_samples)),
     )
 
@@ -206,16 +247,23 @@ def _event(data: Mapping[str, Any]) -> Event:
     try:
         return Event.model_validate(data)
     except ValidationError:
+        safe_name(data["name"])  # it becomes the name of files
         times = {name: np.datetime64(data[name], "ns") for name in ("t_start", "t_end")}
         return Event.model_construct(**{**data, **times, "probes": tuple(data["probes"])})
 
 
-def _decides(event: Event) -> str:
-    """What of an event decides numbers, so that two can be compared, a NaN among it or not."""
+def _spacecraft(probe: int) -> int:
+    if probe not in ALL_PROBES:
+        raise ValueError(f"there is no spacecraft {probe!r}")
+    return probe
+
+
+def _identity(event: Event) -> str:
+    """What of an event results depend on, so that two can be compared, a NaN among it or not."""
     return json.dumps([event.name, *event.trange, event.B0, event.n0])
 
 
-def _in_words(event: Event) -> str:
+def _described(event: Event) -> str:
     return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm-3"
 
 

@@ -67,6 +67,7 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
         "n0": float(index["n0"]),
         "position_gse": index["position_gse"].values.tolist(),
         "inputs": index["inputs"].item(),
+        "origin": index["origin"].item() if "origin" in index else "unknown",  # of the first format
         **{name: float(index[name]) for name in ("mean_stability", "share_changed") if "stability" in whole},
         **{name: whole.attrs[name] for name in ("deciding", "model", "perturb", "uuid") if name in whole.attrs},
     }

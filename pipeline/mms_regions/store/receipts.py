@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,8 @@ from mms_regions.physics.samples import Samples
 from mms_regions.store.paths import Stage, receipt_path
 from mms_regions.store.plan import Plan, digest
 
+Origin = Literal["measured", "synthetic", "unknown"]
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -28,12 +30,21 @@ class InputFile:
     version: str
     size: int
     sha256: str
+    origin: Origin = "unknown"  # what the file says of itself; unknown in stores of the first format
 
 
 @lru_cache(maxsize=65536)
-def _input_file(name: str, version: str, size: int, sha256: str) -> InputFile:
+def _input_file(name: str, version: str, size: int, sha256: str, origin: Origin = "unknown") -> InputFile:
     """Once for all segments that were made from it, of which there may be hundreds."""
-    return InputFile(name, version, size, sha256)
+    return InputFile(name, version, size, sha256, origin)
+
+
+def origin_of(files: Iterable[InputFile]) -> str:
+    """The origin of data made from these files: that of all of them, else `mixed`; `unknown` where one does not say."""
+    found = {file.origin for file in files}
+    if "unknown" in found or not found:
+        return "unknown"
+    return found.pop() if len(found) == 1 else "mixed"
 
 
 @dataclass(frozen=True)
@@ -156,13 +167,14 @@ class Receipt:
     stage: Stage
     uuid: str
     shard: int
-    decides: Mapping[str, Any]
+    made_from: Mapping[str, Any]
     files: Mapping[str, Written]  # by path below the group that they are in
     records: tuple[Record, ...] = ()
     steadiness: tuple[Steadiness, ...] = ()  # of labels, where it was asked for
 
-    def matches(self, uuid: str, decides: Mapping[str, Any]) -> bool:
-        return self.uuid == uuid and dict(self.decides) == dict(decides)
+    def matches(self, uuid: str, made_from: Mapping[str, Any]) -> bool:
+        """Whether it is of this store, and of a stage that is made from just this."""
+        return self.uuid == uuid and dict(self.made_from) == dict(made_from)
 
     def stands(self, group: Path) -> bool:
         """Whether all its files are in a group, as large as they were; `verify` reads them too."""
@@ -184,7 +196,9 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Publish the receipt: it must be the last thing that is written of a shard."""
-        write_whole(path, sealed(asdict(self)))
+        data = asdict(self)
+        names = {"made_from": "decides"}  # as receipts have always had it
+        write_whole(path, sealed({names.get(name, name): value for name, value in data.items()}))
 
     @classmethod
     def read(cls, path: Path) -> Receipt | None:
@@ -194,7 +208,8 @@ class Receipt:
             files = {name: Written(**written) for name, written in data["files"].items()}
             records = tuple(Record.from_json(record) for record in data["records"])
             steadiness = tuple(Steadiness(**part) for part in data.get("steadiness", ()))
-            return cls(**data | {"files": files, "records": records, "steadiness": steadiness})
+            made_from = data.pop("decides")
+            return cls(**data | {"made_from": made_from, "files": files, "records": records, "steadiness": steadiness})
         except (FileNotFoundError, NotADirectoryError, Damaged, KeyError, TypeError, AttributeError):
             return None
 
@@ -209,30 +224,30 @@ def receipts(store: Path, plan: Plan, stage: Stage, labels_sha256: str = "") -> 
 
 def written_shards(store: Path, plan: Plan) -> dict[int, Receipt]:
     """The receipts of the shards whose features are on disk as the plan wants them, failed segments or not."""
-    decides = {shard.number: shard.decides for shard in plan.shards}
+    made_from = {shard.number: shard.made_from for shard in plan.shards}
     return {
         receipt.shard: receipt
         for receipt in receipts(store, plan, "features")
-        if receipt.matches(plan.uuid, decides[receipt.shard]) and receipt.stands(store)
+        if receipt.matches(plan.uuid, made_from[receipt.shard]) and receipt.stands(store)
     }
 
 
 def labelled_shards(store: Path, group: Path, written: Mapping[int, Receipt], labels_sha256: str) -> dict[int, Receipt]:
     """The receipts of the shards whose labels are in a group, made from the features that are there now.
 
-    labels_sha256: of what decides labels beside features, see `Labelled.sha256`.
+    labels_sha256: of the identity of the labels, see `LabelIdentity`.
     """
     return {
         number: receipt
         for number, features in written.items()
         if (receipt := Receipt.read(receipt_path(store, "labels", number, labels_sha256))) is not None
-        and receipt.matches(features.uuid, labels_decide(labels_sha256, features))
+        and receipt.matches(features.uuid, labels_made_from(labels_sha256, features))
         and receipt.stands(group)
     }
 
 
-def labels_decide(labels_sha256: str, features: Receipt) -> dict[str, Any]:
-    """What decides the labels of a shard, for its receipt: model and fraction, and the files of its features."""
+def labels_made_from(labels_sha256: str, features: Receipt) -> dict[str, Any]:
+    """All that the labels of a shard follow from, for its receipt: their identity, and the files of its features."""
     return {"labels_sha256": labels_sha256, "features_sha256": features.content}
 
 

@@ -53,13 +53,13 @@ def write_features(store: Path, shard: ShardPlan, outcomes: Sequence[Outcome]) -
     moved in, for what is kept must survive a kill. Where nothing new came, only the receipt is written. Raises
     DamagedStore where something is to be kept and is not as the receipt says.
     """
-    _finish_repair(store, repair_folder(store, shard.number), shard.uuid, shard.decides)
+    _finish_repair(store, repair_folder(store, shard.number), shard.uuid, shard.made_from)
     path = receipt_path(store, "features", shard.number)
     before = Receipt.read(path)
     by_key = {outcome.key: outcome for outcome in outcomes}
     placed = [(slot, by_key[slot.segment.key]) for slot in shard.slots]
     records = tuple(Record.of(made) for _, made in placed)
-    if before and before.matches(shard.uuid, shard.decides) and not any(isinstance(m, Prepared) for _, m in placed):
+    if before and before.matches(shard.uuid, shard.made_from) and not any(isinstance(m, Prepared) for _, m in placed):
         receipt = replace(before, records=records)
         receipt.write(path)
     elif any(isinstance(made, Reused) for _, made in placed):
@@ -96,12 +96,12 @@ def _one_shard_metadata(store: Path) -> Files:
 def finish_repairs(store: Path, plan: Plan) -> None:
     """Move in what a killed run had ready beside the store, and take away what it had not."""
     for shard in plan.shards:
-        _finish_repair(store, repair_folder(store, shard.number), plan.uuid, shard.decides)
+        _finish_repair(store, repair_folder(store, shard.number), plan.uuid, shard.made_from)
 
 
-def _finish_repair(store: Path, beside: Path, uuid: str, decides: Mapping[str, Any]) -> None:
+def _finish_repair(store: Path, beside: Path, uuid: str, made_from: Mapping[str, Any]) -> None:
     receipt = Receipt.read(repair_receipt_path(beside))
-    if receipt is not None and receipt.matches(uuid, decides):
+    if receipt is not None and receipt.matches(uuid, made_from):
         _move_in(store, beside, receipt)
     else:
         remove_tree(beside, best_effort=True)
@@ -142,7 +142,7 @@ def _write_arrays(
         array = _array(group, name)
         files |= _write_shard(target, array, shard, _assembled(array, shard, placed))
     _sync_above(target, files)
-    return Receipt("features", shard.uuid, shard.number, shard.decides, files, records)
+    return Receipt("features", shard.uuid, shard.number, shard.made_from, files, records)
 
 
 def _assembled(array: zarr.Array[Any], shard: ShardPlan, placed: Iterable[tuple[Slot, Outcome]]) -> NDArray[Any]:
@@ -227,17 +227,17 @@ def write_labels(
     folder: Path,
     shard: ShardPlan,
     prediction: Prediction,
-    decides: Mapping[str, Any],
+    made_from: Mapping[str, Any],
     sensitivity: Sensitivity | None = None,
 ) -> Receipt:
     """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
 
-    folder: the store, or the group beside it in which a store is relabelled. decides: with `labels_sha256`.
+    folder: the store, or the group beside it in which a store is relabelled. made_from: with `labels_sha256`.
     sensitivity: of the samples of the shard, where the group has an array for it.
     """
-    path = receipt_path(store, "labels", shard.number, decides["labels_sha256"])
+    path = receipt_path(store, "labels", shard.number, made_from["labels_sha256"])
     before = Receipt.read(path)
-    if before and before.matches(shard.uuid, decides) and before.stands(folder):
+    if before and before.matches(shard.uuid, made_from) and before.stands(folder):
         return before  # of a worker that was held to be lost
     remove(path)
     group = _group(folder, "r+")
@@ -258,7 +258,7 @@ def write_labels(
     for name in names:
         files |= _write_shard(folder, arrays[name], shard, values[name])
     _sync_above(folder, files)
-    receipt = Receipt("labels", shard.uuid, shard.number, decides, files, steadiness=steady)
+    receipt = Receipt("labels", shard.uuid, shard.number, made_from, files, steadiness=steady)
     receipt.write(path)
     return receipt
 

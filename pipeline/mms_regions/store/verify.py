@@ -27,7 +27,7 @@ from mms_regions.store.receipts import (
     InputFile,
     Receipt,
     Written,
-    labels_decide,
+    labels_made_from,
     records_of,
     written_shards,
 )
@@ -162,7 +162,7 @@ def _features(store: Path, plan: Plan) -> Iterator[tuple[Path, Receipt]]:
     for shard in plan.shards:
         path = receipt_path(store, "features", shard.number)
         receipt = Receipt.read(path)
-        if receipt is not None and receipt.matches(plan.uuid, shard.decides):
+        if receipt is not None and receipt.matches(plan.uuid, shard.made_from):
             yield path, receipt
 
 
@@ -172,7 +172,7 @@ def _labels(store: Path, plan: Plan, labelled: Labelled | None) -> Iterator[tupl
     for _, features in _features(store, plan):
         path = receipt_path(store, "labels", features.shard, labelled.sha256)
         receipt = Receipt.read(path)
-        if receipt is not None and receipt.matches(plan.uuid, labels_decide(labelled.sha256, features)):
+        if receipt is not None and receipt.matches(plan.uuid, labels_made_from(labelled.sha256, features)):
             yield path, receipt
 
 

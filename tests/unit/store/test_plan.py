@@ -70,7 +70,7 @@ def test_a_plan_survives_json(lengths: list[float], size: int) -> None:
     plan = plan_of(lengths, size, probes=(1, 3))
     back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert back == plan
-    assert [shard.decides for shard in back.shards] == [shard.decides for shard in plan.shards]
+    assert [shard.made_from for shard in back.shards] == [shard.made_from for shard in plan.shards]
 
 
 def test_a_plan_is_read_from_beside_its_store_though_one_of_its_copies_is_lost(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_a_plan_whose_slots_collide_is_refused(field: int) -> None:
 def test_what_decides_a_shard_changes_with_its_segments_and_settings_alone() -> None:
     one, other = plan_of([6.0, 40.0]), plan_of([6.0, 41.0])
     assert one.uuid != other.uuid
-    assert one.shards[0].decides == plan_of([6.0, 40.0]).shards[0].decides
-    assert one.shards[0].decides != other.shards[0].decides
+    assert one.shards[0].made_from == plan_of([6.0, 40.0]).shards[0].made_from
+    assert one.shards[0].made_from != other.shards[0].made_from
     catalogue = Catalogue("made-up", tuple(slot.segment.event for slot in one.slots))
     wider = make_plan(catalogue, catalogue.segments(), 1024, {**DECIDING, "margin": 2.0})
-    assert one.shards[0].decides != wider.shards[0].decides
+    assert one.shards[0].made_from != wider.shards[0].made_from
 
 
 @given(lengths=st.lists(seconds, min_size=1, max_size=8), more=st.lists(seconds, min_size=1, max_size=8))
@@ -112,7 +112,7 @@ def test_a_plan_only_grows_and_what_is_added_begins_a_new_shard(lengths: list[fl
     catalogue = Catalogue("more", plan_of([*lengths, *more]).events)
     grown = plan.grown(catalogue, catalogue.segments())
     assert grown.uuid == plan.uuid and grown.slots[: len(plan.slots)] == plan.slots
-    assert [shard.decides for shard in grown.shards[: plan.n_shards]] == [shard.decides for shard in plan.shards]
+    assert [shard.made_from for shard in grown.shards[: plan.n_shards]] == [shard.made_from for shard in plan.shards]
     assert grown.slots[len(plan.slots)].first == plan.n_samples
     assert [slot.segment for slot in grown.slots] == list(catalogue.segments())
     assert [listed.name for listed in grown.catalogues] == ["made-up", "more"]
@@ -133,5 +133,5 @@ def test_an_event_that_was_slipped_in_past_the_checks_survives_json() -> None:
     plan = make_plan(Catalogue("bad", (bad,)), [Segment(bad, 1)], 1024, DECIDING)
     back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert np.isnan(back.events[0].B0)
-    assert back.shards[0].decides == plan.shards[0].decides
+    assert back.shards[0].made_from == plan.shards[0].made_from
     assert back.grown(Catalogue("bad", (bad,)), [Segment(bad, 1)]) == back

@@ -32,14 +32,14 @@ RECORDS = (
 
 
 def receipt(plan: Plan, records: tuple[Record, ...] = RECORDS) -> Receipt:
-    return Receipt("features", plan.uuid, 0, plan.shards[0].decides, {"time/c/0": Written(4, "cd" * 32)}, records)
+    return Receipt("features", plan.uuid, 0, plan.shards[0].made_from, {"time/c/0": Written(4, "cd" * 32)}, records)
 
 
 def test_a_receipt_matches_its_store_and_what_decides() -> None:
     plan, other = plan_of([6.0, 7.0]), plan_of([6.0, 8.0])
-    assert receipt(plan).matches(plan.uuid, plan.shards[0].decides)
-    assert not receipt(plan).matches(other.uuid, plan.shards[0].decides)
-    assert not receipt(plan).matches(plan.uuid, other.shards[0].decides)
+    assert receipt(plan).matches(plan.uuid, plan.shards[0].made_from)
+    assert not receipt(plan).matches(other.uuid, plan.shards[0].made_from)
+    assert not receipt(plan).matches(plan.uuid, other.shards[0].made_from)
     assert receipt(plan).has_failures
     assert not receipt(plan, RECORDS[:1]).has_failures
 
@@ -97,7 +97,7 @@ def on_disk(store: Path, plan: Plan, shard: int, records: Sequence[Record]) -> R
     path = store / "time" / "c" / str(shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"four")
-    decides = plan.shards[shard].decides
+    decides = plan.shards[shard].made_from
     made = Receipt("features", plan.uuid, shard, decides, {f"time/c/{shard}": Written.of(path)}, tuple(records))
     made.write(receipt_path(store, "features", shard))
     return made
