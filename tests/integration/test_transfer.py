@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from cdf_files import Scene, relabel_spacecraft, truncate, write_files
 
+from mms_regions.archive.cdf_check import Inspected, inspect
 from mms_regions.archive.download import FileSpec, Obtained, StaleListing, check_cached, obtain
 from mms_regions.archive.http import Client, Limits, NetworkProblem
-from mms_regions.archive.products import file_named
+from mms_regions.archive.products import CdfFile, file_named
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
 from mms_regions.core.files import sha256_of
 from mms_regions.core.messages import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
@@ -234,11 +235,16 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are read from end to end, each time."""
     read: list[Path] = []
 
-    def counted(path: Path) -> str:
+    def hashed(path: Path) -> str:
         read.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr("mms_regions.archive.download.sha256_of", counted)
+    def inspected(file: CdfFile) -> Inspected:
+        read.append(file.path)
+        return inspect(file)
+
+    monkeypatch.setattr("mms_regions.archive.download.sha256_of", hashed)
+    monkeypatch.setattr("mms_regions.archive.download.inspect", inspected)
     return read
 
 

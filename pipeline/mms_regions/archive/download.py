@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from mms_regions.archive.cdf_check import CdfContent, content_of, refuse_flipped
+from mms_regions.archive.cdf_check import CdfContent, content_of, inspect
 from mms_regions.archive.http import CHUNK, Client, NetworkProblem, RequestFailed, refuse_status, shortly
 from mms_regions.archive.products import CdfFile
 from mms_regions.archive.staging import Staging, locked_staging, quarantine
@@ -103,12 +103,12 @@ def check_cached(wanted: FileSpec) -> Obtained:
 @lru_cache(maxsize=_REMEMBERED)
 def _sound(file: CdfFile, pinned: str, state: tuple[int, ...]) -> tuple[str, CdfContent]:
     """The sha256 and content of a file in this state. Raises SegmentProblem, which is not remembered, if not sound."""
-    sha256 = sha256_of(file.path)
-    if pinned and sha256 != pinned:
-        raise SegmentProblem(f"{file.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
     if not pinned:
-        refuse_flipped(file.path)
-    return sha256, content_of(file)
+        inspected = inspect(file)
+        return inspected.sha256, inspected.content
+    if sha256_of(file.path) != pinned:
+        raise SegmentProblem(f"{file.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
+    return pinned, content_of(file)
 
 
 def _obtain_alone(
@@ -225,18 +225,16 @@ def _validator(response: requests.Response) -> str:
 def _verified(wanted: FileSpec, staging: Staging) -> Obtained:
     """The staging file as one that may be published; else it is emptied, and RequestFailed says why."""
     staging.file.flush()
-    size, sha256 = staging.size, sha256_of(staging.path)
     try:
-        if wanted.size not in (None, size):
-            raise SegmentProblem(f"{size} bytes came, not {wanted.size}")
-        if wanted.sha256 and sha256 != wanted.sha256:
+        if wanted.size not in (None, staging.size):
+            raise SegmentProblem(f"{staging.size} bytes came, not {wanted.size}")
+        if wanted.sha256 and (sha256 := sha256_of(staging.path)) != wanted.sha256:
             raise SegmentProblem(f"the server's file has sha256 {sha256}, not {wanted.sha256} as pinned")
-        refuse_flipped(staging.path)
-        content = content_of(wanted.file, staging.path)
+        found = inspect(wanted.file, staging.path)
     except SegmentProblem as problem:
         staging.clear()
         raise RequestFailed(str(problem).removeprefix(f"{staging.path.name}: "), again=True) from None
-    return Obtained(size, sha256, content, is_new=True)
+    return Obtained(found.size, found.sha256, found.content, is_new=True)
 
 
 @contextmanager

@@ -251,13 +251,16 @@ def _take(
     is_covered = min(starts, default=begin + 1) <= begin or (
         before is not None and before.content.times is not None and before.content.times[1] >= begin
     )
-    pins = [found.pin for found in ([before] if before else []) + inside]
+    taken = ([before] if before else []) + inside
+    for found in taken:
+        if found.content.remark:
+            notify(Remark(f"{found.pin.name}: {found.content.remark}"))
     if bad and not flaws and not is_covered:
         flaws = bad
     elif bad:
         for problem in bad:
             notify(Remark(f"{problem}; left out: no sample of it is needed"))
-    return pins, flaws
+    return [found.pin for found in taken], flaws
 
 
 def _inside(choice: _Choice, take: Callable[[FileSpec], _Found]) -> tuple[list[_Found], list[SegmentProblem]]:

@@ -84,6 +84,23 @@ class CdfFile:
     def version_text(self) -> str:
         return ".".join(map(str, self.version))
 
+    @property
+    def source(self) -> str:
+        """What its `Logical_source` should be."""
+        return f"mms{self.probe}_{self.product}"
+
+    @property
+    def epoch(self) -> str:
+        """The variable that has the times of its samples."""
+        instrument, mode, *_ = self.product.split("_")
+        return f"mms{self.probe}_edp_epoch_{mode}_l2" if instrument == "edp" else "Epoch"
+
+    @property
+    def longest(self) -> int:
+        """ns: it covers no more than this."""
+        product = product_of(self)
+        return product.longest if product else 2 * DAY
+
 
 class Named(Protocol):
     """What has the name of a file of the archive."""

@@ -1,0 +1,140 @@
+"""Run a function in a child process: what ends the child is an error of the caller's, and does not end the caller.
+
+One child serves a process as long as it lives, for its start costs half a second. It ends with the process that has it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LONGEST = 600.0  # s, of one call
+_MOST_MEMORY = 8 << 30  # bytes of address space
+_MAIN = "import sys; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
+_MAIN += "sys.path[:] = pipe.recv(); from mms_regions.core.isolated import serve; serve(pipe)"
+
+
+class ChildDied(Exception):
+    """The child ended, or had to be ended, before the function did; says how."""
+
+
+def run_isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function of a module returns in a child process; it and its arguments are pickled.
+
+    Raises what the function raises, and ChildDied where the child dies of it, also when it is called again in a new
+    one: what was called before may have left the first in disorder.
+    """
+    with _lock():
+        if (child := _Child.of_this_process()).has_served:
+            with suppress(ChildDied):
+                return child.call(function, args, kwargs)  # type: ignore[no-any-return]
+        return _Child.of_this_process().call(function, args, kwargs)  # type: ignore[no-any-return]
+
+
+def end_child() -> None:
+    """End the child of this process, if there is one."""
+    with _lock():
+        if child := _children().pop(os.getpid(), None):
+            child.end()
+
+
+class _Child:
+    """A Python that calls one function after another."""
+
+    def __init__(self) -> None:
+        self._pipe, theirs = Pipe()
+        self.has_served = False
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        self._pipe.send([path for path in sys.path if Path(path).is_absolute()])
+
+    @classmethod
+    def of_this_process(cls) -> _Child:
+        children, process = _children(), os.getpid()
+        if process not in children:
+            children.clear()  # of the process that this one is a fork of
+            children[process] = cls()
+        return children[process]
+
+    def call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Raises ChildDied; whatever ends the wait for an answer, a new child is made next time."""
+        try:
+            self._pipe.send((function, args, kwargs))
+            if not self._pipe.poll(_LONGEST):
+                raise ChildDied(f"took longer than {_LONGEST:g} s")
+            is_well, value = self._pipe.recv()
+        except BaseException as problem:
+            _children().pop(os.getpid(), None)
+            ended = self.end(kill=not isinstance(problem, EOFError | OSError))
+            if isinstance(problem, EOFError | OSError):
+                raise ChildDied(ended) from None
+            raise
+        self.has_served = True
+        if not is_well:
+            raise value
+        return value
+
+    def end(self, kill: bool = False) -> str:
+        """Close the pipe, wait for the end, and say what it was."""
+        self._pipe.close()
+        if kill:
+            self._process.kill()
+        try:
+            code = self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def serve(pipe: Connection) -> None:
+    """The life of a child: calls until its parent is gone."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, _MOST_MEMORY)
+    with suppress(EOFError, OSError):
+        while True:
+            call = pipe.recv_bytes()
+            try:
+                function, args, kwargs = pickle.loads(call)  # noqa: S301  # of our parent
+                pipe.send((True, function(*args, **kwargs)))
+            except Exception as problem:  # the parent raises it
+                pipe.send((False, problem))
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+@cache
+def _children() -> dict[int, _Child]:
+    """The child of a process by the number of the process: a fork must not share it."""
+    atexit.register(end_child)
+    return {}
+
+
+@cache
+def _lock() -> threading.RLock:
+    return threading.RLock()
