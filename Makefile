@@ -56,7 +56,8 @@ containers: $(STAMP)  ## build all images and run them, ten minutes
 # torch stays: an older one brings gigabytes of CUDA packages.
 lowest:  ## unit and parity tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	$(PYTHON) -m venv .venv-lowest
-	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check uv torch==2.13.0
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check --no-deps torch==2.13.0
 	echo torch==2.13.0 | $(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct -c - -e '.[test]'
 	$(LOWEST)/python -m pytest -q -rs -m "not system and not long" --timeout 600 tests/unit tests/parity
 
