@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,7 @@ def nodes_run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
             yield from nodes_run_at_import(node)
 
 
+@cache
 def libraries(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names_imported(ast.walk(ast.parse(path.read_text())))}
 

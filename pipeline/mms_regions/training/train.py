@@ -141,8 +141,8 @@ def train(recipe: Recipe, folder: Path, observe: Callable[[Epoch], None]) -> Ins
     started = time.monotonic()
     seen = virtual_windows(recipe.training_seeds, recipe.seconds)
     with steady_arithmetic():
-        linear = fit_linear(seen, recipe.seed)
         network = fit_network(seen, recipe, observe)
+        linear = fit_linear(seen, recipe.seed, network.classes)
     unseen = virtual_windows(recipe.scoring_seeds, recipe.seconds)
     scores = _scores(network, linear, unseen, recipe) | {"cost": _cost(time.monotonic() - started)}
     return save_weights(network, _card(name, recipe, scores), folder)
@@ -179,12 +179,11 @@ def fit_network(windows: Windows, recipe: Recipe, observe: Callable[[Epoch], Non
     return network.eval()
 
 
-def fit_linear(windows: Windows, seed: int, samples: int = 200_000) -> LinearRegions:
+def fit_linear(windows: Windows, seed: int, classes: int, samples: int = 200_000) -> LinearRegions:
     """A logistic regression on some of the samples, for comparison."""
     features, region = windows.features.flatten(0, 1), windows.region.flatten()
     some = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:samples]
     features, region = features[some].double(), region[some]
-    classes = RegionRNN().classes  # those of the network that it is compared with
     weights = torch.zeros(classes, N_FEATURES, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights, bias], max_iter=300, line_search_fn="strong_wolfe")
