@@ -11,6 +11,8 @@ import pytest
 from browser import Browser, chromium, why_not
 from selenium.webdriver.common.keys import Keys
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 
 PHONE, DESK = 390, 1280  # pixels

@@ -17,7 +17,7 @@ from stores import assert_same_store, left_over
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from mms_regions.store.index import describe_store
 from mms_regions.store.plan import Plan, require_plan, write_plan
 from mms_regions.store.verify import verify
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

@@ -14,7 +14,10 @@ from mms_regions.store.read import open_tree
 
 Command = Callable[..., "CompletedProcess[str]"]
 
-pytestmark = pytest.mark.timeout(300)  # the demonstration itself takes half a minute, more where others work too
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.timeout(300),
+]  # the demonstration itself takes half a minute, more where others work too
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from processes import Nursery
 from small_files import no_file_larger_than
 from stores import assert_same_store, half_written
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

@@ -22,6 +22,8 @@ from stores import assert_one_model, assert_same_store, left_over, raw, run_fold
 
 from mms_regions.store.verify import verify
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 
 MOST_KILLS = 3

@@ -29,7 +29,7 @@ from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
 from mms_regions.workers.local import local_pool
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
 
 Command = Callable[..., "CompletedProcess[str]"]
 

@@ -131,7 +131,7 @@ CASES = {
         {
             f"{words.split(' {')[0].split(' --')[0]}: {bad} model": words.replace("{bad}", bad)
             for bad in ("unknown", "truncated", "hostile")
-            for words in (f"{RUN} --model {{bad}}", "label {store} --model {bad}", "model check {bad}")
+            for words in (f"{RUN} --model {{bad}}", "label {store} --model {bad} --workers 0", "model check {bad}")
         },
         3,
         "model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -24,7 +24,7 @@ from mms_regions.core.types import DAY, SECOND, WINDOW
 from mms_regions.physics.burst import read_burst
 from mms_regions.physics.published import published_variables
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
-from mms_regions.store.read import open_segment
+from mms_regions.store.read import open_store, segment_of
 
 Command = Callable[..., "CompletedProcess[str]"]
 Rows = Sequence[tuple[str, int, int]]  # name, t_start and t_end in ns UTC
@@ -75,8 +75,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, mms_regions_here: Command, pro
     return make
 
 
+@cache
+def loaded(store: Path) -> xr.Dataset:
+    """All of a store, which no test of this file changes."""
+    return open_store(store).load()
+
+
 def segment(store: Path, name: str) -> xr.Dataset:
-    return open_segment(store, name, 1).load()
+    found = segment_of(loaded(store), name, 1)
+    assert found is not None
+    return found
 
 
 def times(data: xr.Dataset) -> np.ndarray:

@@ -12,10 +12,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 from processes import Nursery
 from stores import assert_same_store, left_over
 
 from mms_regions.store.paths import lock_path
+
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

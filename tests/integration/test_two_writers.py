@@ -23,6 +23,8 @@ from mms_regions.store.plan import require_plan
 from mms_regions.store.relabel import start_labelling
 from mms_regions.workers.local import local_pool
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

@@ -174,7 +174,7 @@ def reaching(named: Iterable[N], query: Query) -> Reaching[N]:
         if file.start not in newest or file.version > newest[file.start][0]:
             newest[file.start] = (file.version, item)
     starts = sorted(newest)
-    first = bisect_right(starts, query.begin)
+    first = bisect_right(starts, query.begin - SECOND)  # a name gives the second in which the file begins
     inside = tuple(newest[start][1] for start in starts[first:])
     earlier = tuple(newest[start][1] for start in reversed(starts[max(first - _MOST_EARLIER, 0) : first]))
     return Reaching(inside, earlier)

@@ -96,6 +96,14 @@ def test_files_too_early_or_too_late_are_left_out(tmp_path: Path) -> None:
     assert tags(found(tmp_path, segment(), margin=2.0)) == ["20170711223303", "20170711223601"]
 
 
+def test_a_file_may_begin_up_to_a_second_after_the_second_that_its_name_gives(tmp_path: Path) -> None:
+    """So one of the second before the interval may leave its first samples to the file before it."""
+    put_des(tmp_path, "20170711223100", "20170711223359", "20170711223500")
+    near = segment(t_start="2017-07-11T22:33:59.5")
+    assert tags(found(tmp_path, near)) == ["20170711223100", "20170711223359", "20170711223500"]
+    assert tags(found(tmp_path, segment())) == ["20170711223359", "20170711223500"]
+
+
 @pytest.mark.parametrize(
     ("t_start", "t_end", "tag", "fast"),
     [
