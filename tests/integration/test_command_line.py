@@ -9,12 +9,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from mms_regions.cli.main import app
 from mms_regions.cli.schemas import catalogue_schema, profile_schema
 from mms_regions.core.catalogue import builtin_catalogues, read_catalogue
 from mms_regions.core.settings import shipped_profiles
@@ -28,10 +30,10 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
 
 def test_help_groups_commands_and_options(mms_regions_here: Command) -> None:
     shown = mms_regions_here("--help").stdout
-    assert all(group in shown for group in ("Runs", "Results", "What there is", "Without MMS data"))
-    assert "a flag beats the environment" in " ".join(shown.replace("│", " ").split())
+    assert all(group in shown for group in ("Runs", "Results", "Models, catalogues, settings", "Synthetic data"))
+    assert "Precedence of settings: flag, environment, profile, default" in " ".join(shown.replace("│", " ").split())
     shown = mms_regions_here("run", "--help").stdout
-    assert all(group in shown for group in ("Which segments", "Where files come from", "How it is done"))
+    assert all(group in shown for group in ("Segments", "Input files", "Execution"))
 
 
 def on_terminal(environment: Mapping[str, str], *words: str, **env: str) -> str:
@@ -61,6 +63,51 @@ def test_colours_are_on_a_terminal_alone_and_not_where_they_are_unwanted(
     assert COLOUR.search(on_terminal(environment, "--help"))
     assert not COLOUR.search(on_terminal(environment, "--help", NO_COLOR="1"))
     assert "\x1b" not in mms_regions_here("--help").stdout
+
+
+# --- paths --------------------------------------------------------------------------------------------------------
+
+
+def path_options(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each option and argument that is a path, as `command option`, with its callback."""
+    for entry in group.registered_commands:
+        hints = get_type_hints(entry.callback, include_extras=True)
+        for option, hint in hints.items():
+            if get_origin(hint) is Annotated and Path in (get_args(hint)[0], *get_args(get_args(hint)[0])):
+                yield f"{name} {entry.callback.__name__} {option}".strip(), get_args(hint)[1].callback
+    for below in group.registered_groups:
+        yield from path_options(below.typer_instance, below.name)
+
+
+PATH_OPTIONS = dict(path_options(app))
+
+
+@pytest.mark.parametrize("option", PATH_OPTIONS)
+def test_the_home_folder_is_expanded_in_every_option_that_is_a_path(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave it as it is in `--store=~/a.zarr`, and so does sbatch in quotes."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert PATH_OPTIONS[option](Path("~/a/b")) == Path("/home/someone/a/b")
+    assert PATH_OPTIONS[option](Path("a/b")) == Path("a/b")
+
+
+def test_the_options_that_are_paths_are_found() -> None:
+    assert {"run store", "run data_dir", "export out", "serve_archive folder", "model model_import path"} <= {
+        *PATH_OPTIONS
+    }
+
+
+def test_a_catalogue_in_the_home_folder_is_found_and_a_home_that_is_none_is_named(
+    mms_regions_here: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.csv").write_text("event,t_start,t_end,B0,n0\nA,2017-07-11T22:34:00,2017-07-11T22:34:06,12,0.2\n")
+    done = mms_regions_here("catalogue", "check", "~/mine.csv", env={"HOME": str(tmp_path)})
+    assert done.stdout.startswith("mine: 1 event, 4 segments, ")
+    for args in (["catalogue", "check", "~nobody-here/x.csv"], ["status", "~nobody-here/x.zarr"]):
+        refused = mms_regions_here(*args)
+        assert refused.returncode == 2
+        assert "is in a home folder that does not exist" in refused.stderr
 
 
 # --- completion -----------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_a_shard_that_workers_cannot_write_ends_the_run_which_goes_on_with_room(
 ) -> None:
     words = run_words(tmp_path / "x.zarr")
     run = processes.start(*words, "--workers", 2, env={})
-    run.until("segments to prepare")
+    run.until(" to prepare")
     for worker in run.workers:
         resource.prlimit(worker, resource.RLIMIT_FSIZE, (10_000, 10_000))
     done = run.wait()

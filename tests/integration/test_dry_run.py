@@ -62,10 +62,10 @@ def test_the_words_say_the_same(mms_regions_here: Command, run_words: Words, tmp
     store = tmp_path / "x.zarr"
     done = mms_regions_here(*run_words(store, "--dry-run"))
     first, second, third, last = done.stdout.splitlines()
-    assert first == f"{store}: 5 segments, 5 of them to prepare"
+    assert first == f"{store}: 5 segments, 5 to prepare"
     assert second == "3 shards to write, 3 to label with first"
-    assert third.startswith("about 2.6 MB in ") and third.endswith(" are free there")
-    assert last == "0 of the segments to prepare have no file in the data folder"
+    assert third.startswith("at most about 2.6 MB in ") and third.endswith(" free")
+    assert last == "0 segments to prepare without any file in the data folder"
 
 
 @pytest.mark.parametrize("shard_samples", [4096, pytest.param(65536, marks=pytest.mark.long)])
@@ -105,7 +105,7 @@ def test_a_disk_without_room_is_an_error(
     for words in (["--dry-run"], ["--dry-run", "--json"]):
         done = mms_regions_here(*run_words(store, *words))
         assert done.returncode == 5
-        assert done.stderr == f"mms-regions: {store}: {sentence}; make room, or choose another --store\n"
+        assert done.stderr == f"mms-regions: {store}: {sentence}; free some space, or choose another --store\n"
     assert json.loads(done.stdout)["shortages"] == [sentence]
     assert not everything(tmp_path)
 

@@ -284,7 +284,7 @@ def test_bad_files_of_a_cache_are_named_offline_and_replaced_online(
     aside = {path.name.partition(".cdf")[0] + ".cdf": path for path in (cache / ".mms-regions/quarantine").iterdir()}
     assert {name: sha256_of(path) for name, path in aside.items()} == bad
     assert [path for path in aside.values() if path.suffix == ".cdf"] == []
-    assert all(f"{name}: put aside, " in online.stderr for name in bad)
+    assert all(f"{name}: quarantined, " in online.stderr for name in bad)
 
 
 def test_the_limit_is_that_of_all_workers_and_what_they_tell_is_heard(
@@ -323,7 +323,7 @@ def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
             os.killpg(fetch.pid, signal.SIGINT)
             rest = fetch.stderr.read()
         assert seen and fetch.returncode == 75, rest
-        assert rest.endswith("mms-regions: interrupted; run the same command again to go on\n")
+        assert rest.endswith("mms-regions: interrupted; run the same command again to continue\n")
         assert "Traceback" not in rest
         whole, served = contents(cache), contents(data_dir)
         assert 0 < len(whole) < len(served) and whole.items() <= served.items()

@@ -140,7 +140,7 @@ def test_one_job_fetches_a_catalogue_and_another_runs_it_with_jobs_of_its_own(
         where = {"MMS_DATA_DIR": data_dir, "MMS_REGIONS_ARCHIVE_URL": archive.sdc_url}
         code, said = site.finish(site.submit("prefetch.sbatch", PROFILE=PROFILE, **where))
     assert code == 0, said
-    assert "5 segments whole, 0 not" in said
+    assert "5 segments complete, 0 failed" in said
     before = len(site.slurm.jobs())
     running = site.submit("catalogue.sbatch", PROFILE=PROFILE, STORE=store, MMS_DATA_DIR=data_dir)
     code, said = site.finish(running)

@@ -87,7 +87,7 @@ CASES = {
     "no such option": Refused("status {store} --speed 9", 2, "--speed"),
     "an option without its value": Refused("status {store} --json --watch=", 2, "--watch"),
     "a missing option": Refused("run {list}", 2, "--store"),
-    "a missing argument": Refused("status", 2, "argument 'store'; `mms-regions status --help`"),
+    "a missing argument": Refused("status", 2, "argument 'store'; run `mms-regions status --help` for usage"),
     "too many words": Refused("catalogue list of mine", 2, "of mine"),
     "not a number": Refused("synthesise --data-dir {new} --seed x", 2, "--seed"),
     "setting in a flag": Refused(f"{RUN} --device tpu", 2, "flag --device"),

@@ -283,7 +283,7 @@ def test_where_there_is_no_room_nothing_is_left_and_an_older_report_stays(
     with no_file_larger_than(room):
         done = mms_regions_here("report", healthy, "--out", out, *SMALL)
     assert done.returncode == 5, done.stderr
-    assert done.stderr.startswith(f"mms-regions: {out}: File too large; make room there, or name another place")
+    assert done.stderr.startswith(f"mms-regions: {out}: File too large; raise the limit of file sizes (`ulimit -f`)")
     assert names(tmp_path) == []
     assert mms_regions_here("report", healthy, "--out", out, *SMALL).returncode == 0
     before = content(out)

@@ -194,7 +194,7 @@ def test_sound_segments_are_kept_without_their_files_while_a_failed_one_is_tried
     before = shard_files(store)
     again = mms_regions_here(*words)
     assert again.returncode == 4
-    assert "1 segments to prepare" in again.stderr
+    assert "1 segment to prepare" in again.stderr
     assert shards_written(before, shard_files(store)) == set()
 
     mend()
@@ -300,7 +300,7 @@ def test_plain_lines_are_a_line_per_event() -> None:
         for event in EVERYTHING:
             observe(event)
     assert lines == [
-        "2 segments to prepare, 1 shards to label",
+        "2 segments to prepare, 1 shard to label",
         "[1/2] prepared A/mms1",
         "[2/2] failed A/mms2: no file in [/data/mms2]; fetch it",
         "shard 0 written",

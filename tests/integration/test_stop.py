@@ -57,7 +57,7 @@ def test_what_is_being_written_is_finished_and_nothing_more_is_begun(
     at_the_first_write([asked])
     done = mms_regions_here(*run_words(store))
     assert done.returncode == 75
-    stopping = f"asked to stop ({asked.name}): what is being written has 30 s; once more, and all ends now\n"
+    stopping = f"stopping ({asked.name}): pending writes have 30 s to finish; repeat to stop at once\n"
     *prepared, written, last = done.stderr.partition(stopping)[2].splitlines()
     assert all(" prepared " in line for line in prepared), "in one process they were before it was asked"
     assert written == "shard 0 written"
@@ -118,7 +118,7 @@ def test_workers_go_on_writing_though_the_whole_group_gets_the_signal(
     os.killpg(run.pid, asked)
     done = run.wait()
     assert done.returncode == 75, done.stderr
-    _, stopping, afterwards = done.stderr.partition(f"asked to stop ({asked.name}): ")
+    _, stopping, afterwards = done.stderr.partition(f"stopping ({asked.name}): ")
     *_, last = afterwards.splitlines()
     assert stopping and re.search(r"^shard \d written$", afterwards, re.MULTILINE)
     assert last == f"mms-regions: interrupted ({asked.name}); run the same command again to go on"
@@ -161,7 +161,7 @@ def test_a_slow_write_is_waited_for_until_the_grace_ends_or_the_second_signal_co
     run = processes.start(*words, "--workers", 2, env=slow.env)
     slow.wait_for(run)
     os.kill(run.pid, signal.SIGTERM)
-    run.until(f"asked to stop (SIGTERM): what is being written has {grace} s")
+    run.until(f"stopping (SIGTERM): pending writes have {grace} s")
     if signals == 2:
         time.sleep(1)
         assert run.lives

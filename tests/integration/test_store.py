@@ -257,7 +257,7 @@ def test_a_store_with_a_failed_segment_can_be_labelled_anew(
     done = relabel(mms_regions_here, store, "second", profile)
     assert done.returncode == 4, done.stderr
     assert labels(store) != first
-    assert "1 segments complete, 1 failed" in done.stdout
+    assert "1 segment complete, 1 failed" in done.stdout
 
 
 def test_labelling_what_is_not_there_is_refused(mms_regions_here: Command, profile: Path, tmp_path: Path) -> None:

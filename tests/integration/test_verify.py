@@ -186,7 +186,7 @@ def test_a_sound_store_is_said_to_be_so_and_left_alone(mms_regions_here: Command
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
     assert told["flaws"] == [] and told["files"] == len(before)
-    assert mms_regions_here("verify", store).stdout == f"{len(before)} files looked at, 0 are damaged or missing\n"
+    assert mms_regions_here("verify", store).stdout == f"{len(before)} files checked, 0 damaged or missing\n"
     assert states(store) == before and not lock_path(store).exists()
 
 
@@ -198,9 +198,9 @@ def test_the_command_says_what_is_damaged_until_it_is_repaired(
     named = f"{path}: was changed or cut short; array b_gsm, segments LONG/mms1, B/mms1\n"
     done = mms_regions_here("verify", store)
     assert done.returncode == 5
-    assert done.stdout.startswith(named) and done.stdout.endswith(" files looked at, 1 are damaged or missing\n")
+    assert done.stdout.startswith(named) and done.stdout.endswith(" files checked, 1 damaged or missing\n")
     assert done.stderr == (
-        f"mms-regions: {store} is damaged; `mms-regions run` with the words that made it repairs it\n"
+        f"mms-regions: {store} is damaged; run the same `mms-regions run` command again to repair it\n"
     )
     again = mms_regions_here("verify", store, "--json")
     assert again.returncode == 5, "it is no better for having been looked at"
@@ -235,7 +235,7 @@ def test_who_may_only_read_a_store_is_told_of_damage_all_the_same(environment: d
     assert done.returncode == 5, done.stderr
     assert done.stdout.startswith(f"{path}: was changed or cut short; array label, segments B/mms2\n")
     first, last = done.stderr.splitlines()
-    assert first.startswith(f"mms-regions: the next run is not told of it: {lock_path(store)}: ")
+    assert first.startswith(f"mms-regions: the damage cannot be recorded for the next run: {lock_path(store)}: ")
     assert last.startswith(f"mms-regions: {store} is damaged")
     assert states(store) == before
 

@@ -1,4 +1,4 @@
-"""The commands `config ...`: which settings count here, where each is from, and what a profile may say."""
+"""The commands `config ...`: effective settings and their sources, and the schema of profiles."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mms_regions.cli.options import JsonOption, ProfileOption
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-config = typer.Typer(help="Settings: which count here and why, and what a profile may say.", no_args_is_help=True)
+config = typer.Typer(help="Settings: effective values and their source; schema of profiles.", no_args_is_help=True)
 
 
 @config.command("show")
 def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
-    """Print each setting with where it is from: the environment, the profile or the default.
+    """Print each effective setting and its source: the environment, the profile or the default.
 
-    A flag of `run` beats all of them. The table [cluster] of the profile follows.
+    A flag of `run` overrides them. The table [cluster] of the profile follows.
 
     Example: mms-regions config show
     Example: mms-regions config show --profile slurm-gpu --json
@@ -35,7 +35,7 @@ def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -
         for name, value in settings.model_dump(mode="json").items()
         if name != "origin"
     ]
-    rows += [(f"cluster.{name}", *told) for name, told in _flat(read_cluster(profile), profile)]
+    rows += [(f"cluster.{name}", *entry) for name, entry in _flat(read_cluster(profile), profile)]
     if as_json:
         print(json.dumps({name: {"value": value, "origin": origin} for name, value, origin in rows}))
     else:
@@ -54,19 +54,19 @@ def config_schema() -> None:
 
 
 def _flat(table: BaseModel, profile: Path | None) -> list[tuple[str, tuple[Any, str]]]:
-    """Keys with dots, each with its value and whether the profile says it."""
+    """Keys with dots, each with its value and its source."""
     from pydantic import BaseModel
 
     rows: list[tuple[str, tuple[Any, str]]] = []
     for name in type(table).model_fields:
         value = getattr(table, name)
         if isinstance(value, BaseModel):
-            rows += [(f"{name}.{inner}", told) for inner, told in _flat(value, profile)]
+            rows += [(f"{name}.{inner}", entry) for inner, entry in _flat(value, profile)]
         else:
             rows.append((name, (value, f"profile {profile}" if name in table.model_fields_set else "default")))
     return rows
 
 
 def _shown(value: Any) -> str:
-    """Texts as they are, all else as JSON, which TOML is alike in; nothing for what is not set."""
+    """Texts as they are, other values as JSON, which resembles TOML; `-` for what is not set."""
     return "-" if value in (None, "") else value if isinstance(value, str) else json.dumps(value)

@@ -11,77 +11,91 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mms_regions.cli.options import CatalogueArgument, EventsOption, JsonOption, ProbesOption, WorkersOption, display
+from mms_regions.cli.options import (
+    CatalogueArgument,
+    EventsOption,
+    JsonOption,
+    ProbesOption,
+    WorkersOption,
+    at_home,
+    display,
+)
 
 if TYPE_CHECKING:
     from mms_regions.model.scores import Agreement
     from mms_regions.synthetic.demo import Compared, Folder
 
 _WIDE = 7  # characters of a column
-SeedOption = Annotated[int, typer.Option("--seed", help="Decides the layers, the ways through them and all noise.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed of layers, crossings and noise.")]
 
 
 def synthesise(
     catalogue: CatalogueArgument = "rogers2023",
     *,
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="A folder for synthetic files alone.")],
+    data_dir: Annotated[Path, typer.Option("--data-dir", callback=at_home, help="A folder for synthetic files only.")],
     seed: SeedOption = 0,
     events: EventsOption = None,
     probes: ProbesOption = None,
-    gaps: Annotated[int, typer.Option("--gaps", help="Missing stretches in each segment.")] = 0,
-    flags: Annotated[int, typer.Option("--flags", help="Stretches of bad quality in each segment.")] = 0,
-    background: Annotated[bool, typer.Option("--background", help="As much ion background as ions.")] = False,
-    pieces: Annotated[int, typer.Option("--pieces", help="Files that each burst is cut into.")] = 1,
+    gaps: Annotated[int, typer.Option("--gaps", help="Number of data gaps in each segment.")] = 0,
+    flags: Annotated[int, typer.Option("--flags", help="Number of intervals of bad quality in each segment.")] = 0,
+    background: Annotated[
+        bool, typer.Option("--background", help="Ion background as large as the ion density.")
+    ] = False,
+    pieces: Annotated[int, typer.Option("--pieces", help="Number of files per burst.")] = 1,
 ) -> None:
-    """Write MMS-like CDF files of crossings of an analytic reconnection layer, and which region is true when.
+    """Write MMS-like CDF files of crossings of an analytic reconnection layer, and the true region of every sample.
 
     Example: mms-regions synthesise --events A,C-F --data-dir synthetic --seed 7
     Example: mms-regions synthesise --events A --probes 1 --data-dir troubled --gaps 3 --flags 2
     """
     from mms_regions.core.catalogue import read_catalogue
+    from mms_regions.core.messages import counted
     from mms_regions.synthetic.instruments import Troubles
     from mms_regions.synthetic.write import synthesise as synthesise_segments
 
     segments = read_catalogue(catalogue).segments(events, probes)
     troubles = Troubles(gaps, flags, background, pieces)
-    synthesise_segments(segments, data_dir, seed, troubles, lambda segment: _say(f"synthesised {segment.key}"))
-    print(f"{data_dir}: {len(segments)} segments, SYNTHETIC; their truth is in {data_dir / 'truth'}")
+    synthesise_segments(segments, data_dir, seed, troubles, lambda segment: _notify(f"synthesised {segment.key}"))
+    print(f"{data_dir}: {counted(len(segments), 'segment')}, SYNTHETIC; the true regions are in {data_dir / 'truth'}")
 
 
 def train(
     *,
-    out: Annotated[Path, typer.Option("--out", help="A new folder for the model, which gets its name.")],
-    seed: Annotated[int, typer.Option("--seed", help="Decides crossings, first weights and order.")] = 0,
+    out: Annotated[Path, typer.Option("--out", callback=at_home, help="A new folder for the model, named after it.")],
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of crossings, initial weights and order.")] = 0,
     crossings: Annotated[int, typer.Option("--crossings", help="Virtual crossings of 60 s to train on.")] = 2000,
-    epochs: Annotated[int, typer.Option("--epochs", help="How often each is seen.")] = 16,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over all crossings.")] = 16,
 ) -> None:
-    """Train a demonstration model on virtual crossings of analytic layers; its card says how well it does.
+    """Train a demonstration model on virtual crossings of analytic layers; its card holds the scores.
 
     Example: mms-regions train --out models/mine --seed 1
     """
+    from mms_regions.core.messages import counted
     from mms_regions.training.train import Recipe
     from mms_regions.training.train import train as train_model
 
     recipe = Recipe(seed=seed, crossings=crossings, epochs=epochs)
-    _say(f"{crossings} crossings to make, {epochs} epochs to train")
+    _notify(f"{counted(crossings, 'crossing')} to generate, {counted(epochs, 'epoch')} to train")
     installed = train_model(
-        recipe, out, lambda e: _say(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
+        recipe, out, lambda e: _notify(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
     )
     scores: Any = installed.card.scores
     linear = scores["logistic_regression"]["unseen_crossings"]
-    print(f"{installed.card.name}: on unseen crossings {_in_percent(scores['unseen_crossings'])}")
-    print(f"a logistic regression on each sample by itself: {_in_percent(linear)}")
+    print(f"{installed.card.name}: on unseen crossings {_percent(scores['unseen_crossings'])}")
+    print(f"a logistic regression on each sample alone: {_percent(linear)}")
     print(f"weights and card are in {installed.folder}")
 
 
 def demo(
     *,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder. Default: a new temporary one.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=at_home, help="A folder. Default: a new temporary one.")
+    ] = None,
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """See it all at work: three synthetic events x four spacecraft, labelled, drawn and compared with the truth.
+    """Run a self-contained demonstration: label three synthetic events x four spacecraft, compare with the truth.
 
     Example: mms-regions demo --out demo-results
     """
@@ -94,19 +108,19 @@ def demo(
     model = find_model(MODEL, os.environ)
     with display(as_json) as observe:
         compared = demonstrate(
-            folder, seed, workers, model, lambda segment: _say(f"synthesised {segment.key}"), observe
+            folder, seed, workers, model, lambda segment: _notify(f"synthesised {segment.key}"), observe
         )
     if as_json:
         print(json.dumps(_as_json(folder, compared)))
     else:
-        _tell(folder, compared)
+        _print_result(folder, compared)
 
 
-def _say(line: str) -> None:
+def _notify(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _in_percent(scores: dict[str, Any]) -> str:
+def _percent(scores: dict[str, Any]) -> str:
     return f"{scores['overall']:.1%} of samples right, {scores['balanced']:.1%} balanced over regions"
 
 
@@ -132,8 +146,8 @@ def _as_json(folder: Folder, compared: list[Compared]) -> dict[str, Any]:
     }
 
 
-def _tell(folder: Folder, compared: list[Compared]) -> None:
-    """The table, what it means, where everything is, and what to type next."""
+def _print_result(folder: Folder, compared: list[Compared]) -> None:
+    """The table, its meaning, the folders of results, and commands to try next."""
     from mms_regions.core.regions import by_kind
     from mms_regions.synthetic.demo import MODEL, total
 
@@ -147,17 +161,17 @@ def _tell(folder: Folder, compared: list[Compared]) -> None:
         print(_row(one))
     network, linear = total(compared)
     print(f"\nThe network: {_share(network)}.")
-    print(f"A logistic regression, which sees each sample by itself: {_share(linear)}.")
+    print(f"A logistic regression, which uses each sample alone: {_share(linear)}.")
     print(f"{MODEL} is a demonstration, trained on such layers and not validated on MMS data.\n")
     print(f"Pictures:  {folder.pictures}\nTables:    {folder.tables}\nStore:     {folder.store}\n")
-    print(f"Next, look at {folder.pictures / compared[0].segment.event.name}.png, or type")
+    print(f"Next: open {folder.pictures / compared[0].segment.event.name}.png, or run")
     print(f"    {_command()} status {folder.store}")
     print(f"    {_command()} model show {MODEL}")
-    print(f"    {_command()} run --help    (your own events, from MMS files)")
+    print(f"    {_command()} run --help    (your own events, from MMS data)")
 
 
 def _command() -> str:
-    """The command as it was typed, so that what is suggested works where it is copied to."""
+    """The command as it was typed, so that suggestions can be copied."""
     typed = Path(sys.argv[0])
     return str(typed) if typed.name == "mms-regions" else "mms-regions"
 

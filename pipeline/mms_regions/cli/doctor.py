@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mms_regions.cli.options import DataDirOption, JsonOption, ModelOption, ProfileOption, named_store
+from mms_regions.cli.options import DataDirOption, JsonOption, ModelOption, ProfileOption, at_home, named_store
 from mms_regions.core.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 def doctor(
     *,
     profile: ProfileOption = None,
-    store: Annotated[Path | None, typer.Option("--store", help="A store, existing or to be made.")] = None,
+    store: Annotated[Path | None, typer.Option("--store", callback=at_home, help="A store, existing or not.")] = None,
     data_dir: DataDirOption = None,
     model: ModelOption = None,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""The commands about the archive: `fetch`, and `serve-archive` to try it without one."""
+"""The commands `fetch`, and `serve-archive`, with which fetching can be tried offline."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from mms_regions.cli.options import (
     ProfileOption,
     SourceOption,
     WorkersOption,
+    at_home,
     display,
 )
 
@@ -43,12 +44,12 @@ def fetch(
     convention: ConventionOption = None,
     profile: ProfileOption = None,
     workers: WorkersOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and fetch nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be fetched, without fetching.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the CDF files of events into the data folder, verified, on a node with a way out.
+    """Fetch the CDF files of events into the data folder and verify them, on a node with internet access.
 
-    Elsewhere, `mms-regions run --offline` then takes what is there.
+    Then `mms-regions run --offline` uses them on any node.
 
     Example: mms-regions fetch --events A --data-dir ~/mms
     Example: mms-regions fetch --events A --data-dir ~/mms --dry-run
@@ -74,22 +75,22 @@ def fetch(
         else:
             fetched = prestage(segments, settings, local_pool, observe)
     if dry_run:
-        _tell_plans(plans, as_json)
+        _report_plans(plans, as_json)
     else:
-        _tell_fetched(fetched, settings.data_dir, as_json)
+        _print_fetched(fetched, settings.data_dir, as_json)
 
 
 def serve_archive(
-    folder: Annotated[Path, typer.Argument(help="CDF files in the SDC's layout.")],
+    folder: Annotated[Path, typer.Argument(callback=at_home, help="A folder of CDF files in the layout of the SDC.")],
     *,
-    port: Annotated[int, typer.Option("--port", help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option("--port", help="0: any free port.")] = 0,
     delay: Annotated[float, typer.Option("--delay", help="Seconds before each answer.")] = 0.0,
     faults: Annotated[
         Path | None,
-        typer.Option("--faults", help="A TOML file of [[fault]] tables."),
+        typer.Option("--faults", callback=at_home, help="A TOML file of [[fault]] tables: failures to simulate."),
     ] = None,
 ) -> None:
-    """Serve a folder on this machine as the archives do, with faults if wanted, until Ctrl-C.
+    """Serve a folder on this machine as the archives do, until Ctrl-C; faults can be simulated.
 
     Example: mms-regions serve-archive synthetic --port 8181
     """
@@ -107,9 +108,11 @@ def serve_archive(
         archive.close()
 
 
-def _tell_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> None:
-    """Say what the cache holds; failures make the exit code 4."""
+def _print_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> None:
+    """Print what was fetched; exit code 4 if something failed."""
     from rich.filesize import decimal
+
+    from mms_regions.core.messages import counted
 
     if as_json:
         result = {"complete": fetched.complete, "failed": dict(fetched.failed), "files": fetched.files}
@@ -118,24 +121,24 @@ def _tell_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> Non
         for reason in fetched.failed.values():
             print(reason)
         print(
-            f"{data_dir}: {len(fetched.complete)} segments whole, {len(fetched.failed)} not; {fetched.files} files, "
-            f"{decimal(fetched.size)}"
+            f"{data_dir}: {counted(len(fetched.complete), 'segment')} complete, {len(fetched.failed)} failed; "
+            f"{counted(fetched.files, 'file')}, {decimal(fetched.size)}"
         )
     if fetched.failed:
         raise typer.Exit(4)
 
 
-def _tell_plans(plans: Mapping[str, FetchPlan | str], as_json: bool) -> None:
-    """Say file by file what would be transferred; what cannot be told makes the exit code 4."""
+def _report_plans(plans: Mapping[str, FetchPlan | str], as_json: bool) -> None:
+    """Print each file that would be fetched; exit code 4 if a segment could not be planned."""
     failed = {key: plan for key, plan in plans.items() if isinstance(plan, str)}
-    whole = [plan for plan in plans.values() if not isinstance(plan, str)]
-    transfers = [file for plan in whole for file in plan.to_transfer]
+    complete = [plan for plan in plans.values() if not isinstance(plan, str)]
+    transfers = [file for plan in complete for file in plan.to_transfer]
     if as_json:
-        segments = {plan.key: _plan_as_json(plan) for plan in whole}
-        size = sum(plan.bytes_to_transfer for plan in whole)
+        segments = {plan.key: _plan_as_json(plan) for plan in complete}
+        size = sum(plan.bytes_to_transfer for plan in complete)
         print(json.dumps({"files": len(transfers), "bytes": size, "segments": segments, "failed": failed}))
     else:
-        _print_plans(whole, failed)
+        _print_plans(complete, failed)
     if failed:
         raise typer.Exit(4)
 
@@ -148,14 +151,18 @@ def _plan_as_json(plan: FetchPlan) -> dict[str, Any]:
 def _print_plans(plans: list[FetchPlan], failed: Mapping[str, str]) -> None:
     from rich.filesize import decimal
 
+    from mms_regions.core.messages import counted
+
     for plan in plans:
-        print(f"{plan.key}: {len(plan.to_transfer)} of {len(plan.files)} files, {decimal(plan.bytes_to_transfer)}")
+        files = f"{len(plan.to_transfer)} of {counted(len(plan.files), 'file')}"
+        print(f"{plan.key}: {files}, {decimal(plan.bytes_to_transfer)}")
         for file in plan.files:
-            size = "size not said" if file.size is None else decimal(file.size)
+            size = "size unknown" if file.size is None else decimal(file.size)
             print(f"    {file.state:<8}{size:>14}  {file.name}")
         for remark in plan.remarks:
             print(f"    {remark}")
     for reason in failed.values():
         print(reason)
     total = decimal(sum(plan.bytes_to_transfer for plan in plans))
-    print(f"{sum(len(plan.to_transfer) for plan in plans)} files to transfer, {total}; nothing was fetched")
+    files = counted(sum(len(plan.to_transfer) for plan in plans), "file")
+    print(f"{files} to transfer, {total}; nothing was fetched")

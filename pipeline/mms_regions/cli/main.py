@@ -1,4 +1,4 @@
-"""Words on the command line, no logic. Rooms are imported where they are used, so that `--help` answers at once."""
+"""The commands `run`, `label` and `export`, and the console script. Imports are local: `--help` must answer at once."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ from mms_regions.cli.options import (
     StoreArgument,
     StoreOption,
     WorkersOption,
+    at_home,
     display,
 )
 from mms_regions.cli.report import report
 from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import status, verify
-from mms_regions.core.errors import EnvironmentProblem, Interrupted, MMSRegionsError, UsageProblem
+from mms_regions.cli.streams import protect_streams, stdout_problem
+from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
 
 if TYPE_CHECKING:
     from mms_regions.export.csv import Exported
@@ -50,62 +52,61 @@ if TYPE_CHECKING:
     from mms_regions.run.run import Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
-_SETTINGS = "Settings: a flag beats the environment, that beats the profile, that beats the default; see `config show`."
+_SETTINGS = "Precedence of settings: flag, environment, profile, default; see `config show`."
 
 app = typer.Typer(
     name="mms-regions",
     help="Label where an MMS spacecraft is in a magnetic-reconnection region, sample by sample.",
-    epilog=f"{_SETTINGS} Any command takes --debug, which shows the trace behind an error.",
+    epilog=f"{_SETTINGS} All commands accept --debug, which shows the traceback of an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(models, name="model", rich_help_panel="What there is")
-app.add_typer(catalogues, name="catalogue", rich_help_panel="What there is")
-app.add_typer(config, name="config", rich_help_panel="What there is")
+app.add_typer(models, name="model", rich_help_panel="Models, catalogues, settings")
+app.add_typer(catalogues, name="catalogue", rich_help_panel="Models, catalogues, settings")
+app.add_typer(config, name="config", rich_help_panel="Models, catalogues, settings")
 
 
 def main() -> None:
-    """The console script: errors become one sentence and an exit code."""
+    """The console script: every failure becomes one sentence and an exit code of docs/command-line.md."""
+    protect_streams()
     debug = "--debug" in sys.argv
-    sys.argv = [word for word in sys.argv if word != "--debug"]
+    sys.argv = [arg for arg in sys.argv if arg != "--debug"]
+    code = 0
     try:
-        _run_app()
-    except MMSRegionsError as problem:
+        code = _run_app()
+        if problem := stdout_problem():
+            raise EnvironmentProblem(f"stdout cannot be written: {problem.strerror}; redirect it to another place")
+    except Exception as problem:
         if debug:
             raise
-        print(f"mms-regions: {problem}", file=sys.stderr)
-        sys.exit(problem.exit_code)
-    except OSError as problem:
-        if debug:
-            raise
-        where, what = problem.filename or "the system", problem.strerror or problem
-        print(f"mms-regions: {where}: {what}; make room there, or name another place, and run again", file=sys.stderr)
-        sys.exit(EnvironmentProblem.exit_code)
+        print(f"mms-regions: {sentence(problem)}", file=sys.stderr)
+        code = code or getattr(problem, "exit_code", EnvironmentProblem.exit_code)
+    sys.exit(code)
 
 
-def _run_app() -> None:
-    """Run the command; words that are off are one sentence, as all other errors are."""
+def _run_app() -> int:
+    """The exit code of a command; a usage error is one sentence, as all other errors are."""
     try:
-        code = app(prog_name="mms-regions", standalone_mode=False) or 0
+        code = int(app(prog_name="mms-regions", standalone_mode=False) or 0)
     except typer.TyperException as problem:
         said = problem.format_message().strip()
-        if not said or said.startswith("Usage:"):  # a group without a command, of which the help is shown
+        if not said or said.startswith("Usage:"):  # a group without a command, whose help is shown
             print(said, end="\n" if said else "", file=sys.stderr)
-            sys.exit(UsageProblem.exit_code)
+            return UsageProblem.exit_code
         context = getattr(problem, "ctx", None)
         command = context.command_path if context else "mms-regions"
-        raise UsageProblem(f"{said.removesuffix('.')}; `{command} --help` tells the words it takes") from problem
+        raise UsageProblem(f"{said.removesuffix('.')}; run `{command} --help` for usage") from problem
     except typer.Abort:
         code = _TYPER_INTERRUPTED
     if code == _TYPER_INTERRUPTED:
-        raise Interrupted("interrupted; run the same command again to go on")
-    sys.exit(code)
+        raise Interrupted("interrupted; run the same command again to continue")
+    return code
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         from mms_regions.core.version import __version__
@@ -133,14 +134,16 @@ def run(
     device: DeviceOption = None,
     perturb: PerturbOption = None,
     redo: RedoOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and how large it is.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be made and its size, without a run.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a store from CDF files: features, physics, labels and probabilities of each sample.
+    """Make a store from CDF files: features, physics, labels and probabilities of every sample.
 
-    Files that are not in the data folder are fetched first, unless --offline.
-    Running the same command again makes what is missing and nothing else; other events are added.
-    Ctrl-C, SIGTERM and SIGUSR1 end it when what is being written is whole; twice, and it ends now.
+    Files that are not in the data folder are fetched first, unless --offline is set.
+    The same command again makes only what is missing; other events are added to the store.
+    Ctrl-C, SIGTERM and SIGUSR1 stop it after pending writes finish; press again to stop at once.
 
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
     Example: mms-regions run --data-dir ~/mms --offline --model analytic-layer --store all.zarr --dry-run
@@ -175,11 +178,11 @@ def run(
         installed = find_model(settings.model, os.environ)
         request = RunRequest(chosen, segments, store, settings, installed, redo or "")
         if dry_run:
-            _say_planned(plan_run(request), store, as_json)
+            _print_planned(plan_run(request), store, as_json)
             return
         with display(as_json) as observe, heard_signals() as stop:
             summary = run_segments(request, pool, observe, stop)
-    _report(summary, store, as_json)
+    _print_summary(summary, store, as_json)
 
 
 @app.command(rich_help_panel="Runs")
@@ -193,7 +196,7 @@ def label(
     perturb: PerturbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Label what a store holds with another model; its features stay as they are.
+    """Label a store with another model; its features do not change.
 
     Example: mms-regions label a.zarr --model analytic-layer
     """
@@ -211,14 +214,14 @@ def label(
         installed = find_model(settings.model, os.environ)
         with display(as_json) as observe, heard_signals() as stop:
             summary = relabel(store, installed, settings, pool, observe, stop)
-    _report(summary, store, as_json)
+    _print_summary(summary, store, as_json)
 
 
 @app.command(rich_help_panel="Results")
 def export(
     store: StoreArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write to.")],
+    out: Annotated[Path, typer.Option("--out", callback=at_home, help="The output folder.")],
     form: FormatOption = "csv",
     events: EventsOption = None,
     probes: ProbesOption = None,
@@ -226,10 +229,9 @@ def export(
     min_duration: MinDurationOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what a store holds to other formats. Only tplot needs the CDF files (--data-dir) once more.
+    """Export a store to other formats. Only tplot needs the CDF files (--data-dir).
 
     Example: mms-regions export a.zarr --format csv --out data
-
     Example: mms-regions export a.zarr --format segments --min-duration 0.3 --out paper
     """
     from mms_regions.core.settings import resolve_settings
@@ -249,11 +251,11 @@ def export(
             done = export.export_segments(store, segments, out, min_duration or 0.0)
         case _:
             done = export.export_csv(store, segments, out)
-    _say_exported(done, store, form, as_json)
+    _print_exported(done, store, form, as_json)
 
 
-def _say_exported(done: Exported, store: Path, form: str, as_json: bool) -> None:
-    """Say what was written; what could not be makes the exit code 4."""
+def _print_exported(done: Exported, store: Path, form: str, as_json: bool) -> None:
+    """Print the files that were written; exit code 4 if something could not be exported."""
     written = [str(path) for path in done.written]
     if as_json:
         print(json.dumps({"store": str(store), "format": form, "written": written, "failed": dict(done.failed)}))
@@ -265,25 +267,29 @@ def _say_exported(done: Exported, store: Path, form: str, as_json: bool) -> None
         raise typer.Exit(4)
 
 
-def _say_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
-    """Say what a run would make; what it lacks room for makes the exit code 5."""
+def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
+    """Print what a run would make; exit code 5 if the disk is too small for it."""
     from rich.filesize import decimal
+
+    from mms_regions.core.messages import counted
 
     if as_json:
         print(json.dumps({"store": str(store), **asdict(planned)}))
     else:
-        print(f"{store}: {planned.segments} segments, {planned.to_prepare} of them to prepare")
-        print(f"{planned.to_write} shards to write, {planned.to_label} to label with {planned.model}")
-        print(f"about {decimal(planned.needed.bytes)} in {planned.needed.files} files at most; ", end="")
+        print(f"{store}: {counted(planned.segments, 'segment')}, {planned.to_prepare} to prepare")
+        print(f"{counted(planned.to_write, 'shard')} to write, {planned.to_label} to label with {planned.model}")
+        print(f"at most about {decimal(planned.needed.bytes)} in {counted(planned.needed.files, 'file')}; ", end="")
         files = "" if planned.free.files is None else f" and {planned.free.files} files"
-        print(f"{decimal(planned.free.bytes)}{files} are free there")
-        print(f"{planned.without_files} of the segments to prepare have no file in the data folder")
+        print(f"{decimal(planned.free.bytes)}{files} free")
+        print(f"{counted(planned.without_files, 'segment')} to prepare without any file in the data folder")
     if planned.shortages:
-        raise EnvironmentProblem(f"{store}: {'; '.join(planned.shortages)}; make room, or choose another --store")
+        raise EnvironmentProblem(f"{store}: {'; '.join(planned.shortages)}; free some space, or choose another --store")
 
 
-def _report(summary: Summary, store: Path, as_json: bool) -> None:
-    """Say what a store holds now; failures make the exit code 4."""
+def _print_summary(summary: Summary, store: Path, as_json: bool) -> None:
+    """Print what the store holds now; exit code 4 if segments failed."""
+    from mms_regions.core.messages import counted
+
     result: dict[str, Any] = {
         "store": str(store),
         "complete": list(summary.complete),
@@ -292,8 +298,8 @@ def _report(summary: Summary, store: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        hint = f"; `mms-regions status {store}` says why" if summary.failed else ""
-        print(f"{store}: {len(summary.complete)} segments complete, {len(summary.failed)} failed{hint}")
+        hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed else ""
+        print(f"{store}: {counted(len(summary.complete), 'segment')} complete, {len(summary.failed)} failed{hint}")
     if summary.failed:
         raise typer.Exit(4)
 
@@ -303,9 +309,9 @@ app.command(rich_help_panel="Runs")(fetch)
 app.command(rich_help_panel="Runs")(status)
 app.command(rich_help_panel="Runs")(verify)
 app.command(rich_help_panel="Runs")(doctor)
-app.command("serve-archive", rich_help_panel="Without MMS data")(serve_archive)
+app.command("serve-archive", rich_help_panel="Synthetic data")(serve_archive)
 for command in (demo, synthesise, simulate, train):
-    app.command(rich_help_panel="Without MMS data")(command)
+    app.command(rich_help_panel="Synthetic data")(command)
 
 
 if __name__ == "__main__":

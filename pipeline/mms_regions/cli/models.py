@@ -1,4 +1,4 @@
-"""The commands `model ...` and `catalogue ...`: what there is to label with, and what to label."""
+"""The commands `model ...` and `catalogue ...`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from typing import Annotated
 
 import typer
 
-from mms_regions.cli.options import CatalogueArgument, EventsOption, JsonOption, ModelArgument, ProbesOption
-
-models = typer.Typer(help="Models: which there are, getting their weights, checking them.", no_args_is_help=True)
-catalogues = typer.Typer(
-    help="Event lists: which are built in, what is in one, whether one is sound.", no_args_is_help=True
+from mms_regions.cli.options import (
+    CatalogueArgument,
+    EventsOption,
+    JsonOption,
+    ModelArgument,
+    ProbesOption,
+    at_home,
 )
+
+models = typer.Typer(help="Models: list, show, get weights, check.", no_args_is_help=True)
+catalogues = typer.Typer(help="Event lists: list, show, check, schema.", no_args_is_help=True)
 
 
 @models.command("list")
 def model_list(as_json: JsonOption = False) -> None:
-    """List the models that are installed here, and whether their weights are there.
+    """List the installed models, and whether their weights are installed.
 
     Example: mms-regions model list
     """
@@ -31,12 +36,12 @@ def model_list(as_json: JsonOption = False) -> None:
         print(json.dumps({"models": rows}))
         return
     for m in found:
-        print(f"{m.card.name:<20}{'weights there' if m.weights else 'no weights':<16}{m.card.title}")
+        print(f"{m.card.name:<20}{'weights installed' if m.weights else 'no weights':<19}{m.card.title}")
 
 
 @models.command("show")
 def model_show(name: ModelArgument = "waters2025") -> None:
-    """Print a model's card: its regions, how far each is trusted, features, scaling, training data, licence.
+    """Print a model's card: regions and how reliable each is, features, scaling, training data, licence.
 
     Example: mms-regions model show waters2025
     """
@@ -47,7 +52,7 @@ def model_show(name: ModelArgument = "waters2025") -> None:
 
 @models.command("check")
 def model_check(name: ModelArgument = "waters2025") -> None:
-    """Load a model and check its checksum, names, shapes and numbers.
+    """Load a model and verify its checksum, names, shapes and numbers.
 
     Example: mms-regions model check analytic-layer
     """
@@ -56,12 +61,12 @@ def model_check(name: ModelArgument = "waters2025") -> None:
 
     installed = find_model(name, os.environ)
     load_model(installed)
-    print(f"{installed.card.name}: sound, sha256 {installed.card.weights_sha256}, in {installed.folder}")
+    print(f"{installed.card.name}: valid, sha256 {installed.card.weights_sha256}, in {installed.folder}")
 
 
 @models.command("import")
 def model_import(
-    path: Annotated[Path, typer.Argument(help="The authors' weights file, best_model.")],
+    path: Annotated[Path, typer.Argument(callback=at_home, help="The authors' weights file, best_model.")],
     name: Annotated[str, typer.Option("--name", help="The card of the model.")] = "waters2025",
 ) -> None:
     """Check a published weights file against its card and convert it to safetensors in your model folder.
@@ -78,9 +83,9 @@ def model_import(
 @models.command("fetch")
 def model_fetch(
     name: ModelArgument = "waters2025",
-    url: Annotated[str, typer.Option("--url", help="Another address of the same file.")] = "",
+    url: Annotated[str, typer.Option("--url", help="Another URL of the same file.")] = "",
 ) -> None:
-    """Get a published weights file from its authors, check it against its card and convert it as `import` does.
+    """Download a published weights file from its authors, then check and convert it as `import` does.
 
     Example: mms-regions model fetch
     """
@@ -98,16 +103,17 @@ def catalogue_list() -> None:
     Example: mms-regions catalogue list
     """
     from mms_regions.core.catalogue import builtin_catalogues, read_catalogue
+    from mms_regions.core.messages import counted
 
     for name in builtin_catalogues():
-        print(f"{name:<20}{len(read_catalogue(name).events)} events")
+        print(f"{name:<20}{counted(len(read_catalogue(name).events), 'event')}")
 
 
 @catalogues.command("show")
 def catalogue_show(
     catalogue: CatalogueArgument = "rogers2023", events: EventsOption = None, probes: ProbesOption = None
 ) -> None:
-    """Print the events of a list as they were understood.
+    """Print the parsed events of a list.
 
     Example: mms-regions catalogue show
     Example: mms-regions catalogue show --events A,C-F
@@ -115,10 +121,10 @@ def catalogue_show(
     from mms_regions.core.catalogue import read_catalogue
 
     chosen = read_catalogue(catalogue)
-    wanted = {segment.event.name for segment in chosen.segments(events, probes)}
-    print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm-3':>12}  probes")
+    selected = {segment.event.name for segment in chosen.segments(events, probes)}
+    print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm^-3':>12}  probes")
     for event in chosen.events:
-        if event.name in wanted:
+        if event.name in selected:
             start, end = str(event.t_start), str(event.t_end)
             spacecraft = ",".join(map(str, event.probes))
             print(f"{event.name:<16}{start:<32}{end:<32}{event.B0:>10.4f}{event.n0:>12.5f}  {spacecraft}")
@@ -126,14 +132,16 @@ def catalogue_show(
 
 @catalogues.command("check")
 def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
-    """Check an event list; all its bad rows are reported at once.
+    """Check an event list; all bad rows are reported at once.
 
     Example: mms-regions catalogue check my-events.csv
     """
     from mms_regions.core.catalogue import read_catalogue
+    from mms_regions.core.messages import counted
 
     chosen = read_catalogue(catalogue)
-    print(f"{chosen.name}: {len(chosen.events)} events, {len(chosen.segments())} segments, sha256 {chosen.sha256[:12]}")
+    events, segments = counted(len(chosen.events), "event"), counted(len(chosen.segments()), "segment")
+    print(f"{chosen.name}: {events}, {segments}, sha256 {chosen.sha256[:12]}")
 
 
 @catalogues.command("schema")

@@ -1,4 +1,4 @@
-"""What commands have in common: their options, and what shows a run while it goes on."""
+"""Options that commands share, and the display of a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from mms_regions.cli.progress import Display
 
 _PACKAGE = Path(__file__).parents[1]
-_WHICH, _FILES, _HOW = "Which segments", "Where files come from", "How it is done"
+_WHICH, _FILES, _HOW = "Segments", "Input files", "Execution"
 
 
-# Completion: names alone, from the names of files, so that pressing <tab> imports next to nothing.
+# Completion takes names from file names, so that pressing <tab> imports next to nothing.
 
 
 def _catalogue_names(incomplete: str) -> list[str]:
@@ -39,15 +39,15 @@ def _model_names(incomplete: str) -> list[str]:
     )
 
 
-def _one_of(*words: str) -> Callable[[str], list[str]]:
+def _one_of(*values: str) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
-        return _beginning(incomplete, words)
+        return _beginning(incomplete, values)
 
     return complete
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
-    """The names that begin so; else nothing, and the shell offers files."""
+    """The names that begin like this; the shell offers files where there are none."""
     return sorted({name for name in names if name.startswith(incomplete)})
 
 
@@ -58,12 +58,22 @@ CatalogueArgument = Annotated[
 ModelArgument = Annotated[str, typer.Argument(help="A model's name or folder.", autocompletion=_model_names)]
 
 
+def at_home(path: Path | None) -> Path | None:
+    """The callback of all options that are paths: shells leave `~` as it is in `--out=~/x`."""
+    if path is None:
+        return None
+    from mms_regions.core.files import expanded
+
+    return expanded(path)
+
+
 def named_store(store: Path) -> Path:
-    """A store has a name, because its run folder lies beside it under that name: `.` becomes what it stands for."""
-    whole = store if store.name not in ("", "..") else store.resolve()
-    if not whole.name:
-        raise UsageProblem(f"{store} cannot be a store, which has a name and a folder beside it; name another path")
-    return whole
+    """A store has a name, because its run folder lies beside it under that name; `.` is resolved to one."""
+    path = at_home(store) or store
+    path = path if path.name not in ("", "..") else path.resolve()
+    if not path.name:
+        raise UsageProblem(f"{store} cannot be a store: it needs a name, and a folder beside it; give another path")
+    return path
 
 
 def _named_profile(profile: Path | None) -> Path | None:
@@ -71,12 +81,12 @@ def _named_profile(profile: Path | None) -> Path | None:
         return None
     from mms_regions.core.settings import find_profile
 
-    return find_profile(profile)
+    return find_profile(at_home(profile) or profile)
 
 
-StoreArgument = Annotated[Path, typer.Argument(help="The zarr store of a run.", callback=named_store)]
+StoreArgument = Annotated[Path, typer.Argument(help="A zarr store made by `run`.", callback=named_store)]
 StoreOption = Annotated[
-    Path, typer.Option("--store", help="The zarr store to make, or to go on with.", callback=named_store)
+    Path, typer.Option("--store", help="The zarr store to create or to continue.", callback=named_store)
 ]
 EventsOption = Annotated[
     str | None, typer.Option("--events", help="Events, e.g. A,C-F. Default: all.", rich_help_panel=_WHICH)
@@ -86,10 +96,15 @@ ProbesOption = Annotated[
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="CDF files in the SDC's layout. Default: $MMS_DATA_DIR.", rich_help_panel=_FILES),
+    typer.Option(
+        "--data-dir",
+        callback=at_home,
+        help="Folder of CDF files, in the layout of the SDC. Default: $MMS_DATA_DIR.",
+        rich_help_panel=_FILES,
+    ),
 ]
 OfflineOption = Annotated[
-    bool | None, typer.Option("--offline", help="Use only files that are there.", rich_help_panel=_FILES)
+    bool | None, typer.Option("--offline", help="Use only files of the data folder.", rich_help_panel=_FILES)
 ]
 SourceOption = Annotated[
     str | None,
@@ -100,12 +115,16 @@ SourceOption = Annotated[
 ArchiveUrlOption = Annotated[
     str | None,
     typer.Option(
-        "--archive-url", help="A mirror: what stands before /file_info/science or /mms1/.", rich_help_panel=_FILES
+        "--archive-url",
+        help="Base URL of a mirror (the part before /file_info/science or /mms1/).",
+        rich_help_panel=_FILES,
     ),
 ]
 ManifestOption = Annotated[
     Path | None,
-    typer.Option("--manifest", help="A manifest.json; exactly its files are used.", rich_help_panel=_FILES),
+    typer.Option(
+        "--manifest", callback=at_home, help="A manifest.json: use exactly these files.", rich_help_panel=_FILES
+    ),
 ]
 ConventionOption = Annotated[
     str | None,
@@ -132,7 +151,8 @@ DeviceOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="Processes; 0: run in this one.", rich_help_panel=_HOW)
+    int | None,
+    typer.Option("--workers", help="Number of worker processes; 0: none, run in this process.", rich_help_panel=_HOW),
 ]
 ProfileOption = Annotated[
     Path | None,
@@ -147,14 +167,16 @@ ProfileOption = Annotated[
 PerturbOption = Annotated[
     float | None,
     typer.Option(
-        "--perturb", help="E.g. 0.1: how far labels hang on B0, n0 and window phase. 0: off. Default: as the store is."
+        "--perturb",
+        help="Estimate label stability by varying B0 and n0 by this fraction, such as 0.1. 0: off. "
+        "Default: keep the store's setting.",
     ),
 ]
 RedoOption = Annotated[
     str | None,
     typer.Option(
         "--redo",
-        help="Make anew though it is there: A,C-F, B/mms4, changed (its files have) or all.",
+        help="Recompute existing segments: a list (A,C-F or B/mms4), `changed` (inputs differ) or `all`.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -162,20 +184,20 @@ FormatOption = Annotated[
     str,
     typer.Option(
         "--format",
-        help="csv, tplot: the folders and files of the published code; netcdf: a CF file per segment; segments: a "
-        "table of the stretches of equal labels.",
+        help="csv, tplot: as the published code writes them; netcdf: a CF file per segment; segments: a table of "
+        "intervals of equal labels.",
         autocompletion=_one_of("csv", "netcdf", "segments", "tplot"),
     ),
 ]
 MinDurationOption = Annotated[
     float | None,
-    typer.Option("--min-duration", help="With segments: join stretches shorter than this many seconds to others."),
+    typer.Option("--min-duration", help="With segments: merge intervals shorter than this many seconds into others."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 
 
 def display(as_json: bool) -> Display:
-    """Bars on a terminal, lines elsewhere; always on stderr, so that stdout is for results."""
+    """Bars on a terminal, lines elsewhere; on stderr, because stdout is for results."""
     from rich.console import Console
 
     from mms_regions.cli.progress import PlainLines, ProgressBar

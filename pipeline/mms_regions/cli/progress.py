@@ -1,4 +1,4 @@
-"""What listens to a run. The loop emits events and knows none of its listeners."""
+"""Displays of a run: bars on a terminal, lines in a log. The run emits events and knows none of its observers."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ from mms_regions.core.messages import (
     TransferDone,
     TransferStarted,
     Waiting,
+    counted,
 )
 
 
 class Display(Protocol):
-    """An observer that shows a run while it is open."""
+    """An observer that shows a run between `with` and its end."""
 
     def __call__(self, event: Event) -> None: ...
     def __enter__(self) -> Self: ...
@@ -56,20 +57,21 @@ class Display(Protocol):
     ) -> None: ...
 
 
-def _told(key: str, reason: str) -> str:
+def _reason(key: str, reason: str) -> str:
     """A reason with the segment in front, once."""
     return f"{key}: {reason.removeprefix(f'{key}: ')}"
 
 
-def in_words(event: Stopping | Remark) -> str:
+def describe(event: Stopping | Remark) -> str:
+    """An event as a line for people."""
     if isinstance(event, Remark):
         return event.text
-    return f"asked to stop ({event.why}): what is being written has {event.grace:g} s; once more, and all ends now"
+    return f"stopping ({event.why}): pending writes have {event.grace:g} s to finish; repeat to stop at once"
 
 
 @dataclass(frozen=True)
 class Transfers:
-    """How far the transfers are: files and bytes, and what is waited for."""
+    """The state of the transfers: files, bytes, and the reason for a wait."""
 
     files: int = 0
     done: int = 0
@@ -78,7 +80,7 @@ class Transfers:
     waiting: str = ""
 
     def after(self, event: FetchEvent) -> Transfers:
-        """The same after an event more."""
+        """The state after one more event."""
         match event:
             case TransferStarted(_, size, offset):
                 return replace(self, files=self.files + 1, announced=self.announced + (size or 0) - offset, waiting="")
@@ -90,13 +92,13 @@ class Transfers:
                 return replace(self, waiting=f"{why} ({seconds:.0f} s left)")
         return self
 
-    def in_words(self) -> str:
-        """Such as `3 of 5 files`, and what is waited for."""
+    def describe(self) -> str:
+        """Such as `3 of 5 files`, and the reason for a wait."""
         return f"{self.done} of {self.files} files" + (f", {self.waiting}" if self.waiting else "")
 
 
 class ProgressBar:
-    """Bars on a terminal: segments and shards that are done, bytes that arrive; failures above them as they come."""
+    """Bars on a terminal for segments, shards and bytes; failures above them as they come."""
 
     def __init__(self, console: Console):
         self._steps = Progress(
@@ -123,7 +125,7 @@ class ProgressBar:
             case ShardLabelled():
                 self._steps.advance(self._tasks["labelled"])
             case Stopping() | Remark():
-                self._live.console.print(Text(in_words(event), "yellow"))
+                self._live.console.print(Text(describe(event), "yellow"))
             case ShardBegun() | ShardWritten() | SegmentStarted() | RunEnded() | TaskLost() | TaskEnded():
                 pass
             case _:
@@ -132,7 +134,7 @@ class ProgressBar:
     def _advance(self, step: str, key: str, reason: str) -> None:
         self._steps.advance(self._tasks[step])
         if reason:
-            self._live.console.print(Text.assemble(("failed", "red"), f" {_told(key, reason)}"))
+            self._live.console.print(Text.assemble(("failed", "red"), f" {_reason(key, reason)}"))
 
     def _show_transfers(self, event: FetchEvent) -> None:
         self._transfers = self._transfers.after(event)
@@ -140,10 +142,10 @@ class ProgressBar:
         if "bytes" not in self._tasks:
             self._tasks["bytes"] = self._bytes.add_task("files", total=None)
         self._bytes.update(
-            self._tasks["bytes"], completed=now.arrived, total=now.announced or None, description=now.in_words()
+            self._tasks["bytes"], completed=now.arrived, total=now.announced or None, description=now.describe()
         )
         if isinstance(event, Quarantined):
-            self._live.console.print(Text.assemble(("put aside", "yellow"), f" {event.name}: {event.why}"))
+            self._live.console.print(Text.assemble(("quarantined", "yellow"), f" {event.name}: {event.why}"))
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -156,7 +158,7 @@ class ProgressBar:
 
 
 class PlainLines:
-    """A line per event, for logs: what a batch system keeps is read later, without a terminal."""
+    """A line per event, for logs such as those of a batch system."""
 
     def __init__(self, write: Callable[[str], None]):
         self._write = write
@@ -167,10 +169,10 @@ class PlainLines:
         match event:
             case RunStarted(segments, shards):
                 self._segments = segments
-                self._write(f"{segments} segments to prepare, {shards} shards to label")
+                self._write(f"{counted(segments, 'segment')} to prepare, {counted(shards, 'shard')} to label")
             case FetchStarted(segments):
                 self._segments = segments
-                self._write(f"{segments} segments to fetch")
+                self._write(f"{counted(segments, 'segment')} to fetch")
             case SegmentFetched(key, reason):
                 self._write_segment("fetched", key, reason)
             case SegmentDone(key, reason):
@@ -180,19 +182,19 @@ class PlainLines:
             case ShardLabelled(shard):
                 self._write(f"shard {shard} labelled")
             case Stopping() | Remark():
-                self._write(in_words(event))
+                self._write(describe(event))
             case TransferDone(name, size):
                 self._write(f"{name}: {decimal(size)} arrived")
             case Quarantined(name, why):
-                self._write(f"{name}: put aside, {why}")
-            case Waiting(name, seconds, why) if (name, why) not in self._waits:  # told again every second
+                self._write(f"{name}: quarantined, {why}")
+            case Waiting(name, seconds, why) if (name, why) not in self._waits:  # reported again every second
                 self._waits.add((name, why))
                 self._write(f"{name}: waiting {seconds:.0f} s, {why}")
 
     def _write_segment(self, outcome: str, key: str, reason: str) -> None:
         self._done += 1
         self._write(
-            f"[{self._done}/{self._segments}] " + (f"failed {_told(key, reason)}" if reason else f"{outcome} {key}")
+            f"[{self._done}/{self._segments}] " + (f"failed {_reason(key, reason)}" if reason else f"{outcome} {key}")
         )
 
     def __enter__(self) -> Self:
@@ -201,4 +203,4 @@ class PlainLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held open."""
+        """Nothing to close."""

@@ -1,4 +1,4 @@
-"""Words on the command line about reports, no logic."""
+"""The command `report`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,33 @@ from typing import Annotated
 
 import typer
 
-from mms_regions.cli.options import DataDirOption, EventsOption, JsonOption, ProbesOption, StoreArgument, WorkersOption
+from mms_regions.cli.options import (
+    DataDirOption,
+    EventsOption,
+    JsonOption,
+    ProbesOption,
+    StoreArgument,
+    WorkersOption,
+    at_home,
+)
 
 
 def report(
     store: StoreArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write to: new, empty, or an older report.")],
+    out: Annotated[
+        Path, typer.Option("--out", callback=at_home, help="The output folder: new, empty, or an older report.")
+    ],
     events: EventsOption = None,
     probes: ProbesOption = None,
     data_dir: DataDirOption = None,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a report to look at and to send round: OUT/index.html and a page with pictures for each event.
+    """Write an HTML report to read and share: OUT/index.html and a page with pictures for each event.
 
-    It says what was run on what, which segments failed and why, shares of regions, cautions, efficiency and methods,
-    and opens in a browser without a network. Ion spectrograms are from the CDF files, where these are at hand.
+    It lists inputs, software and settings, failed segments and reasons, shares of regions, cautions, efficiency and
+    methods, and opens in a browser without a network. Ion spectrograms need the CDF files (--data-dir).
 
     Example: mms-regions report a.zarr --out report
     """

@@ -8,30 +8,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mms_regions.cli.options import at_home
+
 if TYPE_CHECKING:
     from mms_regions.training.simulation import Progress
 
 
 def simulate(
     *,
-    out: Annotated[Path, typer.Option("--out", help="A folder for snapshots, log and checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", callback=at_home, help="A folder for snapshots, log and checkpoint.")],
     background: Annotated[float, typer.Option("--background", help="Density outside the sheets, in n0.")] = 0.1,
     guide: Annotated[float, typer.Option("--guide", help="Guide field, in B0.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Decides where particles begin.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the initial particles.")] = 0,
     length: Annotated[float, typer.Option("--length", help="Side of the box, in ion inertial lengths.")] = 25.6,
     cells: Annotated[int, typer.Option("--cells", help="Cells along one side.")] = 410,
     per_density: Annotated[float, typer.Option("--per-density", help="Particles of a species per n0 d_i^2.")] = 9000.0,
-    end: Annotated[float, typer.Option("--end", help="When to end, in inverse ion gyrofrequencies.")] = 21.0,
+    end: Annotated[float, typer.Option("--end", help="Duration, in inverse ion gyrofrequencies.")] = 21.0,
     threads: Annotated[int, typer.Option("--threads", help="Processor cores to use.")] = 2,
 ) -> None:
-    """Simulate a reconnecting current sheet with particles, for training. Run again, it goes on from its checkpoint.
+    """Simulate a reconnecting current sheet with particles, for training. The same command continues from a checkpoint.
 
-    Half an hour on two cores; Ctrl-C keeps what is done. Needs the extra `train` (numba).
+    Takes half an hour on two cores; Ctrl-C keeps the checkpoint. Needs the extra `train` (numba).
 
     Example: mms-regions simulate --out sheet --background 0.1 --seed 1
     Example: mms-regions simulate --out tiny --length 6.4 --cells 100 --per-density 500 --end 2
     """
     from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+    from mms_regions.core.messages import counted
     from mms_regions.core.stop import heard_signals
 
     try:
@@ -50,11 +53,15 @@ def simulate(
         setup.grid(threads)
     except ValueError as problem:
         raise UsageProblem(f"No such simulation can be run: {problem}.") from None
-    print(f"simulating {setup.steps} steps on {threads} threads; compiling first takes a minute", file=sys.stderr)
+    print(
+        f"simulating {setup.steps} steps on {counted(threads, 'thread')}; compiling first takes a minute",
+        file=sys.stderr,
+    )
     with heard_signals() as stop:
         found = run_simulation(setup, out, threads, _show, stop.check)
     save_simulation_picture(found[-1], out / "last.png")
-    print(f"{out}: {len(found)} snapshots, the last drawn in {out / 'last.png'}; energies and flux are in {out / LOG}")
+    picture, log = out / "last.png", out / LOG
+    print(f"{out}: {counted(len(found), 'snapshot')}, the last drawn in {picture}; energies and flux are in {log}")
 
 
 def _show(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Words on the command line about what a store holds, no logic."""
+"""The commands `status` and `verify`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mms_regions.cli.options import DataDirOption, JsonOption, StoreArgument
+from mms_regions.cli.streams import reader_gone
 from mms_regions.core.errors import DamagedStore, EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mms_regions.run.status import StoreStatus
     from mms_regions.store.verify import Flaw
 
-_EVERY = 2.0  # s, from one look to the next
+_EVERY = 2.0  # s
 _MOST_ROWS = 30  # on a terminal that is watched
 _CLEAR = "\x1b[2J\x1b[H"
 
@@ -28,12 +29,12 @@ _CLEAR = "\x1b[2J\x1b[H"
 def status(
     store: StoreArgument,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s until no run is going on.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until no run is active.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say of each segment of a store whether it is complete, prepared, running, failed (and why) or missing.
+    """Show the state of each segment of a store: complete, prepared, running, failed (with the reason) or missing.
 
-    Reads the run folder alone, also while a run is going on. With --watch and --json, one object per line.
+    Works during a run too. With --watch and --json, one object per line.
 
     Example: mms-regions status a.zarr
     Example: mms-regions status a.zarr --watch
@@ -41,15 +42,15 @@ def status(
     from mms_regions.run.status import store_status
 
     found = store_status(store)
-    while watch and found.run_by is not None:
-        _say_now(found, store, as_json)
+    while watch and found.run_by is not None and not reader_gone():
+        _print_now(found, store, as_json)
         time.sleep(_EVERY)
         found = store_status(store)
     print(_as_json(found, store) if as_json else "\n".join([*_rows(found), _counts(found)]))
 
 
-def _say_now(found: StoreStatus, store: Path, as_json: bool) -> None:
-    """What is not complete on a terminal, which is cleared first; elsewhere the counts alone."""
+def _print_now(found: StoreStatus, store: Path, as_json: bool) -> None:
+    """On a terminal, cleared first, the segments that are not complete; elsewhere the counts."""
     if as_json:
         print(_as_json(found, store), flush=True)
     elif sys.stdout.isatty():
@@ -66,7 +67,7 @@ def _rows(found: StoreStatus) -> list[str]:
 
 def _counts(found: StoreStatus) -> str:
     counts = ", ".join(f"{n} {state}" for state, n in found.counts.items() if n)
-    return f"{counts}; being worked on by {found.run_by}" if found.run_by else counts
+    return f"{counts}; in use by {found.run_by}" if found.run_by else counts
 
 
 def _as_json(found: StoreStatus, store: Path) -> str:
@@ -79,36 +80,39 @@ def _as_json(found: StoreStatus, store: Path) -> str:
 def verify(
     store: StoreArgument,
     *,
-    inputs: Annotated[bool, typer.Option("--inputs", help="Look at the CDF files too.")] = False,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Check the CDF files too.")] = False,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every file of a store and compare it with what was written; name what is damaged.
+    """Read every file of a store, compare it with its checksum, and list what is damaged.
 
-    The receipts of damaged shards are taken away, so that the next `run` makes these anew, and nothing else.
+    Receipts of damaged shards are removed, so that the next `run` recomputes these shards and nothing else.
 
     Example: mms-regions verify a.zarr
     Example: mms-regions verify a.zarr --inputs --data-dir ~/mms
     """
+    from mms_regions.core.messages import counted
     from mms_regions.store.verify import verify as verify_store
 
     found = verify_store(store)
-    files, other = _look_at_inputs(store, data_dir) if inputs else (0, [])
+    files, other = _verify_inputs(store, data_dir) if inputs else (0, [])
     flaws = [*found.flaws, *other]
     if as_json:
         print(json.dumps({"store": str(store), "files": found.files + files, "flaws": [_flaw(flaw) for flaw in flaws]}))
     else:
         print(
-            "\n".join([*map(str, flaws), f"{found.files + files} files looked at, {len(flaws)} are damaged or missing"])
+            "\n".join(
+                [*map(str, flaws), f"{counted(found.files + files, 'file')} checked, {len(flaws)} damaged or missing"]
+            )
         )
     if found.flaws:
         _leave_to_run(store, found.flaws)
-        raise DamagedStore(f"{store} is damaged; `mms-regions run` with the words that made it repairs it")
+        raise DamagedStore(f"{store} is damaged; run the same `mms-regions run` command again to repair it")
     if other:
-        raise EnvironmentProblem(f"{store}: some of the files it was made from are not what they were")
+        raise EnvironmentProblem(f"{store}: some of its input files have changed")
 
 
-def _look_at_inputs(store: Path, data_dir: Path | None) -> tuple[int, Sequence[Flaw]]:
+def _verify_inputs(store: Path, data_dir: Path | None) -> tuple[int, Sequence[Flaw]]:
     from mms_regions.core.settings import resolve_settings
     from mms_regions.run.inputs import require_data_dir
     from mms_regions.store.verify import verify_inputs
@@ -118,13 +122,13 @@ def _look_at_inputs(store: Path, data_dir: Path | None) -> tuple[int, Sequence[F
 
 
 def _leave_to_run(store: Path, flaws: Sequence[Flaw]) -> None:
-    """Who may only read a store is told what is wrong with it all the same."""
+    """Receipts can only be removed by a user who may write to the store."""
     from mms_regions.store.verify import set_aside
 
     try:
         set_aside(store, flaws)
     except EnvironmentProblem as problem:
-        print(f"mms-regions: the next run is not told of it: {problem}", file=sys.stderr)
+        print(f"mms-regions: the damage cannot be recorded for the next run: {problem}", file=sys.stderr)
 
 
 def _flaw(flaw: Flaw) -> dict[str, object]:

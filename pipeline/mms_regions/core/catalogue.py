@@ -33,6 +33,7 @@ from pydantic import (
 )
 
 from mms_regions.core.errors import InputProblem, UsageProblem, explain, shown
+from mms_regions.core.files import expanded
 from mms_regions.core.leap_seconds import Clock
 
 DEFAULT_CATALOGUE = "rogers2023"
@@ -285,7 +286,8 @@ def read_catalogue(source: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
     if isinstance(source, str) and source in builtin_catalogues():
         name, text = source, _text(_builtin_folder() / f"{source}.csv", source)
     else:
-        name, text = Path(source).stem, _text(Path(source), source)
+        path = expanded(Path(source))
+        name, text = path.stem, _text(path, source)
     return Catalogue(name, _events(text, source))
 
 

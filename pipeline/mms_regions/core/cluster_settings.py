@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mms_regions.core.errors import InputProblem, explain
+from mms_regions.core.errors import InputProblem, UsageProblem, explain
+from mms_regions.core.files import expanded
 from mms_regions.core.settings import read_profile
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
@@ -46,7 +47,15 @@ def _one_word(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    try:
+        return str(expanded(Path(text))) if text.startswith("~") else text
+    except UsageProblem as problem:
+        raise ValueError(str(problem)) from None
+
+
 Line = Annotated[str, AfterValidator(_one_line)]
+PathLine = Annotated[Line, AfterValidator(_path)]
 Word = Annotated[str, AfterValidator(_one_word)]
 
 
@@ -55,7 +64,7 @@ class _Table(BaseModel):
 
 
 class PoolSettings(_Table):
-    """Jobs of one kind: each is one worker. Words of SLURM: see `man sbatch`."""
+    """Jobs of one kind: each is one worker. For the terms of SLURM see `man sbatch`."""
 
     jobs: int = Field(1, ge=1, le=10_000)
     queue: Word = ""  # partition
@@ -67,7 +76,7 @@ class PoolSettings(_Table):
     constraint: Word = ""
     directives: tuple[Line, ...] = ()  # further #SBATCH lines, such as --qos=debug
     setup: tuple[Line, ...] = ()  # lines of shell before the worker starts, such as `module load apptainer`
-    image: Line = ""  # a container of this project, .sif; empty: the Python that submits
+    image: PathLine = ""  # a container of this project, .sif; empty: the Python that submits
     binds: tuple[Line, ...] = ()  # what the container sees of the machine, as apptainer's --bind takes it
 
     @property
@@ -77,7 +86,7 @@ class PoolSettings(_Table):
 
     @property
     def stagger(self) -> int:
-        """Seconds by which workers retire sooner or later than others, so that not all go at once."""
+        """Seconds by which workers retire earlier or later than others, so that not all end at the same time."""
         return min(60, self.seconds // 20)
 
     @property
@@ -90,7 +99,7 @@ class ClusterSettings(_Table):
     """What kind of cluster. interface: of the network between nodes; empty: the one that the host's name stands for."""
 
     kind: Literal["local", "slurm", "allocation", "address"] = "local"
-    address: Line = ""  # of a scheduler that runs already, or the path of its scheduler file
+    address: PathLine = ""  # of a scheduler that runs already, or the path of its scheduler file
     interface: Word = ""
     dashboard: bool = True  # pages of Dask on the state of scheduler and workers, on localhost of each machine
     start_timeout: float = Field(600.0, gt=0, le=604_800)  # s, that the first worker of a pool may take

@@ -5,6 +5,9 @@ Every message is a sentence for a person: what is wrong, where (file, row, varia
 
 from __future__ import annotations
 
+import errno
+import resource
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +60,44 @@ class Interrupted(MMSRegionsError):
 
     exit_code = 75
     retry_helps = True
+
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or choose another place"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get write permission there, or choose another place"),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE), "raise the limit of open files (`ulimit -n`), or use fewer --workers"
+    ),
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`), or choose another file system",
+    errno.EAGAIN: "raise the limit of processes (`ulimit -u`), or use fewer --workers",
+}
+_NO_MEMORY = ("cannot allocate memory", "failed to map segment", "can't start new thread", "out of memory")
+
+
+def sentence(problem: BaseException) -> str:
+    """An error as one sentence that names its cause; errors that are not ours too, as these may have many causes."""
+    if isinstance(problem, MMSRegionsError):
+        return str(problem)
+    if isinstance(problem, MemoryError) or any(said in str(problem).lower() for said in _NO_MEMORY):
+        return f"there is not enough memory: {_memory_limit()}; raise it, or use fewer --workers"
+    if isinstance(problem, OSError):
+        where, what = problem.filename or "the system", problem.strerror or problem
+        advice = _ADVICE.get(problem.errno or 0, "run again with --debug for the place in the program")
+        return f"{where}: {what}; {advice}"
+    if isinstance(problem, ImportError):
+        return f"the installation is incomplete ({problem}); `mms-regions doctor` checks it"
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+    return f"unexpected error ({text}{place}); run again with --debug and report what it shows"
+
+
+def _memory_limit() -> str:
+    """Limits of a process that often are the reason, as batch systems and shells set them."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        return f"this shell limits a process to {limit / 2**30:.1f} GiB of address space (`ulimit -v`)"
+    return "the machine, its container or its batch job has no more"
 
 
 def shown(value: object) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 import stamina
 
+from mms_regions.core.errors import UsageProblem
+
 _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SEAL = "sha256"
@@ -24,6 +26,14 @@ FAILPOINT = "MMS_REGIONS_DIE_BEFORE"  # `N:FILE` or `N:FILE:PATTERN`, see failpo
 
 class Damaged(ValueError):
     """A file is not as it was written."""
+
+
+def expanded(path: Path) -> Path:
+    """The path with `~` replaced by the home folder. Raises UsageProblem where there is no such home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UsageProblem(f"{path} is in a home folder that does not exist; give another path") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:

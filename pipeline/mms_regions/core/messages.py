@@ -186,6 +186,11 @@ class Remark:
     text: str
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 segment` or `3 segments`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 Event = (
     RunStarted
     | RunEnded

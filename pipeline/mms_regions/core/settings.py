@@ -1,4 +1,4 @@
-"""The settings of a run: a flag beats the environment, that beats the profile file, that beats the default."""
+"""The settings of a run, in order of precedence: flag, environment, profile, default."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mms_regions.core.errors import InputProblem, MMSRegionsError, UsageProblem, explain
+from mms_regions.core.files import FAILPOINT, expanded
 from mms_regions.core.types import CHUNK, WINDOW
 
 PREFIX = "MMS_REGIONS_"
@@ -39,9 +41,9 @@ def _folder(value: object) -> object:
     if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
         raise ValueError("is not the path of a folder")
     try:
-        return str(Path(value).expanduser().absolute())  # pydantic makes it a Path, also from JSON
-    except RuntimeError:  # no such user
-        raise ValueError("is in a home folder that does not exist") from None
+        return str(expanded(Path(value)).absolute())  # pydantic makes it a Path, also from JSON
+    except UsageProblem as problem:
+        raise ValueError(str(problem)) from None
 
 
 def _address(value: str) -> str:
@@ -108,6 +110,14 @@ class Settings(BaseModel):
         return {name: getattr(self, name) for name in _CHANGE_RESULTS}
 
 
+# Variables that are not settings.
+_FURTHER_VARIABLES = (
+    f"{PREFIX}MODEL_DIR",  # model/card
+    f"{PREFIX}IMAGE",  # run/provenance, set in containers
+    f"{PREFIX}REVISION",  # the same
+    FAILPOINT,
+    f"{PREFIX}REFERENCE",  # tests
+)
 _ALLOWED = {name: str(field.description) for name, field in Settings.model_fields.items() if name != "origin"}
 
 
@@ -132,9 +142,7 @@ def resolve_settings(flags: Mapping[str, object], environ: Mapping[str, str], pr
     layers = (_from_profile(profile), _from_environment(environ), _from_flags(flags))
     given = {name: value for layer in layers for name, value in layer.items()}
     origin = {name: given[name].origin if name in given else "default" for name in _ALLOWED}
-    wrong = {
-        name: f"there is no setting {name!r}; settings are {', '.join(_ALLOWED)}" for name in given.keys() - _ALLOWED
-    }
+    wrong = {name: _unknown(name) for name in given.keys() - _ALLOWED.keys()}
     known = {name: value.value for name, value in given.items() if name in _ALLOWED}
     try:
         settings = Settings.model_validate({**known, "origin": origin})
@@ -153,9 +161,16 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
     }
 
 
+def known_variables() -> tuple[str, ...]:
+    """The variables MMS_REGIONS_... that exist."""
+    return (*(PREFIX + name.upper() for name in _ALLOWED), *_FURTHER_VARIABLES)
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    """Other variables with the prefix are left alone: rooms such as model.py have their own."""
-    given = {name: _variable(environ, PREFIX + name.upper()) for name in _ALLOWED}
+    """Values by setting; those of variables that do not exist by the name of the variable."""
+    misspelt = [name for name in environ if name.startswith(PREFIX) and name not in known_variables()]
+    given = {name: _variable(environ, name) for name in misspelt}
+    given |= {name: _variable(environ, PREFIX + name.upper()) for name in _ALLOWED}
     given["data_dir"] = given["data_dir"] or _variable(environ, "MMS_DATA_DIR") or _spedas_folder(environ)
     return {name: value for name, value in given.items() if value is not None}
 
@@ -176,12 +191,12 @@ def shipped_profiles() -> dict[str, Path]:
 
 
 def find_profile(named: Path) -> Path:
-    """The shipped profile of this name, else the path itself, be there a file or not."""
+    """The shipped profile of this name, otherwise the path itself, whether the file exists or not."""
     return shipped_profiles().get(str(named), named)
 
 
 def read_profile(profile: Path | None) -> dict[str, Any]:
-    """What a TOML file says; nothing where there is none. Raises InputProblem where it cannot be read."""
+    """The contents of a TOML file; empty without a profile. Raises InputProblem where it cannot be read."""
     if profile is None:
         return {}
     try:
@@ -201,6 +216,13 @@ def _from_profile(profile: Path | None) -> dict[str, _Given]:
         for name, value in read_profile(profile).items()
         if name not in _OTHER_TABLES
     }
+
+
+def _unknown(name: str) -> str:
+    if name.startswith(PREFIX):
+        (nearest,) = get_close_matches(name, known_variables(), n=1, cutoff=0.0)
+        return f"there is no such variable; did you mean {nearest}? docs/command-line.md lists all"
+    return f"there is no setting {name!r}; settings are {', '.join(_ALLOWED)}"
 
 
 def _refusal(wrong: Sequence[tuple[_Given, str]]) -> MMSRegionsError:

@@ -17,6 +17,7 @@ from pydantic.functional_validators import AfterValidator
 
 from mms_regions.core.catalogue import is_safe_name, safe_name
 from mms_regions.core.errors import InputProblem, explain
+from mms_regions.core.files import expanded
 from mms_regions.core.regions import regions_named
 from mms_regions.physics.samples import FEATURES
 
@@ -133,7 +134,7 @@ class InstalledModel:
 def model_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where models lie, first the user's folder ($MMS_REGIONS_MODEL_DIR or the platform's), then what is shipped."""
     named = environ.get(MODEL_DIR_VARIABLE)
-    own = Path(named).expanduser() if named else platformdirs.user_data_path("mms-regions", appauthor=False) / "models"
+    own = expanded(Path(named)) if named else platformdirs.user_data_path("mms-regions", appauthor=False) / "models"
     return own, _SHIPPED
 
 
@@ -154,7 +155,7 @@ def find_model(name_or_path: str | Path, environ: Mapping[str, str]) -> Installe
     named = [_read_named(folder) for folder in _folders_named(name, environ)]
     if named:
         return next((model for model in named if model.weights), named[-1])
-    path = Path(name_or_path).expanduser()
+    path = expanded(Path(name_or_path))
     if path.is_dir():
         return read_model(path)
     if path.is_file():

@@ -60,7 +60,7 @@ def screen_of(*events: Event) -> str:
 def test_a_log_has_a_line_for_each_file_segment_and_wait() -> None:
     assert lines_of(*FETCH) == [
         "2 segments to fetch",
-        "old.cdf: put aside, old.cdf: has 5 bytes, not 9",
+        "old.cdf: quarantined, old.cdf: has 5 bytes, not 9",
         "b.cdf: waiting 3 s, server asks to wait 3 s",
         "a.cdf: 3.0 MB arrived",
         "[1/2] fetched A/mms1",
@@ -77,7 +77,7 @@ def test_a_long_wait_is_one_line_in_a_log_and_other_files_have_their_own(seconds
 
 def test_the_bars_show_segments_files_bytes_and_each_trouble_as_it_is_worded() -> None:
     shown = screen_of(*FETCH)
-    assert "put aside" in shown and "old.cdf: has 5 bytes, not 9" in shown
+    assert "quarantined" in shown and "old.cdf: has 5 bytes, not 9" in shown
     assert "A/mms2: no file of [fgm_brst_l2]; leave it out" in shown
     last = shown[shown.rindex("segments fetched") :]
     assert re.search(r"2/2 (\d+:\d\d:\d\d|-:--:--)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last)), "with the time left"
@@ -116,4 +116,4 @@ def test_what_arrived_is_what_was_announced_once_all_is_done(sizes: list[tuple[i
         )
         for event in events:
             now = now.after(event)
-    assert now.in_words() == f"{len(sizes)} of {len(sizes)} files" and now.arrived == now.announced
+    assert now.describe() == f"{len(sizes)} of {len(sizes)} files" and now.arrived == now.announced

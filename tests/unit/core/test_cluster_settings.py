@@ -36,6 +36,14 @@ def test_what_a_table_says_is_meant(tmp_path: Path) -> None:
     assert (told.gpu.gres, told.gpu.constraint, len(told.gpu.directives)) == ("gpu:1", "a100&fast", 2)
 
 
+def test_home_folders_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    images = read_cluster(written(tmp_path, '[cluster]\nkind = "slurm"\n[cluster.cpu]\nimage = "~/mms.sif"\n'))
+    assert images.cpu.image == "/home/someone/mms.sif"
+    there = read_cluster(written(tmp_path, '[cluster]\nkind = "address"\naddress = "~/scheduler.json"\n'))
+    assert there.address == "/home/someone/scheduler.json"
+
+
 POOL = '[cluster]\nkind = "slurm"\n[cluster.cpu]\n'
 
 

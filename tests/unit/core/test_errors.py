@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mms_regions.core.errors import explain
+from mms_regions.core.errors import InputProblem, explain, sentence
 
 
 class Inner(BaseModel):
@@ -50,3 +53,36 @@ def test_a_field_may_have_another_name_and_a_better_description_and_a_long_value
     said = explained({"name": ["x" * 100]}, names={"name": "event"}, allowed={"name": "a short name"})
     assert said["name"].startswith("event = ['xxx") and said["name"].endswith("...]: must be a short name")
     assert len(said["name"]) < 100
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space there"),
+        (errno.EACCES, "get write permission there"),
+        (errno.EROFS, "get write permission there"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.ENODEV, "--debug"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_the_cause_and_what_helps(number: int, advice: str) -> None:
+    said = sentence(OSError(number, os.strerror(number), "/data/x"))
+    assert said.startswith(f"/data/x: {os.strerror(number)}; ")
+    assert advice in said and ("space" in advice) == ("space" in said.partition("; ")[2])
+
+
+def failed() -> Exception:
+    try:
+        {}["x"]
+    except KeyError as problem:
+        return problem
+
+
+def test_every_error_is_one_sentence() -> None:
+    assert sentence(InputProblem("The list is empty.")) == "The list is empty."
+    assert sentence(MemoryError()).startswith("there is not enough memory: ")
+    assert sentence(ImportError("x.so: failed to map segment from shared object")).startswith("there is not enough")
+    assert "`mms-regions doctor`" in sentence(ImportError("No module named 'zarr'"))
+    said = sentence(failed())
+    assert said.startswith("unexpected error (KeyError: 'x' in test_errors.py, line ") and "report" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mms_regions.core.errors import InputProblem, UsageProblem
-from mms_regions.core.settings import Settings, resolve_settings
+from mms_regions.core.settings import Settings, known_variables, resolve_settings
 
 
 @pytest.fixture
@@ -188,3 +189,44 @@ def test_settings_are_frozen_and_travel() -> None:
         settings.workers = 3  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("MMS_REGIONS_WORKER", "MMS_REGIONS_WORKERS"),
+        ("MMS_REGIONS_DATADIR", "MMS_REGIONS_DATA_DIR"),
+        ("MMS_REGIONS_MODELDIR", "MMS_REGIONS_MODEL_DIR"),
+        ("MMS_REGIONS_ORIGIN", "MMS_REGIONS_"),
+    ],
+)
+def test_a_variable_that_does_not_exist_is_an_error_with_the_nearest_name(variable: str, nearest: str) -> None:
+    with pytest.raises(
+        UsageProblem, match=rf"environment {variable}: there is no such variable; did you mean {nearest}"
+    ):
+        resolve_settings({}, {variable: "3"})
+    resolve_settings({}, {variable: "", "MMS_REGIONS": "3", "MMS_OTHER": "3"})
+
+
+def test_every_variable_that_exists_is_taken() -> None:
+    for variable in set(known_variables()) - {f"MMS_REGIONS_{name.upper()}" for name in Settings.model_fields}:
+        resolve_settings({}, {variable: "x"})
+
+
+def test_the_documentation_lists_the_variables_that_exist() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
+    listed = re.findall(r"^\| `(MMS_REGIONS_\w+)` \|", page, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(known_variables())
+
+
+def test_home_folders_are_expanded_wherever_a_setting_is_from(profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    path = profile('data_dir = "~/cdf"\nmanifest = "~/m.json"\n')
+    for settings in (
+        resolve_settings({}, {}, path),
+        resolve_settings({}, {"MMS_REGIONS_DATA_DIR": "~/cdf", "MMS_REGIONS_MANIFEST": "~/m.json"}),
+        resolve_settings({"data_dir": "~/cdf", "manifest": "~/m.json"}, {}),
+    ):
+        assert settings.data_dir == Path("/home/someone/cdf")
+        assert settings.manifest == Path("/home/someone/m.json")
+    assert resolve_settings({}, {"SPEDAS_DATA_DIR": "~/s"}).data_dir == Path("/home/someone/s/mms")
