@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 
 from mms_regions.core.errors import UsageProblem
-from mms_regions.store.read import open_segment
+from mms_regions.store.read import card_of, open_segment
 from mms_regions.store.receipts import Receipt
 from mms_regions.store.verify import verify
 
@@ -71,7 +71,7 @@ def assert_absent_or_whole(store: Path, command: Command, undisturbed: Mapping[s
         event, _, probe = key.partition("/mms")
         if status == "complete":
             data = open_segment(store, event, int(probe))
-            sound = _segment(undisturbed[data.attrs["model"]["name"]], event, int(probe))
+            sound = _segment(undisturbed[card_of(data)["name"]], event, int(probe))
             assert_same_numbers(data, sound)
             assert _made_by(data) == _made_by(sound)
         else:

@@ -40,7 +40,7 @@ from mms_regions.model.card import CARD_FILE, ModelCard, find_model
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import save_weights
 from mms_regions.store.paths import run_folder
-from mms_regions.store.read import open_segment
+from mms_regions.store.read import card_of, open_segment
 
 CONVENTIONS = ("corrected", "published")
 HEADER = "event,t_start,t_end,B0,n0,probes\n"
@@ -566,7 +566,7 @@ def test_a_store_with_bad_segments_can_still_be_labelled_anew(runs: Runs, site: 
         shutil.copytree(path, tmp_path / path.name)
     assert_refused(call(site, "label", store, "--model", "second", "--workers", 0), 4, "labelled")
     with open_segment(store, "first", 1) as data:
-        assert data.attrs["model"]["name"] == "second"
+        assert card_of(data)["name"] == "second"
         assert (data["label"] >= 0).any()
 
 

@@ -23,7 +23,7 @@ from stores import run_folder
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.lock import hold
 from mms_regions.store.paths import lock_path
-from mms_regions.store.read import open_segment, open_store
+from mms_regions.store.read import attributes_of, open_segment, open_store
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_drawn_is_told_and_the_rest_is_there(
 
 
 def test_settings_versions_models_and_files_are_there(troubled_report: Path, troubled: Path) -> None:
-    index, attributes = words_of(troubled_report / "index.html"), open_store(troubled).attrs
+    index, attributes = words_of(troubled_report / "index.html"), attributes_of(open_store(troubled))
     (run,) = attributes["provenance"]
     for name, value in run["settings"].items():
         shown = "none" if value is None else value
@@ -142,7 +142,9 @@ def test_settings_versions_models_and_files_are_there(troubled_report: Path, tro
     files = json.loads(open_segment(troubled, "LONG", 1).attrs["inputs"])
     assert len(files) == 4
     for file in files:
-        assert re.search(rf"{re.escape(file['name'])} [\d.]+ [kM]B {file['sha256']}", page)
+        assert re.search(
+            rf"{re.escape(file['name'])} [\d.]+ [kM]B (measured|synthetic|not recorded) {file['sha256']}", page
+        )
     assert "12 CDF files, " in index
 
 

@@ -20,7 +20,7 @@ from mms_regions.core.errors import UsageProblem
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
 from mms_regions.run.tasks import batches
 from mms_regions.store.plan import require_plan
-from mms_regions.store.read import open_segment, open_store, open_tree
+from mms_regions.store.read import attributes_of, card_of, open_segment, open_store, open_tree
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -87,7 +87,7 @@ def test_a_segment_has_its_times_to_the_nanosecond(
     np.testing.assert_array_equal(data["time"].values, electron_times(file_start, t_start, seconds))
     assert (data.attrs["event"], data.attrs["probe"]) == (event, probe)
     assert data.attrs["t_start"].startswith(t_start)
-    assert data.attrs["model"]["name"] == "first"
+    assert card_of(data)["name"] == "first"
     assert data["features"].dims == ("time", "feature")
     assert len(set(data["label"].values)) > 1
     np.testing.assert_array_equal(data["label"].values, data["probability"].values.argmax(axis=1))
@@ -120,7 +120,7 @@ def test_every_variable_says_what_it_is(healthy: Path) -> None:
 
 
 def test_attributes_tell_what_decides_the_numbers_apart_from_provenance(healthy: Path) -> None:
-    attributes = open_store(healthy).attrs
+    attributes = attributes_of(open_store(healthy))
     assert attributes["deciding"] == {"convention": "corrected", "margin": 1.0, "bridge": 0.15}
     (made,) = attributes["provenance"]
     assert made["settings"]["workers"] == 0
@@ -192,7 +192,7 @@ def test_another_model_changes_labels_and_nothing_else_and_back_again(
     done = relabel(mms_regions_here, store, "second", profile)
     assert done.returncode == 0, done.stderr
     assert feature_files(store) == before
-    assert open_store(store).attrs["model"]["name"] == "second"
+    assert card_of(open_store(store))["name"] == "second"
     second = labels(store)
     assert second[0] != first[0]
     made = mms_regions_here(*run_words(tmp_path / "second.zarr", "--model", "second"))
@@ -202,7 +202,11 @@ def test_another_model_changes_labels_and_nothing_else_and_back_again(
     assert relabel(mms_regions_here, store, "first", profile).returncode == 0
     assert labels(store) == first
     assert feature_files(store) == before
-    assert [run["model"]["name"] for run in open_store(store).attrs["provenance"]] == ["first", "second", "first"]
+    assert [run["model"]["name"] for run in attributes_of(open_store(store))["provenance"]] == [
+        "first",
+        "second",
+        "first",
+    ]
     assert [p.name for p in store.with_name("all.zarr.run").iterdir() if p.name.startswith("relabel")] == []
 
 
@@ -237,7 +241,7 @@ def test_a_swap_of_labels_that_was_cut_short_is_mended_by_the_next_one(
         assert relabel(mms_regions_here, store, "second", profile).returncode == 75
     done = relabel(mms_regions_here, store, then, profile)
     assert done.returncode == 0, done.stderr
-    assert open_store(store).attrs["model"]["name"] == then
+    assert card_of(open_store(store))["name"] == then
     assert (labels(store) == first) == (then == "first")
     data = xr.open_zarr(store, chunks=None)
     found = data["label"].values

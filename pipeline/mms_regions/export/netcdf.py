@@ -6,7 +6,6 @@ alone in a coordinate variable), and samples without a label have a flag value o
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ import xarray as xr
 
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import made_whole
+from mms_regions.core.origin import MEASURED, SYNTHETIC, Origin, origin_of
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import QUIET, cautions
+from mms_regions.store.read import attributes_of, card_of
 
 CONVENTIONS = "CF-1.11"
 _NAMED = {"feature": "feature_name", "region": "region_name", "xyz": "component_name"}
@@ -27,7 +28,7 @@ _REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10
 
 
 def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> None:
-    """Write a segment, as `reading.open_segment` gives it, whole or not at all.
+    """Write a segment, as `open_segment` gives it; the file is complete or not there.
 
     software: name and version of what writes. history: what was done, with its time.
     Raises OSError or EnvironmentProblem where that cannot be done.
@@ -37,7 +38,7 @@ def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> N
         with made_whole(path) as staging:
             prepared.to_netcdf(staging, mode="w", engine="netcdf4", format="NETCDF4", encoding=_encoding(prepared))
     except RuntimeError as problem:  # what the C library could not write, such as on a full disk
-        raise EnvironmentProblem(f"{path} cannot be written ({problem}); make room, or name another --out") from problem
+        raise EnvironmentProblem(f"{path} cannot be written ({problem}); free space or name another --out") from problem
 
 
 def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
@@ -49,7 +50,7 @@ def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
     found = found.reset_index(list(named)).rename_vars(named)
     beside = [name for name in ("electron_energy",) if name in found]
     found = found.set_coords(beside)
-    _describe(found, names_are_inferred(data.attrs["model"]))
+    _describe(found, names_are_inferred(card_of(data)))
     found.attrs = _attributes(data, software, history)
     return found.assign_coords(time=_seconds(found["time"]))
 
@@ -101,25 +102,42 @@ def _describe(found: xr.Dataset, inferred: bool) -> None:
 
 def _attributes(data: xr.Dataset, software: str, history: str) -> dict[str, Any]:
     """Of the file: those of CF, and the row of the index; what has parts is JSON."""
-    about, model = data.attrs, data.attrs["model"]
-    key = f"{about['event']}/mms{about['probe']}"
-    known = {name: value for name, value in about.items() if name not in ("model", "deciding", "inputs")}
+    parts = attributes_of(data)
+    model, settings, origin = parts["model"], parts["deciding"], origin_of(parts["inputs"])
     return {
         "Conventions": CONVENTIONS,
-        "title": f"Regions of magnetic reconnection, event {about['event']}, MMS {about['probe']}",
-        "institution": "MMS Science Data Center, LASP (measurements)",
-        "source": f"MMS burst data, level 2 (FPI, FGM, EDP); {software}, model {model['name']}, convention "
-        f"{about['deciding']['convention']}",
+        "title": origin.titled(
+            f"Regions of magnetic reconnection, event {data.attrs['event']}, MMS {data.attrs['probe']}"
+        ),
+        "institution": _institution(origin),
+        "source": f"{_source(origin)}; {software}, model {model['name']}, convention {settings['convention']}",
         "history": history,
         "references": f"{_REFERENCES}; model: {model['citation']}",
-        "comment": " ".join([f"Segment {key}.", *model["cautions"]]),
-        **known,
-        "convention": about["deciding"]["convention"],
-        "deciding": json.dumps(about["deciding"]),
-        "model": json.dumps(model),
+        "comment": " ".join(filter(None, [f"Segment {_key(data)}.", origin.sentence(), *model["cautions"]])),
+        **data.attrs,
+        "origin": origin.word,
+        "convention": settings["convention"],
         "model_weights_sha256": model["weights_sha256"] or "",
-        "inputs": about["inputs"],
     }
+
+
+def _key(data: xr.Dataset) -> str:
+    return f"{data.attrs['event']}/mms{data.attrs['probe']}"
+
+
+def _institution(origin: Origin) -> str:
+    """Where the data were produced: those that were measured come from one place."""
+    if origin.word == SYNTHETIC:
+        return "none: synthetic data, not measured"
+    which = {"partly synthetic": "measured input files", "not recorded": "origin of the input files not recorded"}
+    return f"MMS Science Data Center, LASP ({which.get(origin.word, 'measurements')})"
+
+
+def _source(origin: Origin) -> str:
+    products = "MMS burst data, level 2 (FPI, FGM, EDP)"
+    if origin.word == SYNTHETIC:
+        return f"synthetic files that imitate {products}"
+    return f"{products}{f', {origin.word}' if origin.word != MEASURED else ''}"
 
 
 def _encoding(found: xr.Dataset) -> dict[Any, dict[str, Any]]:

@@ -24,6 +24,7 @@ from mms_regions.core.types import NO_LABEL
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.published_names import units_of
 from mms_regions.store.cdf_inputs import recorded_files
+from mms_regions.store.read import settings_of
 
 _COMPONENTS = ["x", "y", "z"]
 _NOT_SHOWN = ("label", "quality", "features", "probability", "electron_energy")
@@ -105,7 +106,7 @@ def _undisturbed(pyspedas: Any) -> Iterator[None]:
 
 
 def _recomputed(segment: Segment, data: xr.Dataset, data_dir: Path) -> Mapping[str, xr.DataArray]:
-    how = convention(Settings(**data.attrs["deciding"]))
+    how = convention(Settings(**settings_of(data)))
     burst = how.read(recorded_files(data, data_dir, "tplot files are made"), segment.event)
     return how.variables(burst, segment.event)
 

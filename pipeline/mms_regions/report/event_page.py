@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from mms_regions.core.catalogue import Event
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
+from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import LOW_CONFIDENCE
 from mms_regions.report.facts import SegmentFacts, measure
@@ -25,7 +25,7 @@ from mms_regions.report.ion_spectrum import ion_spectrum
 from mms_regions.report.overview_plot import OverviewRow, agreement, event_overview
 from mms_regions.report.segment_plot import segment_picture
 from mms_regions.run.status import SegmentStatus
-from mms_regions.store.read import open_store, segment_of
+from mms_regions.store.read import attributes_of, open_store, segment_of
 
 _DPI = 120  # 1200 pixels for 10 inches, which is as wide as a page gets
 _COLOURS = 256
@@ -77,16 +77,18 @@ def write_event_page(job: EventJob) -> EventDone:
     seen = [_look_at(job, whole, row) for row in job.segments]
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
     failed = {one.facts.key: one.problem for one in seen if one.problem}
+    origin = origin_of(file for one in seen for file in one.facts.inputs)
     overview = None
     if len(opened) > 1:  # one spacecraft agrees with none, and its picture has the strip
         overview, problem = _tried(
-            lambda: as_png(event_overview(opened, f"Event {job.event.name}; {job.shared['by']}"))
+            lambda: as_png(event_overview(opened, origin.titled(f"Event {job.event.name}; {job.shared['by']}")))
         )
         failed |= {job.event.name: f"Event {job.event.name} cannot be drawn: {problem}"} if problem else {}
     facts = tuple(one.facts for one in seen)
     page: dict[str, Any] = {
         "event": job.event,
         "facts": facts,
+        "origin": origin,
         "pictures": {one.facts.segment.probe: one.picture for one in seen if one.picture},
         "alts": {one.segment.probe: _in_words(one, job.shared["regions"]) for one in facts},
         "overview": overview,
@@ -129,7 +131,7 @@ def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Datas
     if found is None:
         raise UsageProblem("the index of the store does not hold it")
     data = found.load()
-    return SegmentFacts(row.segment, row.state, "", measure(data), json.loads(data.attrs["inputs"])), data
+    return SegmentFacts(row.segment, row.state, "", measure(data), attributes_of(data)["inputs"]), data
 
 
 def _ions(data: xr.Dataset, data_dir: Path | None) -> xr.DataArray | None:

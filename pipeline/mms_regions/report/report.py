@@ -27,6 +27,7 @@ from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.files import remove_tree, rename
 from mms_regions.core.lock import hold
+from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
 from mms_regions.core.version import SOFTWARE, __version__
@@ -37,7 +38,7 @@ from mms_regions.report.facts import SegmentFacts
 from mms_regions.report.html import NOT_MADE, render, script
 from mms_regions.report.overview_plot import catalogue_overview, overview_pages
 from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
-from mms_regions.store.read import open_store
+from mms_regions.store.read import attributes_of, open_store
 
 _INDEX = "index.html"
 _LOOK = 0.2  # s, from one look whether to stop to the next
@@ -64,7 +65,7 @@ def write_report(
     cannot be written.
     """
     _refuse_other_folder(out)
-    status, attributes = store_status(store), open_store(store).attrs
+    status, attributes = store_status(store), attributes_of(open_store(store))
     wanted = {segment.key for segment in segments}
     rows = [row for row in status.segments if row.segment.key in wanted]
     if not rows:
@@ -73,11 +74,12 @@ def write_report(
     with _alone(out, stop), _made_whole(out) as folder:
         done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers, stop))
         strips = [row for event in done for row in event.rows]
-        overviews = [
-            as_png(catalogue_overview(some, f"{shared['name']}; {shared['by']}")) for some in overview_pages(strips)
-        ]
         facts = [one for event in done for one in event.facts]
-        page = render("index.html.j2", **shared, **_on_index(store, status, attributes, facts), overviews=overviews)
+        origin = origin_of(file for one in facts for file in one.inputs)
+        title = origin.titled(f"{shared['name']}; {shared['by']}")
+        overviews = [as_png(catalogue_overview(some, title)) for some in overview_pages(strips)]
+        own = {**_on_index(store, status, attributes, facts), "origin": origin, "overviews": overviews}
+        page = render("index.html.j2", **shared, **own)
         (folder / _INDEX).write_bytes(page)
     return Reported(out / _INDEX, len(done), {key: why for event in done for key, why in event.failed.items()})
 

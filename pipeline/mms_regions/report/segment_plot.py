@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mms_regions.core.files import write_whole
+from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import Flags, Floats, Times
 from mms_regions.model.card import names_are_inferred
@@ -40,6 +41,7 @@ from mms_regions.report.strips import (
     stack,
 )
 from mms_regions.store.plan import CADENCE_NS
+from mms_regions.store.read import attributes_of, card_of, settings_of
 
 _LINE_COLOURS = ("#004488", "#DDAA33", "#BB5566", "#000000")  # of x, y, z and the magnitude
 _VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
@@ -104,15 +106,15 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
 
 def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
     missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
-    inferred = "\nNames of regions are inferred, not the authors'." if names_are_inferred(data.attrs["model"]) else ""
+    inferred = "\nNames of regions are inferred, not the authors'." if names_are_inferred(card_of(data)) else ""
     return f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}"
 
 
 def segment_title(data: xr.Dataset) -> str:
     """Event, spacecraft, model and convention, as far as the attributes say them."""
-    model, deciding = data.attrs.get("model", {}), data.attrs.get("deciding", {})
-    where = f"Event {data.attrs.get('event', '?')}, MMS {data.attrs.get('probe', '?')}"
-    return f"{where}; model {model.get('name', '?')}, convention {deciding.get('convention', '?')}"
+    origin = origin_of(attributes_of(data)["inputs"])
+    about = f"Event {data.attrs['event']}, MMS {data.attrs['probe']}"
+    return origin.titled(f"{about}; model {card_of(data)['name']}, convention {settings_of(data)['convention']}")
 
 
 def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,16 +12,35 @@ import xarray as xr
 from mms_regions.core.errors import UsageProblem
 from mms_regions.store.paths import root_path
 
+# Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
+_WITH_PARTS = ("catalogues", "deciding", "inputs", "model", "provenance")
+
 
 def open_store(store: Path | str) -> xr.Dataset:
     """The whole store, lazily: sample arrays on `sample`, the index on `segment`; times are datetime64[ns], UTC.
+    Attributes that have parts, such as the card of the model, are JSON.
 
     Raises UsageProblem where there is no store.
     """
     if not root_path(Path(store)).is_file():
         raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
     data: xr.Dataset = xr.open_zarr(store, chunks=None)
-    return data
+    return data.assign_attrs({name: json.dumps(data.attrs[name]) for name in _WITH_PARTS if name in data.attrs})
+
+
+def attributes_of(data: xr.Dataset) -> dict[str, Any]:
+    """The attributes of a store or a segment, those that are JSON with their parts."""
+    return {str(name): json.loads(value) if name in _WITH_PARTS else value for name, value in data.attrs.items()}
+
+
+def card_of(data: xr.Dataset) -> dict[str, Any]:
+    """The card of the model that made the labels of a store or a segment; empty where there are none."""
+    return dict(attributes_of(data).get("model", {}))
+
+
+def settings_of(data: xr.Dataset) -> dict[str, Any]:
+    """The settings that decide the numbers of a store or a segment."""
+    return dict(attributes_of(data)["deciding"])
 
 
 def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import QUIET, cautions
 from mms_regions.store.plan import CADENCE_NS
+from mms_regions.store.read import attributes_of, card_of, settings_of
 
 TITLE = "stretches of equal labels"
 
@@ -141,7 +143,8 @@ def read_header(path: Path | str) -> dict[str, Any]:
 
 
 def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> dict[str, Any]:
-    model = segments[0].attrs["model"]
+    model, deciding = card_of(segments[0]), settings_of(segments[0])
+    origin = origin_of(file for data in segments for file in attributes_of(data)["inputs"])
     merging = (
         f"runs shorter than {shortest:g} s are joined to what is next to them: to both neighbours where these are of "
         "one region, else to the longer one, the shortest run first; never across a gap or samples without a label"
@@ -149,11 +152,11 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         else "none"
     )
     return {
-        "title": TITLE,
+        "title": origin.titled(TITLE),
         "software": software,
         "store": segments[0].attrs["uuid"],
-        "convention": segments[0].attrs["deciding"]["convention"],
-        "deciding": segments[0].attrs["deciding"],
+        "convention": deciding["convention"],
+        "deciding": deciding,
         "model": model["name"],
         "model_weights_sha256": model["weights_sha256"],
         "model_source_sha256": model["source_sha256"],
@@ -163,6 +166,7 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "confidence": "probability of the row's region; mean and smallest over its samples",
         "quiet": f"share of samples labelled outflow with an ion velocity below {QUIET:g} v_A",
         "wrong_side": "share of samples labelled separatrix against the sign of Bx",
+        "origin": origin.sentence() or f"input files: {origin.word}",
         "names_of_regions": "inferred, not the authors'" if names_are_inferred(model) else "the model's own",
         "times": "UTC; a sample stands for 30 ms around its time",
         "cautions": model["cautions"],
@@ -174,7 +178,13 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
 def _about(data: xr.Dataset) -> dict[str, Any]:
     names = ("t_start", "t_end", "b0", "n0", "mean_stability", "share_changed")
     found = {name: data.attrs[name] for name in names if name in data.attrs}
-    return {**found, "samples": data.sizes["time"], "labelled": int((data["label"] != NO_LABEL).sum())}
+    origin = origin_of(attributes_of(data)["inputs"]).word
+    return {
+        **found,
+        "origin": origin,
+        "samples": data.sizes["time"],
+        "labelled": int((data["label"] != NO_LABEL).sum()),
+    }
 
 
 def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_named
 from mms_regions.report.event_page import page_of
 from mms_regions.report.facts import SegmentFacts
@@ -54,7 +55,15 @@ def event_page(notes: str = "", name: str = "x.zarr", reason: str = "") -> str:
         "perturbed": None,
     }
     facts = [SegmentFacts(Segment(event, 2), "failed", reason)]
-    own = {"event": event, "facts": facts, "pictures": {}, "alts": {2: ""}, "overview": None, "agreement": None}
+    own = {
+        "event": event,
+        "origin": origin_of([]),
+        "facts": facts,
+        "pictures": {},
+        "alts": {2: ""},
+        "overview": None,
+        "agreement": None,
+    }
     return render("event.html.j2", **shared, **own, low_confidence=0.7).decode()
 
 

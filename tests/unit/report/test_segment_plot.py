@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -173,7 +174,8 @@ def whole_segment(samples: int = 1500) -> xr.Dataset:
     probability[~known] = np.nan
     data["probability"] = (("time", "region"), probability)
     where = {"event": "A", "probe": 1, "b0": 12.0, "n0": 0.2}
-    return data.assign_attrs({**where, "model": {"name": "first"}, "deciding": {"convention": "corrected"}})
+    parts = {"model": {"name": "first"}, "deciding": {"convention": "corrected"}, "inputs": []}
+    return data.assign_attrs({**where, **{name: json.dumps(part) for name, part in parts.items()}})
 
 
 def region_axes(figure: Figure) -> Axes:
@@ -289,7 +291,7 @@ def test_cautions_are_told_with_their_shares_beneath_the_regions() -> None:
 def test_names_that_are_not_the_authors_are_said_to_be_inferred() -> None:
     data = whole_segment(60)
     for source, said in ((None, False), ("0" * 64, True)):
-        data.attrs["model"] = {"name": "first", "source_sha256": source}
+        data.attrs["model"] = json.dumps({"name": "first", "source_sha256": source})
         words = " ".join(text.get_text() for text in words_drawn(segment_picture(data)))
         assert ("Names of regions are inferred" in words) is said
 

@@ -1,0 +1,62 @@
+"""Synthetic data are never presented as measurements, and what is opened can be saved as NetCDF as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+from drawn import words_apart
+
+import mms_regions
+from mms_regions.export.netcdf import as_cf
+from mms_regions.report.segment_plot import segment_picture
+from mms_regions.store.read import attributes_of, open_segment
+from mms_regions.store.stretches import read_header, stretches_table
+
+
+def of_origins(store: Path, *origins: str) -> xr.Dataset:
+    """A segment whose input files are of these origins, the last one of all that are left."""
+    data = open_segment(store, "A", 1)
+    inputs: list[dict[str, Any]] = attributes_of(data)["inputs"]
+    given = [*origins, *[origins[-1]] * (len(inputs) - len(origins))]
+    return data.assign_attrs(inputs=json.dumps([{**one, "origin": o} for one, o in zip(inputs, given, strict=True)]))
+
+
+@pytest.mark.parametrize(
+    ("origins", "word", "institution", "source"),
+    [
+        (["measured"], "measured", "MMS Science Data Center, LASP (measurements)", "MMS burst data, level 2"),
+        (["synthetic"], "synthetic", "none: synthetic data", "synthetic files that imitate MMS burst data"),
+        (["synthetic", "measured"], "partly synthetic", "(measured input files)", "partly synthetic"),
+        ([""], "not recorded", "not recorded", "not recorded"),
+    ],
+    ids=["measured", "synthetic", "mixed", "unknown"],
+)
+def test_files_pictures_and_tables_say_what_is_synthetic(
+    healthy: Path, tmp_path: Path, origins: list[str], word: str, institution: str, source: str
+) -> None:
+    data = of_origins(healthy, *origins)
+    mark = {"synthetic": "SYNTHETIC DATA: ", "partly synthetic": "PARTLY SYNTHETIC DATA: "}.get(word, "")
+    about = as_cf(data, "software", "history").attrs
+    assert about["origin"] == word and institution in about["institution"] and source in about["source"]
+    assert about["title"].startswith(f"{mark}Regions of magnetic reconnection")
+    assert ("not measured" in about["comment"] or "nothing in them was measured" in about["comment"]) == bool(mark)
+    assert f"{mark}Event A, MMS 1;" in " ".join(words_apart(segment_picture(data)))
+    (tmp_path / "segments.csv").write_bytes(stretches_table([data], "software"))
+    header = read_header(tmp_path / "segments.csv")
+    assert header["title"] == f"{mark}stretches of equal labels" and header["segments"]["A/mms1"]["origin"] == word
+
+
+def test_what_is_opened_is_saved_as_netcdf_as_it_is(healthy: Path, tmp_path: Path) -> None:
+    store = mms_regions.open(healthy)
+    segment = store.segment("A", 1)
+    segment.to_netcdf(tmp_path / "x.nc")
+    with xr.open_dataset(tmp_path / "x.nc") as found:
+        assert found.equals(segment.load())
+        assert json.loads(found.attrs["model"])["name"] == "first"
+    store.index.to_netcdf(tmp_path / "index.nc")
+    store.tree().to_netcdf(tmp_path / "tree.nc")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.nc", "index.nc", "tree.nc"}
