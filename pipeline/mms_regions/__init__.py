@@ -1,22 +1,86 @@
-"""mms-regions: which region of magnetic reconnection a spacecraft is in, sample by sample."""
+"""mms-regions: which region of magnetic reconnection a spacecraft is in, sample by sample.
+
+The names in `__all__` are the public interface, which `api` documents. They are imported when they are first used.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+import warnings
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mms_regions.core.version import __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from mms_regions.api import (
+        Model,
+        label,
+        load_model,
+        open_segment,
+        open_store,
+        open_tree,
+        plot_segment,
+        read_catalogue,
+        run_segments,
+    )
+    from mms_regions.core.catalogue import Catalogue, Event, Segment
+    from mms_regions.export.tplot import put_into_pyspedas
+    from mms_regions.run.run import Summary
 
-    from mms_regions.api import Store
+__all__ = [
+    "Catalogue",
+    "Event",
+    "Model",
+    "Segment",
+    "Summary",
+    "__version__",
+    "label",
+    "load_model",
+    "open_segment",
+    "open_store",
+    "open_tree",
+    "plot_segment",
+    "put_into_pyspedas",
+    "read_catalogue",
+    "run_segments",
+]
+
+_ELSEWHERE = {
+    "Summary": "run.run",
+    "put_into_pyspedas": "export.tplot",
+    **dict.fromkeys(("Catalogue", "Event", "Segment"), "core.catalogue"),
+}
 
 
-__all__ = ["__version__", "open"]
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used; `open` is the older interface, for one more version."""
+    if name in __all__:
+        value = globals()[name] = getattr(import_module(f"mms_regions.{_ELSEWHERE.get(name, 'api')}"), name)
+        return value
+    if name == "open":
+        _warn("mms_regions.open", "mms_regions.open_segment, open_tree and plot_segment")
+        return import_module("mms_regions.older").open_older
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def open(store: Path | str) -> Store:
-    """The store of a run, to look at: `open("a.zarr").segment("A", 4)`. Raises UsageProblem where there is none."""
-    from mms_regions.api import open_for_people
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
-    return open_for_people(store)
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(f"{old} will be removed in the next version: use {new}", DeprecationWarning, stacklevel=3)
+
+
+class _Reading(ModuleType):
+    """`mms_regions.reading`, where functions were that are in `mms_regions` now."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _warn(f"mms_regions.reading.{name}", f"mms_regions.{name}")
+        return getattr(import_module("mms_regions.store.read"), name)
+
+
+reading = sys.modules[f"{__name__}.reading"] = _Reading(f"{__name__}.reading")

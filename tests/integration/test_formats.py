@@ -236,7 +236,8 @@ def test_times_that_do_not_increase_are_no_coordinate_of_cf(healthy: Path, tmp_p
 
 
 def test_a_store_opens_in_python(healthy: Path, tmp_path: Path) -> None:
-    store = mms_regions.open(healthy)
+    with pytest.warns(DeprecationWarning, match="mms_regions.open will be removed"):
+        store = mms_regions.open(healthy)
     assert store.segments == ("A/mms1", "A/mms2", "LONG/mms1", "B/mms1", "B/mms2")
     assert store.index["event"].values.tolist() == ["A", "A", "LONG", "B", "B"]
     assert set(store.tree().children) == {"A", "LONG", "B"}
@@ -256,8 +257,8 @@ def test_importing_the_package_brings_no_library() -> None:
 def test_to_tplot_puts_variables_and_a_strip_of_regions_into_pyspedas(
     healthy: Path, tmp_path: Path, pyspedas: Any
 ) -> None:
-    store, data = mms_regions.open(healthy), open_segment(healthy, "LONG", 1)
-    names = store.to_tplot("LONG", 1, ["b_gsm", "ne", "electron_spectrum_omni"])
+    data = open_segment(healthy, "LONG", 1)
+    names = mms_regions.put_into_pyspedas(data, ["b_gsm", "ne", "electron_spectrum_omni"])
     assert names == [f"mms1_{name}" for name in ("b_gsm", "ne", "electron_spectrum_omni", "probability", "region")]
     assert set(pyspedas.tplot_names(quiet=True)) == set(names)
     field = pyspedas.get_data("mms1_b_gsm", dt=True)
@@ -272,18 +273,18 @@ def test_to_tplot_puts_variables_and_a_strip_of_regions_into_pyspedas(
 
 
 def test_to_tplot_takes_all_that_can_be_drawn_and_refuses_what_is_not_there(healthy: Path, pyspedas: Any) -> None:
-    store = mms_regions.open(healthy)
-    names = store.to_tplot("A", 2)
+    data = open_segment(healthy, "A", 2)
+    names = mms_regions.put_into_pyspedas(data)
     assert {"mms2_j_dot_e_prime", "mms2_vi_gsm", "mms2_electron_spectrum_par", "mms2_region"} <= set(names)
     assert set(pyspedas.tplot_names(quiet=True)) == set(names)
     with pytest.raises(UsageProblem, match="no nonsense to put into pyspedas; there are b_gsm"):
-        store.to_tplot("A", 2, ["nonsense"])
+        mms_regions.put_into_pyspedas(data, ["nonsense"])
 
 
 def test_a_segment_of_an_open_store_is_drawn(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MMS_DATA_DIR", "SPEDAS_DATA_DIR", "MMS_REGIONS_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
-    figure = mms_regions.open(healthy).plot("A", 1, "A title")
+    figure = mms_regions.plot_segment(open_segment(healthy, "A", 1), title="A title")
     assert "A title" in {text.get_text() for text in figure.texts}
     assert {"$B$ (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}
 

@@ -134,22 +134,24 @@ def labels_and_words(figure: Figure) -> tuple[set[str], str]:
 def test_a_picture_has_the_ions_where_their_files_are(
     healthy: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = mms_regions.open(healthy)
-    labels, words = labels_and_words(store.plot("A", 1, data_dir=data_dir))
+    segment = mms_regions.open_segment(healthy, "A", 1)
+    labels, words = labels_and_words(mms_regions.plot_segment(segment, data_dir=data_dir))
     assert {"ions (eV)", "electrons (eV)"} <= labels and "No ion spectrogram" not in words
     monkeypatch.delenv("MMS_REGIONS_DATA_DIR", raising=False)
     monkeypatch.setenv("MMS_DATA_DIR", str(data_dir))
-    assert "ions (eV)" in labels_and_words(store.plot("A", 1))[0]
+    assert "ions (eV)" in labels_and_words(mms_regions.plot_segment(segment))[0]
 
 
 def test_a_picture_without_ions_says_so_and_a_warning_says_why(
     healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = mms_regions.open(healthy)
+    segment = mms_regions.open_segment(healthy, "A", 1)
     with pytest.warns(UserWarning, match="without ions. A/mms1: .*dis-moms_20170711103358_v.* is not there") as told:
-        labels, words = labels_and_words(store.plot("A", 1, data_dir=tmp_path))
+        labels, words = labels_and_words(mms_regions.plot_segment(segment, data_dir=tmp_path))
     assert told[0].filename == __file__
     assert "ions (eV)" not in labels and "No ion spectrogram" in words
     for name in ("MMS_DATA_DIR", "SPEDAS_DATA_DIR", "MMS_REGIONS_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert "No ion spectrogram" in labels_and_words(store.plot("A", 1))[1]  # and warns of nothing: no folder is named
+    assert (
+        "No ion spectrogram" in labels_and_words(mms_regions.plot_segment(segment))[1]
+    )  # and warns of nothing: no folder is named

@@ -75,7 +75,7 @@ def test_a_store_of_six_is_labelled_again_with_seven_and_back(
 
 
 def test_the_picture_names_and_colours_it(labelled: Path) -> None:
-    figure = mms_regions.open(labelled).plot("A", 1)
+    figure = mms_regions.plot_segment(open_segment(labelled, "A", 1))
     assert "none of these" in words_apart(figure)
 
 

@@ -51,12 +51,11 @@ def test_files_pictures_and_tables_say_what_is_synthetic(
 
 
 def test_what_is_opened_is_saved_as_netcdf_as_it_is(healthy: Path, tmp_path: Path) -> None:
-    store = mms_regions.open(healthy)
-    segment = store.segment("A", 1)
+    segment = open_segment(healthy, "A", 1)
     segment.to_netcdf(tmp_path / "x.nc")
     with xr.open_dataset(tmp_path / "x.nc") as found:
         assert found.equals(segment.load())
         assert json.loads(found.attrs["model"])["name"] == "first"
-    store.index.to_netcdf(tmp_path / "index.nc")
-    store.tree().to_netcdf(tmp_path / "tree.nc")
-    assert {path.name for path in tmp_path.iterdir()} == {"x.nc", "index.nc", "tree.nc"}
+    mms_regions.open_store(healthy).to_netcdf(tmp_path / "store.nc")
+    mms_regions.open_tree(healthy).to_netcdf(tmp_path / "tree.nc")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.nc", "store.nc", "tree.nc"}

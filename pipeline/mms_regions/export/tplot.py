@@ -35,7 +35,7 @@ def write_tplot(segment: Segment, data: xr.Dataset, data_dir: Path, folder: Path
     """Write `mms4_vars` and `mms4_vars_norm`, each whole or not at all, for `pyspedas.tplot_restore`.
 
     They hold all variables that the published code saves there, in the convention of the store, which are computed anew
-    from the CDF files: the 8192 Hz field is not in the store. data: as `reading.open_segment` gives it.
+    from the CDF files: the 8192 Hz field is not in the store. data: as `open_segment` gives it.
     Raises SegmentProblem where a file is not there any more as it was, EnvironmentProblem without pyspedas.
     """
     pyspedas = require_pyspedas()
@@ -53,9 +53,33 @@ def write_tplot(segment: Segment, data: xr.Dataset, data_dir: Path, folder: Path
 
 
 def put_into_pyspedas(data: xr.Dataset, names: Sequence[str] | None = None) -> list[str]:
-    """Variables of a segment, `mms4_b_gsm` and so on, then `mms4_probability` and `mms4_region`, a strip of regions.
+    """Put quantities of a segment, its probabilities and a strip of its regions into pyspedas.
 
-    data, names: see `opened.Store.to_tplot`. Returns their names, for `pyspedas.tplot`.
+    Parameters
+    ----------
+    data : xarray.Dataset
+        As `open_segment` gives it.
+    names : sequence of str, optional
+        Quantities such as "b_gsm". Default: all that are one series, vector or spectrum per sample.
+
+    Returns
+    -------
+    list of str
+        Their names in pyspedas, for `pyspedas.tplot`. Variables of the same names there are replaced.
+
+    Raises
+    ------
+    UsageProblem
+        The segment does not have a quantity.
+    EnvironmentProblem
+        pyspedas is not installed.
+
+    Examples
+    --------
+    >>> import mms_regions
+    >>> data = mms_regions.open_segment("a.zarr", "A", 1)
+    >>> put_into_pyspedas(data, ["b_gsm"])  # doctest: +SKIP
+    ['mms1_b_gsm', 'mms1_probability', 'mms1_region']
     """
     possible = [str(name) for name, v in data.data_vars.items() if v.ndim <= 2 and name not in _NOT_SHOWN]
     unknown = sorted(set(names or ()) - set(possible))

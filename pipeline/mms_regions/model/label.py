@@ -90,6 +90,20 @@ def label_windows(
         raise
 
 
+def label_samples(
+    model: RegionRNN, features: Floats, withheld: Flags, device: str = "cpu"
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Labels (n,) and probabilities (n, C) of a segment's features (n, 14) in order of time; withheld: (n,).
+
+    Raises what `label_windows` raises.
+    """
+    windows, n = as_windows(features), len(features)
+    kept_back = np.zeros(windows.shape[:2], dtype=bool)
+    kept_back.reshape(-1)[:n] = withheld
+    found = label_windows(model, windows, kept_back, device)
+    return found.label.reshape(-1)[:n], found.probability.reshape(-1, model.classes)[:n]
+
+
 def as_windows(features: Floats) -> NDArray[np.float32]:
     """(n, 14) features in order of time -> (ceil(n / 32), 32, 14) float32, the end padded with NaN (missing)."""
     if features.ndim != 2 or features.shape[1] != N_FEATURES:

@@ -63,7 +63,7 @@ class SegmentFacts:
 
 
 def measure(data: xr.Dataset) -> Measured:
-    """The figures of a segment as `reading.open_segment` gives it."""
+    """The figures of a segment as `open_segment` gives it."""
     label, confidence = data["label"].values, data["probability"].values.max(axis=1)
     known = label != NO_LABEL
     n = max(int(known.sum()), 1)

@@ -23,7 +23,7 @@ _AROUND = SECOND  # an accumulation begins before its centre
 def ion_spectrum(data: xr.Dataset, data_dir: Path | str) -> xr.DataArray:
     """(time, energy) ion energy flux of all directions in keV/(cm2 s sr keV), with `energy` (time, energy) in eV.
 
-    data: as `reading.open_segment` gives it. data_dir: the folder of the CDF files that it was made from. Times are
+    data: as `open_segment` gives it. data_dir: the folder of the CDF files that it was made from. Times are
     centres of accumulations (150 ms) within the segment's interval, UTC; a value that is fill or out of range is NaN,
     and missing time is kept as rows of NaN with the energies of the last sample.
     Raises SegmentProblem where a file is not there any more as it was, or has no ion sample in the interval.

@@ -22,7 +22,7 @@ def recorded_files(
 ) -> dict[str, tuple[CdfFile, ...]]:
     """The files of these products, by product key, none for a product that the segment was not made from.
 
-    data: as `reading.open_segment` gives it. made: what is to be made from them, such as "tplot files are made", for
+    data: as `open_segment` gives it. made: what is to be made from them, such as "tplot files are made", for
     the message. Raises SegmentProblem that names the files that are not there, or not as they were.
     """
     kinds = {product.name: product.key for product in products}

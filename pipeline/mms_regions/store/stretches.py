@@ -122,7 +122,7 @@ def _merged(block: list[Stretch], shortest: int) -> list[Stretch]:
 def stretches_table(segments: Iterable[xr.Dataset], software: str, shortest: float = 0.0) -> bytes:
     """The CSV file: a header for machines, and a row for each stretch of each segment.
 
-    segments: as `reading.open_segment` gives them. software: name and version of what makes it.
+    segments: as `open_segment` gives them. software: name and version of what makes it.
     """
     segments = list(segments)
     rows = [row for data in segments for row in _rows(data, shortest)]
