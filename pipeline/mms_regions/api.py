@@ -337,8 +337,9 @@ def run_segments(
     from mms_regions.core.cluster_settings import read_cluster
     from mms_regions.core.settings import resolve_settings
     from mms_regions.core.stop import heard_signals
+    from mms_regions.run.begin import RunRequest
     from mms_regions.run.run import run
-    from mms_regions.store.plan import run_folder
+    from mms_regions.store.paths import run_folder
     from mms_regions.workers.open import pool_for
 
     flags = {
@@ -357,11 +358,9 @@ def run_segments(
     segments = chosen.segments(events, None if probes is None else str(probes))
     named = None if profile is None else _path(profile)
     settings = resolve_settings(flags, os.environ, named)
-    installed = find_model(settings.model, os.environ)
+    request = RunRequest(chosen, segments, path, settings, find_model(settings.model, os.environ), redo)
     with pool_for(read_cluster(named), run_folder(path)) as pool, heard_signals() as stop:
-        return run(
-            chosen, segments, path, settings, installed, pool, observe or (lambda event: None), stop=stop, redo=redo
-        )
+        return run(request, pool, observe or (lambda event: None), stop)
 
 
 def plot_segment(segment: xr.Dataset, *, title: str = "", data_dir: Path | str | None = None) -> Figure:

@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 from cdf_files import truncate
 
+from mms_regions.core.catalogue import Segment
+from mms_regions.export.export import export
 from mms_regions.physics.samples import FEATURES
+from mms_regions.run.status import complete_segments
 from mms_regions.store.read import open_segment
 
 Command = Callable[..., "CompletedProcess[str]"]
@@ -96,3 +99,40 @@ def test_words_that_name_nothing_are_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "csv").exists()
+
+
+FORMS = ("csv", "netcdf", "segments")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_store_is_one_sentence_that_names_verify_and_other_segments_are_exported(
+    store: Path, mms_regions_here: Command, tmp_path: Path, form: str
+) -> None:
+    damaged = store / "b_gsm" / "c" / "2" / "0"  # shard 2: of B/mms2 alone
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    done = mms_regions_here("export", store, "--format", form, "--out", tmp_path / "out")
+    assert done.returncode == 4 and "Traceback" not in done.stderr
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"mms-regions: B/mms2 cannot be read from {store} (")
+    assert said.endswith(f"`mms-regions verify {store}` names the files that are damaged")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "B_mms2" not in {name.partition(".")[0] for name in written} and written
+    if form == "segments":
+        assert set(pd.read_csv(tmp_path / "out" / "segments.csv", comment="#")["event"]) == {"A", "LONG", "B"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["../../x", "/x/y", "a/b", "..", "a\nb"])
+def test_nothing_is_written_outside_the_folder_whatever_a_store_calls_an_event(
+    healthy: Path, tmp_path: Path, form: str, name: str
+) -> None:
+    (good, *_) = complete_segments(healthy, "A", "1")
+    bad = Segment(good.event.model_copy(update={"name": name}), 1)
+    out = tmp_path / "deep" / "deeper" / "out"
+    done = export(healthy, [bad, good], out, form)
+    assert list(done.failed) == [bad.key] and "can be no file name" in done.failed[bad.key]
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert files and all(out in path.parents for path in files)
+    assert {path.relative_to(out).parts[0] for path in files} <= {"A_mms1", "A_mms1.nc", "segments.csv"}

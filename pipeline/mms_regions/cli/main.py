@@ -47,7 +47,7 @@ from mms_regions.cli.streams import protect_streams, stdout_problem
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
 
 if TYPE_CHECKING:
-    from mms_regions.export.csv import Exported
+    from mms_regions.export.export import Exported
     from mms_regions.run.dry_run import PlannedRun
     from mms_regions.run.run import Summary
 
@@ -235,22 +235,15 @@ def export(
     Example: mms-regions export a.zarr --format segments --min-duration 0.3 --out paper
     """
     from mms_regions.core.settings import resolve_settings
-    from mms_regions.export import csv as export
+    from mms_regions.export.export import check_format
+    from mms_regions.export.export import export as export_segments
     from mms_regions.run.inputs import require_data_dir
     from mms_regions.run.status import complete_segments
 
-    export.check_format(form, min_duration)
+    check_format(form, min_duration)
     segments = complete_segments(store, events, probes)
-    match form:
-        case "tplot":
-            where = require_data_dir(resolve_settings({"data_dir": data_dir}, os.environ))
-            done = export.export_tplot(store, segments, out, where)
-        case "netcdf":
-            done = export.export_netcdf(store, segments, out)
-        case "segments":
-            done = export.export_segments(store, segments, out, min_duration or 0.0)
-        case _:
-            done = export.export_csv(store, segments, out)
+    cdf = require_data_dir(resolve_settings({"data_dir": data_dir}, os.environ)) if form == "tplot" else None
+    done = export_segments(store, segments, out, form, data_dir=cdf, min_duration=min_duration or 0.0)
     _print_exported(done, store, form, as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mms_regions.core.catalogue import Event
+from mms_regions.core.catalogue import Event, is_safe_name
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
 from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import Region
@@ -67,8 +68,9 @@ class _Seen:
 
 
 def page_of(event: Event) -> str:
-    """Where the page of an event is, in the folder of a report."""
-    return f"events/{event.name}.html"
+    """Where the page of an event is, in the folder of a report; a name that can be no file name is not used."""
+    name = event.name if is_safe_name(event.name) else hashlib.sha256(event.name.encode()).hexdigest()[:16]
+    return f"events/{name}.html"
 
 
 def write_event_page(job: EventJob) -> EventDone:

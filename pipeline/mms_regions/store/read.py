@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mms_regions.core.errors import UsageProblem
+from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
 from mms_regions.store.paths import root_path
 
 # Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
@@ -52,6 +52,19 @@ def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
     if found is None:
         raise UsageProblem(f"{store}: holds no {event}/mms{probe}; see `mms-regions status {store}`")
     return found
+
+
+def load_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
+    """As `open_segment`, with all values read. Raises also DamagedStore where files of the store are damaged."""
+    try:
+        return open_segment(store, event, probe).load()
+    except (MMSRegionsError, MemoryError):
+        raise
+    except Exception as problem:  # whatever damaged files make zarr and its codecs raise
+        raise DamagedStore(
+            f"{event}/mms{probe} cannot be read from {store} ({str(problem) or type(problem).__name__}); "
+            f"`mms-regions verify {store}` names the files that are damaged"
+        ) from problem
 
 
 def segment_of(whole: xr.Dataset, event: str, probe: int) -> xr.Dataset | None:

@@ -124,12 +124,16 @@ def stretches_table(segments: Iterable[xr.Dataset], software: str, shortest: flo
 
     segments: as `open_segment` gives them. software: name and version of what makes it.
     """
-    segments = list(segments)
-    rows = [row for data in segments for row in _rows(data, shortest)]
-    header = _header(segments, software, shortest)
+    rows: list[dict[str, Any]] = []
+    about, seen = {}, list[xr.Dataset]()
+    for data in segments:  # one at a time: all of them may not fit into memory
+        rows += _rows(data, shortest)
+        about[f"{data.attrs['event']}/mms{data.attrs['probe']}"] = _about(data)
+        seen.append(data.isel(time=slice(0)))
+    header = {**_header(seen, software, shortest), "segments": about}
     text = io.StringIO(newline="")
     text.writelines(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
-    writer = csv.DictWriter(text, list(_units(segments)), lineterminator="\n")
+    writer = csv.DictWriter(text, list(_units(seen)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -171,7 +175,6 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "times": "UTC; a sample stands for 30 ms around its time",
         "cautions": model["cautions"],
         "units": _units(segments),
-        "segments": {f"{data.attrs['event']}/mms{data.attrs['probe']}": _about(data) for data in segments},
     }
 
 

@@ -16,7 +16,7 @@ from mms_regions.core.messages import Observer
 from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL
-from mms_regions.export.csv import export_csv
+from mms_regions.export.export import export
 from mms_regions.model.card import InstalledModel
 from mms_regions.model.linear import LinearRegions
 from mms_regions.model.scores import Agreement, agreement
@@ -87,7 +87,7 @@ def demonstrate(
     """
     segments = read_catalogue(CATALOGUE).segments(EVENTS)
     label_synthetic(folder, segments, seed, workers, model, made, observe)
-    export_csv(folder.store, segments, folder.tables)
+    export(folder.store, segments, folder.tables, "csv")
     compared = compare(folder.store, folder.data, model)
     draw_events(folder, compared)
     return compared

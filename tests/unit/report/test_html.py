@@ -102,4 +102,6 @@ def test_the_script_is_not_escaped() -> None:
 
 def test_a_page_of_an_event_is_in_a_folder() -> None:
     start, end = (np.datetime64(f"2017-07-11T10:34:{second}", "ns") for second in ("00", "06"))
-    assert page_of(Event(name="A_1", t_start=start, t_end=end, B0=12, n0=0.2)) == "events/A_1.html"
+    event = Event(name="A_1", t_start=start, t_end=end, B0=12, n0=0.2)
+    assert page_of(event) == "events/A_1.html"
+    assert re.fullmatch(r"events/[0-9a-f]{16}\.html", page_of(event.model_copy(update={"name": "../../x"})))
