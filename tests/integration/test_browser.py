@@ -218,7 +218,7 @@ def test_who_has_no_mouse_skips_to_the_contents_first(browser: Browser, report: 
         browser.open(page)
         browser.press(Keys.TAB)
         skip = browser.driver.switch_to.active_element
-        assert skip.text == "To the contents" and skip.rect["x"] >= 0
+        assert skip.text == "Skip to content" and skip.rect["x"] >= 0
         browser.press(Keys.ENTER)
         assert browser.run("return location.hash") == "#main"
         browser.press(Keys.TAB)

@@ -58,10 +58,10 @@ def test_what_failed_is_missing_or_cannot_be_read_is_told_with_its_reason(troubl
     assert "6 segments of 4 events: 3 complete , 1 failed , 1 unreadable , 1 missing ." in index
     assert "3 of 6 segments have no labels that could be shown" in index
     failed = r"mms2_fgm_brst_l2_20170711103358_v[\d.]+\.cdf: truncated from \d+ bytes \(it has \d+\); fetch it again"
-    damaged = r"cannot be read: .+; `mms-regions verify \S+.+` says what is damaged"
+    damaged = r"cannot be read: .+; `mms-regions verify \S+.+` names the damaged files"
     trouble = index[index.index("Failed and missing 3 of 6") : index.index("Before you trust a label")]
     assert re.search(rf"A/mms2 failed {failed} B/mms2 unreadable {damaged} C/mms1 missing It has not been", trouble)
-    table = index[index.index("A heading that is pressed sorts") : index.index("What was run on what")]
+    table = index[index.index("Click a heading to sort") : index.index("Settings that decide the numbers")]
     assert re.search(rf"A/mms2 failed 2017-07-11 10:34:00 6 {failed} ", table)
     assert re.search(rf"B/mms2 unreadable 2017-07-11 22:40:00 7.5 {damaged} ", table)
     assert re.search(r"C/mms1 missing 2017-07-11 23:00:00 30 It has not been made yet\.", table)
@@ -189,7 +189,10 @@ def test_names_of_regions_are_inferred_where_the_weights_are_the_authors(
 def test_stability_is_there_where_it_was_asked_for(troubled_report: Path, of_another_model: str) -> None:
     assert "moved by 10%" in of_another_model and re.search(r"Stability Changed Flags", of_another_model)
     index = words_of(troubled_report / "index.html")
-    assert "Stability" not in index and "was not tried; mms-regions label STORE --model first --perturb 0.1" in index
+    assert (
+        "Stability" not in index
+        and "was not estimated; to do so, run mms-regions label STORE --model first --perturb 0.1" in index
+    )
 
 
 # --- While a store is made
@@ -199,11 +202,11 @@ def test_a_run_that_is_at_work_is_told(healthy: Path, mms_regions_here: Command,
     words = ("--events", "B", "--probes", 2, "--workers", 0)
     with hold(lock_path(store), "mms-regions run", pytest.fail):
         assert mms_regions_here("report", store, "--out", tmp_path / "r", *words).returncode == 0
-    assert f"A run is at work on this store (`mms-regions run`, pid {os.getpid()} on" in words_of(
+    assert f"A run is in progress on this store (`mms-regions run`, pid {os.getpid()} on" in words_of(
         tmp_path / "r" / "index.html"
     )
     assert mms_regions_here("report", store, "--out", tmp_path / "r", *words).returncode == 0
-    assert "A run is at work" not in words_of(tmp_path / "r" / "index.html")
+    assert "A run is in progress" not in words_of(tmp_path / "r" / "index.html")
 
 
 @pytest.fixture
@@ -258,7 +261,7 @@ def test_a_folder_of_others_is_refused_and_left_alone(healthy: Path, mms_regions
     for taken in (out, tmp_path / "file"):
         done = mms_regions_here("report", healthy, "--out", taken, *SMALL)
         assert done.returncode == 2
-        assert re.fullmatch(rf"mms-regions: {taken} is there and is no report; name a folder .*\n", done.stderr)
+        assert re.fullmatch(rf"mms-regions: {taken} exists and is not a report; name a new folder.*\n", done.stderr)
     assert content(tmp_path) == {"mine/index.html": b"<title>My page</title>", "file": b"mine"}
 
 
@@ -301,7 +304,7 @@ def test_a_process_that_is_killed_is_named_and_leaves_nothing(
     before = names(tmp_path)
     done = mms_regions_here("report", store, "--out", tmp_path / "r", "--events", "B", "--workers", 2)
     assert done.returncode == 5
-    assert "A process that draws was killed" in done.stderr and "--workers" in done.stderr
+    assert "A worker process that draws was killed" in done.stderr and "--workers" in done.stderr
     assert names(tmp_path) == sorted([*before, "died"])
 
 

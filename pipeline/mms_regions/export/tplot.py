@@ -1,7 +1,7 @@
 """The formats of pyspedas: the two files that the published code saves, and variables in pyspedas itself.
 
 pyspedas takes seconds to import and keeps its variables in one dictionary for the whole process. It is imported where
-it is used, and what somebody has in it comes to no harm.
+it is used, and the variables of its user are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SPECTRUM = "electron_spectrum_"
 def write_tplot(segment: Segment, data: xr.Dataset, data_dir: Path, folder: Path) -> tuple[Path, Path]:
     """Write `mms4_vars` and `mms4_vars_norm`, each whole or not at all, for `pyspedas.tplot_restore`.
 
-    They hold all variables that the published code saves there, in the convention of the store, which are computed anew
+    They hold all variables that the published code saves there, in the convention of the store, which are recomputed
     from the CDF files: the 8192 Hz field is not in the store. data: as `open_segment` gives it.
     Raises SegmentProblem where a file is not there any more as it was, EnvironmentProblem without pyspedas.
     """
@@ -118,7 +118,7 @@ def require_pyspedas() -> Any:
 
 @contextmanager
 def _undisturbed(pyspedas: Any) -> Iterator[None]:
-    """pyspedas without any variable, and afterwards as it was."""
+    """pyspedas without any variable; afterwards it is restored."""
     variables = pyspedas.tplot_tools.data_quants
     before = dict(variables)
     variables.clear()

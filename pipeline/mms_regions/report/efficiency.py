@@ -1,4 +1,4 @@
-"""How well runs used their workers: time by stage, bytes and retries, as `trace.jsonl` tells it."""
+"""How well runs used their workers: time by stage, bytes and retries, from `trace.jsonl`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class StageFigures:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """A run as it went. started, ended: UTC; ended is that of the last event where the run did not say that it ended.
+    """A run as it went. started, ended: UTC; ended is the time of the last event where the run did not finish.
 
     workers: processes that ended a task. busy: share of their time, from the first task's begin to the last one's end,
     in which they were at one or more; None without tasks. peak_memory: bytes, of the largest process. lost: tasks whose
-    workers died. segments, shards: what there was to prepare and to label, where the run lived to say it.
+    workers died. segments, shards: what there was to prepare and to label, where the run recorded it.
     """
 
     started: datetime
@@ -69,7 +69,7 @@ def _figures(events: _Events) -> RunFigures:
     return RunFigures(
         started=_utc(events[0]["at"]),
         ended=_utc(events[-1]["at"]),
-        outcome=outcomes[-1] if outcomes else "it did not say that it ended: killed, or still going on",
+        outcome=outcomes[-1] if outcomes else "did not finish: killed, or still running",
         segments=begun.get("segments", 0),
         shards=begun.get("shards", 0),
         stages=tuple(_stage(name, tasks) for name in dict.fromkeys(task["stage"] for task in tasks)),

@@ -1,4 +1,4 @@
-"""The page of an event in a report: its pictures, and what is to be known of each of its segments."""
+"""The page of an event in a report: its pictures, and the facts about each of its segments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def page_of(event: Event) -> str:
 
 
 def write_event_page(job: EventJob) -> EventDone:
-    """Draw an event and write its page. What cannot be read or drawn is said there. Raises OSError."""
+    """Draw an event and write its page. The page says what could not be read or drawn. Raises OSError."""
     whole = open_store(job.store)
     seen = [_look_at(job, whole, row) for row in job.segments]
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
@@ -92,7 +92,7 @@ def write_event_page(job: EventJob) -> EventDone:
         "facts": facts,
         "origin": origin,
         "pictures": {one.facts.segment.probe: one.picture for one in seen if one.picture},
-        "alts": {one.segment.probe: _in_words(one, job.shared["regions"]) for one in facts},
+        "alts": {one.segment.probe: _describe(one, job.shared["regions"]) for one in facts},
         "overview": overview,
         "agreement": _mean_agreement({name: data["label"] for name, data in opened.items()}),
         "low_confidence": LOW_CONFIDENCE,
@@ -104,7 +104,7 @@ def write_event_page(job: EventJob) -> EventDone:
 
 
 def as_png(figure: Figure) -> bytes:
-    """A picture of 256 colours, which lines and strips are content with: a third of the bytes of a full one."""
+    """A picture of 256 colours, which is enough for lines and strips: a third of the bytes of a full one."""
     figure.set_dpi(_DPI)
     canvas, data = FigureCanvasAgg(figure), io.BytesIO()
     canvas.draw()  # type: ignore[no-untyped-call]
@@ -120,7 +120,7 @@ def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
         return _Seen(SegmentFacts(segment, row.state, row.reason))
     read, problem = _tried(lambda: _read(whole, row))
     if read is None:
-        why = f"cannot be read: {problem}; `mms-regions verify {job.store}` says what is damaged"
+        why = f"cannot be read: {problem}; `mms-regions verify {job.store}` names the damaged files"
         return _Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
     facts, data = read
     picture, problem = _tried(lambda: as_png(segment_picture(data, ion_spectrum=_ions(data, job.data_dir))))
@@ -137,7 +137,7 @@ def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Datas
 
 
 def _ions(data: xr.Dataset, data_dir: Path | None) -> xr.DataArray | None:
-    """None where the files are not at hand, or not the same any more; the picture says that it lacks them."""
+    """None where the files are missing or have changed; the picture says so."""
     if data_dir is None:
         return None
     try:
@@ -147,7 +147,7 @@ def _ions(data: xr.Dataset, data_dir: Path | None) -> xr.DataArray | None:
 
 
 def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
-    """What is made, or why it could not be: one bad segment takes no other down, whatever it makes libraries raise."""
+    """What is made, or why it could not be made: other segments are not affected, whatever libraries raise."""
     try:
         return make(), ""
     except Interrupted:
@@ -168,7 +168,7 @@ def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
 
 
-def _in_words(facts: SegmentFacts, regions: Sequence[Region]) -> str:
+def _describe(facts: SegmentFacts, regions: Sequence[Region]) -> str:
     """The picture of a segment, for those who do not see it."""
     what = "Fields, moments, spectra, probabilities and regions along time"
     if facts.measured is None:

@@ -1,4 +1,4 @@
-"""What a report says of a segment: its state, shares of regions, confidence, and what to be careful about."""
+"""What a report says about a segment: its state, shares of regions, confidence, and cautions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """A segment of a store and what became of it: measured is None unless it is complete and could be read."""
+    """A segment of a store and its state: measured is None unless it is complete and could be read."""
 
     segment: Segment
     state: str
@@ -58,7 +58,7 @@ class SegmentFacts:
 
     @property
     def why(self) -> str:
-        """The reason, where it is said of which segment it is."""
+        """The reason, without the key of the segment."""
         return self.reason.removeprefix(f"{self.key}: ")
 
 

@@ -60,7 +60,7 @@ def _base64(data: bytes) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share for people: no 0% of what is there, no 100% of what is not whole."""
+    """A share for people: a non-zero share is never rounded to 0%, nor an incomplete one to 100%."""
     if share is None:
         return _NOT_KNOWN
     if share in (0, 1):
@@ -87,7 +87,7 @@ def _utc(time: np.datetime64) -> str:
 
 
 def _instant(text: str) -> str:
-    """A time of provenance, as `2026-07-11T10:34:00+00:00`, as all others here; other words as they are."""
+    """A time of provenance, as `2026-07-11T10:34:00+00:00`, in the format of this page; other texts as they are."""
     return text.replace("T", " ").replace("+00:00", " UTC") if text.endswith("+00:00") else text
 
 

@@ -32,7 +32,7 @@ def ion_spectrum(data: xr.Dataset, data_dir: Path | str) -> xr.DataArray:
     event = Event(name=about["event"], t_start=about["t_start"], t_end=about["t_end"], B0=about["b0"], n0=about["n0"])
     files = recorded_files(data, Path(data_dir).expanduser(), "the ion spectrogram is made", [DIS])[DIS.key]
     if not files:
-        raise SegmentProblem(f"{event.name}/mms{about['probe']}: its store names no file of {DIS.name}; run it anew")
+        raise SegmentProblem(f"{event.name}/mms{about['probe']}: its store names no file of {DIS.name}; run it again")
     begin, end = event.trange
     ions, clock = read_ions(files, (begin - _AROUND, end + _AROUND))
     order, _ = in_time_order(ions.time, ions.source, ions.files)

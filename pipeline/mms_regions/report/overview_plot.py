@@ -43,9 +43,9 @@ from mms_regions.report.strips import (
 from mms_regions.store.plan import CADENCE_NS
 
 ROWS_PER_OVERVIEW = 100
-# Inches of a catalogue; whole dots at 100 dots per inch, so that edges are sharp.
+# Inches of a catalogue; full dots at 100 dots per inch, so that edges are sharp.
 _ROW, _ABOVE, _BELOW, _MARGIN = 0.18, 1.0, 0.45, 0.2
-_SHARES, _BETWEEN = 1.7, 0.65  # the column of shares, and room before it for durations
+_SHARES, _BETWEEN = 1.7, 0.65  # the column of shares, and space before it for durations
 _KEY = 1.5  # the widest event
 _FILLS = 7 / 9  # of a row, that its strip is high
 _BETWEEN_EVENTS = 0.5  # rows
@@ -218,7 +218,7 @@ def _timeline(strip: Strip) -> _Timeline:
 
 
 def _tops(rows: Sequence[OverviewRow]) -> Floats:
-    """(rows,) the upper edges of rows, downwards from 0, with room between events."""
+    """(rows,) the upper edges of rows, downwards from 0, with space between events."""
     new = [before.event != row.event for before, row in pairwise(rows)]
     return -np.arange(len(rows)) - _BETWEEN_EVENTS * np.cumsum([0, *new])
 
@@ -267,10 +267,10 @@ def _draw_keys(axes: Axes, rows: Sequence[OverviewRow], tops: Floats, left: floa
 
 def _draw_reasons(axes: Axes, rows: Sequence[OverviewRow], tops: Floats) -> None:
     """In the place of a strip why there is none."""
-    room = axes.get_position().width * WIDTH + _BETWEEN - 0.1
+    width = axes.get_position().width * WIDTH + _BETWEEN - 0.1
     for row, top in zip(rows, tops, strict=True):
         if row.labels is None:
-            words = shortened(row.reason or "no labels", room, _POINTS)
+            words = shortened(row.reason or "no labels", width, _POINTS)
             place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
             axes.text(0, top - 0.5, words, fontsize=_POINTS, parse_math=False, **place)
 
@@ -293,7 +293,7 @@ def _draw_timelines(axes: Axes, lines: Mapping[float, _Timeline]) -> None:
     _draw_boxes(axes, np.concatenate(corners), np.concatenate(labels), regions)
     axes.set_xlim(0, scale)
     if any(line.magnified(scale) > 1 for line in lines.values()):
-        words = f"{axes.get_xlabel()}; where a number is behind a strip it is drawn so many times longer"
+        words = f"{axes.get_xlabel()}; a number behind a strip: it is drawn that many times longer"
         axes.set_xlabel(words)
 
 

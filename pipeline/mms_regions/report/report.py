@@ -1,6 +1,6 @@
-"""A report of a store to send round: `index.html` and a page for each event, which open without a network.
+"""A report of a store to share: `index.html` and a page for each event, which open without a network.
 
-Events are drawn side by side, each by one task. The folder appears whole under its name, or not at all.
+Each event is drawn by one task. The folder appears under its name when it is complete, or not at all.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def write_report(
     if not rows:
         raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
     shared = _shared(store, attributes)
-    with _alone(out, stop), _made_whole(out) as folder:
+    with _locked(out, stop), _placed_atomically(out) as folder:
         done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers, stop))
         strips = [row for event in done for row in event.rows]
         facts = [one for event in done for one in event.facts]
@@ -102,7 +102,7 @@ def _write_event_pages(jobs: Sequence[EventJob], workers: int, stop: Stop) -> It
         yield from _in_processes(jobs, min(workers, len(jobs)), stop)
     except BrokenProcessPool as problem:
         raise EnvironmentProblem(
-            "A process that draws was killed, for want of memory perhaps; try again with fewer --workers"
+            "A worker process that draws was killed, maybe for lack of memory; try again with fewer --workers"
         ) from problem
 
 
@@ -178,7 +178,7 @@ def _on_index(
 
 
 def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]:
-    """The segments that are not complete, by state and reason: what failed a hundred times is said once."""
+    """The segments that are not complete, by state and reason: a reason that a hundred segments share is given once."""
     found: dict[tuple[str, str], list[str]] = {}
     for one in facts:
         if one.measured is None or one.reason:
@@ -207,8 +207,8 @@ def _headings(attributes: Mapping[str, Any]) -> list[tuple[str, str, int | None]
     ]
     return [
         ("Segment", "event and spacecraft", None),
-        ("State", "what became of it, and why", None),
-        ("Start (UTC)", "begin of the interval", None),
+        ("State", "state of the segment, and the reason", None),
+        ("Start (UTC)", "start of the interval", None),
         ("Seconds", "length of the interval", None),
         ("Labelled", "share of the samples that have a label", None),
         *((region["name"].replace("_", " "), region["long_name"], region["index"]) for region in regions),
@@ -238,7 +238,7 @@ def _refuse_other_folder(out: Path) -> None:
     """What is replaced is a report, or nothing."""
     if not out.exists() or (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
         return
-    raise UsageProblem(f"{out} is there and is no report; name a folder that is new, empty, or has an older report")
+    raise UsageProblem(f"{out} exists and is not a report; name a new folder, an empty one, or an older report")
 
 
 def _is_report(folder: Path) -> bool:
@@ -247,8 +247,8 @@ def _is_report(folder: Path) -> bool:
 
 
 @contextmanager
-def _alone(out: Path, stop: Stop) -> Iterator[None]:
-    """While nobody else makes this report; what one that was killed has left beside it goes, or goes back, first."""
+def _locked(out: Path, stop: Stop) -> Iterator[None]:
+    """While no other process writes this report; first, what a killed one has left beside it is removed or put back."""
     target = out.resolve()
     beside = target.with_name(f".{target.name}")
     with hold(beside.with_name(f"{beside.name}.lock"), "mms-regions report", stop.lose_place):
@@ -263,7 +263,7 @@ def _alone(out: Path, stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
-def _made_whole(out: Path) -> Iterator[Path]:
+def _placed_atomically(out: Path) -> Iterator[Path]:
     """A new folder beside `out`, which takes its place when all went well. Raises OSError that names a path."""
     target, mark = out.resolve(), f"{os.getpid()}-{secrets.token_hex(4)}"
     staging, older = (target.with_name(f".{target.name}.{mark}.{what}") for what in ("partial", "older"))

@@ -38,6 +38,7 @@ from mms_regions.report.strips import (
     hatch,
     ns,
     runs,
+    shown_unit,
     stack,
 )
 from mms_regions.store.plan import CADENCE_NS
@@ -88,7 +89,7 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     figure, axes = stack([*heights, (3 + GAP) * STRIP_INCHES], bottom=1.35)
     draw_fields(axes[: lines - 1], data)
     product = data["j_dot_e_prime"]
-    draw_lines(axes[lines - 1], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({product.attrs['units']})")
+    draw_lines(axes[lines - 1], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({shown_unit(product.attrs['units'])})")
     for panel, (species, spectrum) in zip(axes[lines:], spectra.items(), strict=False):
         draw_spectrogram(figure, panel, spectrum, species)
     draw_probabilities(axes[lines + len(spectra)], data)
@@ -260,9 +261,9 @@ def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
         lines = dict(zip("xyz", data[name].values.T, strict=True))
         if name == "b_gsm":
             lines["|B|"] = np.linalg.norm(data[name].values, axis=1)
-        draw_lines(axes, time, lines, f"{symbol} ({data[name].attrs['units']})")
+        draw_lines(axes, time, lines, f"{symbol} ({shown_unit(data[name].attrs['units'])})")
     lines = {symbol: data[name].values for name, symbol in _DENSITIES.items()}
-    draw_lines(panels[-1], time, lines, f"$n$ ({data['ne'].attrs['units']})")
+    draw_lines(panels[-1], time, lines, f"$n$ ({shown_unit(data['ne'].attrs['units'])})")
 
 
 def draw_lines(axes: Axes, time: Times, lines: Mapping[str, Floats], label: str) -> None:

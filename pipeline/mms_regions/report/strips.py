@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -31,6 +32,7 @@ SMALL = 8.3  # points
 GAP = 0.4  # rows between strips of different spacecraft
 _STRIP_FILLS = 0.92  # share of its row
 DAY = 86_400.0  # s
+_POWER = re.compile(r"(?<=[A-Za-z])\^?(-?\d+)")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,13 @@ class Strip:
         return regions_of(self.labels.attrs)
 
 
+def shown_unit(unit: str) -> str:
+    """A unit of an attribute, such as `nW m^-3` or `cm-3`, with superscripts, as matplotlib draws them."""
+    return _POWER.sub(r"$^{\1}$", unit)
+
+
 def stack(heights: Sequence[float], bottom: float, gap: float = 0.13) -> tuple[Figure, list[Axes]]:
-    """A figure with panels of these heights beneath each other, on one time axis, and room for words around them.
+    """A figure with panels of these heights beneath each other, on one time axis, with margins for text.
 
     All in inches: where edges are known beforehand nothing has to be drawn to find them, which takes twice as long.
     """

@@ -82,7 +82,7 @@ def test_tasks_that_died_with_their_workers_are_lost(tmp_path: Path) -> None:
 def test_a_run_without_an_end_ends_with_its_last_line_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
     whole = [line(100, RunStarted(3, 2)), line(107, task(101, 107)), line(109, SegmentDone("A/mms1"))]
     (run,) = figures(tmp_path, "\n".join(whole) + "\n" + line(190, task(180, 190))[:60])
-    assert "did not say that it ended" in run.outcome
+    assert "did not finish" in run.outcome
     assert (run.seconds, run.segments, run.stages[0].tasks) == (9, 3, 1)
 
 

@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 
 from mms_regions.core.regions import regions_named
 from mms_regions.report.segment_plot import FADED, event_picture, save_picture, segment_picture
-from mms_regions.report.strips import runs
+from mms_regions.report.strips import runs, shown_unit
 
 EIGHT = [region.colour for region in regions_named([*REGIONS.split(), "none_of_these", "another"])]
-UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm-3", "ne": "cm-3"}
+UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm^-3", "ne": "cm^-3"}
 
 
 def segment(label: xr.DataArray) -> xr.Dataset:
@@ -132,7 +132,7 @@ def test_truth_stands_under_its_spacecraft_and_only_where_it_is_given() -> None:
 def test_units_frame_spacecraft_and_regions_are_said() -> None:
     figure = picture(labels(ALL))
     units = [axes.get_ylabel().partition(" ")[2] for axes in figure.axes[:-1]]
-    assert units == ["(nT)", "(km/s)", "(km/s)", "(mV/m)", "(cm-3)"]
+    assert units == ["(nT)", "(km/s)", "(km/s)", "(mV/m)", "(cm$^{-3}$)"]
     assert "mms1" in figure.axes[0].get_title("left") and "GSM" in figure.axes[0].get_title("left")
     said = {text.get_text() for text in figure.legends[0].get_texts()}
     assert said == {*(name.replace("_", " ") for name in REGIONS.split()), "no label, or missing"}
@@ -163,7 +163,7 @@ def whole_segment(samples: int = 1500) -> xr.Dataset:
     first, energy = np.arange(samples) < samples // 2, np.geomspace(10, 3e4, 32)
     data["b_gsm"].values[:, 0] = np.where(first, 10.0, -10.0)
     data["vi_gsm"].values[:] = np.where(np.arange(samples) % 2 == 0, 1.0, 2000.0)[:, None]
-    data["j_dot_e_prime"] = ("time", np.linspace(-1, 1, samples), {"units": "nW/m3"})
+    data["j_dot_e_prime"] = ("time", np.linspace(-1, 1, samples), {"units": "nW m^-3"})
     spectrum = np.tile(1e6 * np.exp(-energy / 3e3), (samples, 1))
     spectrum[100:200] = np.nan
     data["electron_spectrum_omni"] = (("time", "energy"), spectrum)
@@ -199,7 +199,7 @@ def test_a_segment_is_drawn_with_all_its_panels_and_no_words_overlap(samples: in
     assert "Event A, MMS 1; model first, convention corrected" in said
     assert ("No ion spectrogram" in " ".join(said)) is not with_all
     assert ("stability (1)" in said) is with_all and ("ions (eV)" in said) is with_all
-    assert {"$B$ (nT)", "$v_i$ (km/s)", "$J.E'$ (nW/m3)", "electrons (eV)", "probability (1)"} <= {*said}
+    assert {"$B$ (nT)", "$v_i$ (km/s)", "$J.E'$ (nW m$^{-3}$)", "electrons (eV)", "probability (1)"} <= {*said}
     assert "UTC, 2017-05-28" in said
     assert len({round(axes.get_position().x1, 6) for axes in stacked(figure)}) == 1, "one right edge"
 
@@ -349,3 +349,18 @@ def test_importing_pictures_brings_in_no_torch_zarr_dask_or_pyplot() -> None:
     folder = Path(__file__).parents[3] / "pipeline"
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
     assert not {"torch", "dask", "zarr", "pyspedas", "matplotlib.pyplot"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        ("nW m^-3", "nW m$^{-3}$"),
+        ("cm^-3", "cm$^{-3}$"),
+        ("cm-3", "cm$^{-3}$"),
+        ("nW/m3", "nW/m$^{3}$"),
+        ("km/s", "km/s"),
+        ("1", "1"),
+    ],
+)
+def test_powers_in_units_are_superscripts(unit: str, shown: str) -> None:
+    assert shown_unit(unit) == shown
