@@ -18,7 +18,6 @@ from mms_regions.core.catalogue import read_catalogue as _read_catalogue
 from mms_regions.core.errors import SegmentProblem, UsageProblem
 from mms_regions.core.regions import Region, regions_named
 from mms_regions.model.card import ModelCard, find_model
-from mms_regions.run.run import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from mms_regions.core.messages import Event as RunEvent
     from mms_regions.model.network import RegionRNN
+    from mms_regions.run.run import Summary
 
 
 @dataclass(frozen=True, eq=False)
