@@ -257,8 +257,8 @@ def label(
     features = np.asarray(given, np.float32)
     if features.ndim != 2 or features.shape[1] != len(FEATURES):
         raise UsageProblem(f"features are (n, {len(FEATURES)}): {' '.join(FEATURES)}; these are {features.shape}")
-    quality = data["quality"].values if isinstance(data, xr.Dataset) else np.zeros(len(features), np.uint16)
-    found = label_samples(loaded.network, features, bridged_in(quality), choose_device(device))
+    quality = data["quality"].values if isinstance(data, xr.Dataset) else np.zeros(len(features))
+    found = label_samples(loaded.network, features, bridged_in(quality.astype(np.uint32)), choose_device(device))
     has_time = isinstance(given, xr.DataArray) and "time" in given.dims
     dimension, names = "time" if has_time else "sample", [region.name for region in loaded.regions]
     flags = {"long_name": "region", "flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}

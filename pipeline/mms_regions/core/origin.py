@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MEASURED, SYNTHETIC = "measured", "synthetic"  # what the record of an input file says of its origin
+MIXED = "mixed"
 
 _NAMED = 4  # files, in a sentence
 
@@ -21,15 +22,15 @@ class Origin:
 
     @property
     def word(self) -> str:
-        """`measured`, `synthetic`, `partly synthetic` or `not recorded`, of all files together."""
+        """`measured`, `synthetic`, `mixed` (some are synthetic) or `unknown`, of all files together."""
         if self.synthetic:
-            return "partly synthetic" if self.measured or self.unknown else SYNTHETIC
-        return "not recorded" if self.unknown or not self.measured else MEASURED
+            return MIXED if self.measured or self.unknown else SYNTHETIC
+        return "unknown" if self.unknown or not self.measured else MEASURED
 
     @property
     def warning(self) -> str:
         """What stands before a title, such as `SYNTHETIC DATA`; empty where no file is known to be synthetic."""
-        return f"{self.word} data".upper() if self.synthetic else ""
+        return {SYNTHETIC: "SYNTHETIC DATA", MIXED: "PARTLY SYNTHETIC DATA"}.get(self.word, "")
 
     def titled(self, title: str) -> str:
         return f"{self.warning}: {title}" if self.warning else title

@@ -14,7 +14,7 @@ import xarray as xr
 
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import made_whole
-from mms_regions.core.origin import MEASURED, SYNTHETIC, Origin, origin_of
+from mms_regions.core.origin import MIXED, SYNTHETIC, Origin, origin_of
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import QUIET, cautions
@@ -129,7 +129,7 @@ def _institution(origin: Origin) -> str:
     """Where the data were produced: those that were measured come from one place."""
     if origin.word == SYNTHETIC:
         return "none: synthetic data, not measured"
-    which = {"partly synthetic": "measured input files", "not recorded": "origin of the input files not recorded"}
+    which = {MIXED: "measured input files", "unknown": "origin of the input files not recorded"}
     return f"MMS Science Data Center, LASP ({which.get(origin.word, 'measurements')})"
 
 
@@ -137,7 +137,8 @@ def _source(origin: Origin) -> str:
     products = "MMS burst data, level 2 (FPI, FGM, EDP)"
     if origin.word == SYNTHETIC:
         return f"synthetic files that imitate {products}"
-    return f"{products}{f', {origin.word}' if origin.word != MEASURED else ''}"
+    more = {MIXED: ", partly synthetic", "unknown": ", origin not recorded"}
+    return f"{products}{more.get(origin.word, '')}"
 
 
 def _encoding(found: xr.Dataset) -> dict[Any, dict[str, Any]]:

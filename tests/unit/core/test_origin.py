@@ -16,11 +16,11 @@ def files(**origins: str) -> list[dict[str, str]]:
     [
         (files(a="measured"), "measured", "T"),
         (files(a="synthetic", b="synthetic"), "synthetic", "SYNTHETIC DATA: T"),
-        (files(a="measured", b="synthetic"), "partly synthetic", "PARTLY SYNTHETIC DATA: T"),
-        (files(a="measured", b=""), "not recorded", "T"),
-        ([{"name": "a"}], "not recorded", "T"),
-        ([{"name": "a"}, *files(b="synthetic")], "partly synthetic", "PARTLY SYNTHETIC DATA: T"),
-        ([], "not recorded", "T"),
+        (files(a="measured", b="synthetic"), "mixed", "PARTLY SYNTHETIC DATA: T"),
+        (files(a="measured", b=""), "unknown", "T"),
+        ([{"name": "a"}], "unknown", "T"),
+        ([{"name": "a"}, *files(b="synthetic")], "mixed", "PARTLY SYNTHETIC DATA: T"),
+        ([], "unknown", "T"),
     ],
 )
 def test_one_word_for_all_files_and_a_warning_before_a_title(
@@ -28,7 +28,7 @@ def test_one_word_for_all_files_and_a_warning_before_a_title(
 ) -> None:
     origin = origin_of(inputs)
     assert (origin.word, origin.titled("T")) == (word, title)
-    assert bool(origin.sentence()) == ("synthetic" in word)
+    assert bool(origin.sentence()) == (word in ("synthetic", "mixed"))
 
 
 def test_mixed_inputs_say_which_are_synthetic_a_file_once() -> None:
