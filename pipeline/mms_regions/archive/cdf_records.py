@@ -85,9 +85,7 @@ def check_records(data: bytes | mmap) -> Records:
         _refuse_other_numbers(numbers, count, "variables")
     if walk.values > _MOST_BYTES:
         raise ValueError(f"its records claim {walk.values} bytes of values, more than a file of MMS has")
-    numbers = [
-        _attribute(walk, at, max(n_r, 0), max(n_z, 0)) for at, _ in walk.list(attributes, _ADR, n_attributes, 324)
-    ]
+    numbers = [_attribute(walk, at, n_r, n_z) for at, _ in walk.list(attributes, _ADR, n_attributes, 324)]
     _refuse_other_numbers(numbers, n_attributes, "attributes")
     walk.refuse_overlaps()
     return Records(end, data[end : end + md5_size], tuple(blocks))
@@ -142,10 +140,12 @@ class _Walk:
 
     def list(self, start: int, kind: int, count: int, length: int) -> Iterator[tuple[int, int]]:
         """The records of a list, which must be as many as the file says."""
+        if count < 0:
+            raise ValueError(f"damaged, it cannot have {count} records of type {kind}")
         for _ in range(count):
             yield self.record(start, kind, length)
             (start,) = _PLACE.unpack_from(self.data, start + 12)
-        if start != 0 and count >= 0:
+        if start != 0:
             raise ValueError(f"damaged, more than {count} records of type {kind}")
 
     def integers(self, start: int, count: int, what: str, most: int) -> tuple[int, ...]:
@@ -170,6 +170,7 @@ def _refuse_other_numbers(numbers: list[int], count: int, what: str) -> None:
 def _variable(walk: _Walk, start: int, kind: int, r_shape: tuple[int, ...], blocks: list[Block]) -> int:
     """The number of a variable whose index leads to all of its values; its compressed blocks are added to `blocks`."""
     data = walk.data
+    _refuse_other_name(walk, start + 84)
     data_type, last, head, _, flags = struct.unpack_from(">2i2qi", data, start + 20)
     n_elements, number, compression = struct.unpack_from(">2iq", data, start + 64)
     shape, at = r_shape, start + 340
@@ -195,6 +196,15 @@ def _variable(walk: _Walk, start: int, kind: int, r_shape: tuple[int, ...], bloc
     if end <= last:
         raise ValueError(f"damaged, the variable at byte {start} has {end} records of {last + 1}")
     return int(number)
+
+
+def _refuse_other_name(walk: _Walk, start: int) -> None:
+    """pycdfpp cannot list names that are not UTF-8."""
+    name = walk.data[start : start + 256].rstrip(b"\0")
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"the name {name.decode('latin-1')!r} in it is not written in UTF-8 but in Latin-1") from None
 
 
 def _refuse_other_compression(walk: _Walk, start: int) -> None:
@@ -262,6 +272,7 @@ def _attribute(walk: _Walk, start: int, n_r: int, n_z: int) -> int:
     first, scope, number, count, _, _, z_first, z_count = struct.unpack_from(">q5iqi", walk.data, start + 20)
     if scope not in (1, 2, 3, 4):
         raise ValueError(f"damaged, the attribute at byte {start} has no scope {scope}")
+    _refuse_other_name(walk, start + 68)
     is_global = scope in (1, 3)
     for head, kind, entries, most in (
         (first, _GLOBAL_ENTRY, count, None if is_global else n_r),

@@ -135,7 +135,7 @@ class _Task:
 
         def keep(obtained: Obtained) -> None:
             new.append(_pin(spec.file, obtained, self.source.server, spec.url, time.time()))
-            record(self.options.data_dir, new)
+            record(self.options.data_dir, new, self.options.notify)
 
         obtained = obtain(spec, self.options.data_dir, self.client, keep)
         pin = new[0] if new else _pin_found(spec.file, obtained, self.options.known)

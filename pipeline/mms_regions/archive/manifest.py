@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import IO, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mms_regions.archive.products import CdfFile, Query, Reaching, file_named, parse_name, product_of, reaching
-from mms_regions.archive.staging import workspace
+from mms_regions.archive.staging import quarantine, workspace
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, explain
 from mms_regions.core.files import remove, write_whole
+from mms_regions.core.messages import Notify, Waiting, ignore_messages
 from mms_regions.core.types import DAY
 
 SourceName = Literal["sdc", "spdf", "cache"]
 
 _MOST_PROBLEMS = 5
 _NEAR = 2 * DAY
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+_LONGEST_WAIT, _POLL = 300.0, 0.1  # s, for another process that writes a manifest
 _SYNC = 1 << 16  # bytes of a journal: what a machine that dies may cost; a process that dies costs nothing
 
 
@@ -156,16 +161,57 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def known_files(data_dir: Path) -> Manifest:
-    """The manifest of a cache, what is in its journal merged; empty where there is neither.
+    """The manifest of a cache, what is in its journal merged; empty where there is neither, or neither can be read.
 
-    Raises InputProblem where the manifest is damaged.
+    What can be read of a damaged manifest is taken, see `damage_of`.
     """
     path = manifest_path(data_dir)
     while True:
-        noted = _journal_of(path)
-        known = read_manifest(path) if path.exists() else Manifest()
-        if _journal_of(path).startswith(noted):  # else it went into the manifest meanwhile, maybe after it was read
+        noted = _content(_journal_path(path)) or b""
+        known = _usable(_content(path))
+        if (_content(_journal_path(path)) or b"").startswith(noted):  # else it went into the manifest meanwhile
             return known.merged(_entries(noted)) if noted else known
+
+
+def damage_of(data_dir: Path) -> str:
+    """A sentence on the manifest of a cache where it is damaged; empty where it is sound, closed or not there."""
+    path = manifest_path(data_dir)
+    content = _content(path)
+    if content is None or _parsed(content) is not None:
+        return ""
+    return (
+        f"{path} is damaged; {len(_usable(content).files)} of its entries can be used, and other files are looked at "
+        "again and noted where the folder can be written"
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    """What a file of notes holds; None where it is not there or closed to us, as by another user's umask."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _parsed(content: bytes) -> Manifest | None:
+    with suppress(ValidationError):
+        return Manifest.model_validate_json(content)
+    return None
+
+
+def _usable(content: bytes | None) -> Manifest:
+    """The entries of a manifest, of a damaged one those that can be used."""
+    if content is None:
+        return Manifest()
+    if (whole := _parsed(content)) is not None:
+        return whole
+    entries: dict[str, Pinned] = {}
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        for entry in json.loads(content)["files"]:
+            with suppress(ValidationError):
+                pinned = Pinned.model_validate_json(json.dumps(entry))
+                entries[pinned.name] = pinned
+    return _of_checked(entries[name] for name in sorted(entries))
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -176,41 +222,51 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         raise EnvironmentProblem(f"{path} cannot be written: {problem.strerror or problem}") from problem
 
 
-def record(data_dir: Path, newer: Iterable[Pinned]) -> None:
+def record(data_dir: Path, newer: Iterable[Pinned], notify: Notify = ignore_messages) -> None:
     """Add entries to the journal of a cache; a kill of this process, right afterwards, costs none of them.
 
-    Raises EnvironmentProblem where that cannot be done.
+    notify: hears of a wait for another process. Raises EnvironmentProblem where that cannot be done.
     """
     path = manifest_path(data_dir)
     lines = [pinned.model_dump_json().encode() + b"\n" for pinned in newer]
-    with _alone(path):
+    with _locked(path, notify):
         _append(_journal_path(path), lines)
 
 
-def settle(data_dir: Path) -> None:
-    """Merge the journal of a cache into its manifest, also while other processes add to it.
+def record_found(data_dir: Path, found: Iterable[Pinned], notify: Notify = ignore_messages) -> None:
+    """Add files that were there to the journal of a cache, unless it is one that we cannot write."""
+    with _unless_closed():
+        record(data_dir, found, notify)
 
-    Raises InputProblem for a damaged manifest, EnvironmentProblem where it cannot be written.
+
+def settle(data_dir: Path, notify: Notify = ignore_messages) -> None:
+    """Merge the journal of a cache into its manifest, also while other processes add to it; replace a damaged one.
+
+    A cache that we cannot write is left as it is. Raises EnvironmentProblem where a disk is full.
     """
     path = manifest_path(data_dir)
-    if _journal_path(path).exists():
-        with _alone(path):
-            write_manifest(path, known_files(data_dir))
-            remove(_journal_path(path))
+    if _content(_journal_path(path)) is None and not damage_of(data_dir):
+        return
+    with _unless_closed(), _locked(path, notify):
+        known = known_files(data_dir)
+        if damage_of(data_dir):
+            quarantine(path, data_dir)
+        write_manifest(path, known)
+        remove(_journal_path(path))
+
+
+@contextmanager
+def _unless_closed() -> Iterator[None]:
+    """A folder that is read-only, belongs to others or knows no locks is used as it is."""
+    try:
+        yield
+    except EnvironmentProblem as problem:
+        if not isinstance(problem.__cause__, OSError) or problem.__cause__.errno not in _CLOSED:
+            raise
 
 
 def _journal_path(path: Path) -> Path:
     return path.with_suffix(".journal")
-
-
-def _journal_of(path: Path) -> bytes:
-    """What has not yet been merged into a manifest."""
-    try:
-        return _journal_path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return b""
-    except OSError as problem:
-        raise InputProblem(f"{_journal_path(path)} cannot be read: {problem.strerror}; make it readable.") from problem
 
 
 def _entries(noted: bytes) -> list[Pinned]:
@@ -236,15 +292,29 @@ def _append(journal: Path, lines: list[bytes]) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path, notify: Notify) -> Iterator[None]:
     """While no other process writes this manifest or its journal."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, path.with_suffix(".lock"), notify)
             yield
     except OSError as problem:
         raise EnvironmentProblem(f"{path} cannot be written: {problem.strerror or problem}") from problem
+
+
+def _wait_for(lock: IO[str], path: Path, notify: Notify) -> None:
+    give_up = time.monotonic() + _LONGEST_WAIT
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (left := give_up - time.monotonic()) <= 0:
+            raise EnvironmentProblem(
+                f"{path}: another process has held this lock for {_LONGEST_WAIT:g} s; end that process, or wait for "
+                "it, and run again"
+            )
+        notify(Waiting(path.name, left, "another process writes the manifest of the cache"))
+        time.sleep(_POLL)
 
 
 def _first_few(problem: ValidationError) -> str:

@@ -203,8 +203,17 @@ class _Reader:
         attributes = {key: attribute.value for key, attribute in self._cdf[name].attributes.items()}
         if "FILLVAL" not in attributes:  # else what is missing would pass for data
             raise SegmentProblem(f"{self.file.name}: {name} does not say its FILLVAL; fetch the file again")
+        for limit in ("FILLVAL", "VALIDMIN", "VALIDMAX"):
+            self._refuse_text(name, limit, attributes.get(limit, 0))
         missing = self._invalid(values, attributes)
         return np.where(missing, np.float32(np.nan), values)
+
+    def _refuse_text(self, name: str, limit: str, value: Any) -> None:
+        found = np.asarray(value)
+        if found.dtype.kind not in "iuf" or not found.size:
+            raise SegmentProblem(
+                f"{self.file.name}: {name} has {str(value)!r} as its {limit}, which is no number; fetch the file again"
+            )
 
     def whole(self, name: str, *shape: int) -> NDArray[Any]:
         """A variable of the whole file, which must have this shape."""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mms_regions.archive.fetch import FetchOptions, FetchPlan, check_offline, fetch_segment, plan_segment
 from mms_regions.archive.http import NetworkProblem
-from mms_regions.archive.manifest import Pinned, known_files, read_manifest, record, settle
+from mms_regions.archive.manifest import Pinned, damage_of, known_files, read_manifest, record_found, settle
 from mms_regions.archive.products import has_files
 from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem, UsageProblem
-from mms_regions.core.messages import Notify
+from mms_regions.core.messages import Notify, Remark
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention
 from mms_regions.workers.pool import Pool
@@ -152,6 +152,8 @@ class Ledger:
     def inputs(self) -> Inputs:
         if self._inputs is None:
             self._inputs = self._open().over(self._pool, self._at_once, self._observe)
+            if damage := damage_of(self._inputs.data_dir):
+                self._observe(Remark(damage))
             self.write()  # what a run that was killed has left
         return self._inputs
 
@@ -165,9 +167,9 @@ class Ledger:
         known = self.inputs.terms.known
         found = [pin for pin in news if pin.source == "cache" and pin.adds_to(known.get(pin.name))]
         if found and self.inputs.source is not None:
-            record(self.inputs.data_dir, found)
+            record_found(self.inputs.data_dir, found, self._observe)
 
     def write(self) -> None:
         """Bring what is new into the cache's manifest."""
         if self._inputs is not None and self._inputs.source is not None:
-            settle(self._inputs.data_dir)
+            settle(self._inputs.data_dir, self._observe)

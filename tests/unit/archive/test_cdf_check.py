@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -164,6 +165,14 @@ def unknown_type(path: Path) -> None:
     put(path, "i", first(VARIABLE, path) + 20, 3)
 
 
+def negative_count(path: Path) -> None:
+    put(path, "i", first(2, path) + 48, -1)
+
+
+def many_parameters(path: Path) -> None:
+    put(path, "i", first(11, path) + 20, 2**24)
+
+
 def entry_of_no_variable(path: Path) -> None:
     put(path, "i", first(9, path) + 28, 10**6)
 
@@ -182,6 +191,8 @@ def entry_of_no_variable(path: Path) -> None:
         huge_record,
         unknown_type,
         entry_of_no_variable,
+        negative_count,
+        many_parameters,
     ],
 )
 def test_records_that_do_not_fit_are_refused_whoever_vouches(
@@ -189,6 +200,12 @@ def test_records_that_do_not_fit_are_refused_whoever_vouches(
 ) -> None:
     spoil(path)
     assert "damaged" in problem_of(path, look) or "claim" in problem_of(path, look)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(VARIABLE, 84), (4, 68)], ids=["variable", "attribute"])
+def test_names_in_latin_1_are_named_as_the_cause(path: Path, kind: int, name: int) -> None:
+    put(path, "B", first(kind, path) + name, 0xE9)
+    assert re.search(r"the name 'é\w+' in it is not written in UTF-8 but in Latin-1", problem_of(path))
 
 
 def test_values_inflate_to_what_the_records_say_and_no_further(path: Path) -> None:

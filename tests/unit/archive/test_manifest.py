@@ -18,16 +18,19 @@ from hypothesis import strategies as st
 from mms_regions.archive.manifest import (
     Manifest,
     Pinned,
+    damage_of,
     known_files,
     manifest_path,
     read_manifest,
     record,
+    record_found,
     settle,
     write_manifest,
 )
 from mms_regions.archive.products import DES, FGM, Query
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.core.messages import Waiting
 from mms_regions.core.types import DAY, SECOND
 
 SEGMENT = Segment(Event(name="A", t_start="2017-07-11T22:34:00", t_end="2017-07-11T22:36:00", B0=12.0, n0=0.1), 4)
@@ -220,12 +223,14 @@ def test_a_merge_while_one_reads_does_not_bring_back_what_is_older(
     record(tmp_path, [pin(sha="1")])
     meanwhile = [lambda: record(tmp_path, [pin(sha="2")]), lambda: settle(tmp_path)]
 
-    def read(path: Path) -> Manifest:
-        while meanwhile:
-            meanwhile.pop(0)()
-        return read_manifest(path)
+    whole = Path.read_bytes
 
-    monkeypatch.setattr("mms_regions.archive.manifest.read_manifest", read)
+    def read(path: Path) -> bytes:
+        while meanwhile and path == manifest_path(tmp_path):
+            meanwhile.pop(0)()
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
     assert known_files(tmp_path).get(pin().name) == pin(sha="2")
 
 
@@ -291,3 +296,79 @@ def test_a_file_system_without_locks_is_a_matter_of_the_machine(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(EnvironmentProblem, match="cannot be written: No locks available"):
         record(tmp_path, [pin()])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": "all"}', "\0"])
+def test_a_damaged_manifest_of_a_cache_is_said_and_rebuilt(tmp_path: Path, text: str) -> None:
+    record(tmp_path, [pin()])
+    settle(tmp_path)
+    assert damage_of(tmp_path) == ""
+    manifest_path(tmp_path).write_text(text)
+    assert known_files(tmp_path) == Manifest()
+    assert f"{manifest_path(tmp_path)} is damaged; 0 of its entries" in damage_of(tmp_path)
+    record(tmp_path, [pin("20170711223400")])
+    settle(tmp_path)
+    assert damage_of(tmp_path) == ""
+    assert read_manifest(manifest_path(tmp_path)).files == (pin("20170711223400"),)
+    (aside,) = (tmp_path / ".mms-regions" / "quarantine").iterdir()
+    assert aside.read_text() == text
+
+
+def test_what_is_sound_in_a_damaged_manifest_is_kept(tmp_path: Path) -> None:
+    manifest_path(tmp_path).parent.mkdir()
+    entries = [pin().model_dump(), pin("20170711223400").model_dump() | {"size": -1}, 7]
+    manifest_path(tmp_path).write_text(json.dumps({"format": 1, "files": entries}))
+    assert known_files(tmp_path).files == (pin(),) and "; 1 of its entries" in damage_of(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOLCK])
+def test_a_cache_that_is_closed_to_us_is_left_as_it_is(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, [pin()])
+
+    def refuse(*args: object) -> None:
+        raise OSError(code, "closed")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    record_found(tmp_path, [pin("20170711223400")])
+    settle(tmp_path)
+    assert known_files(tmp_path).files == (pin(),)
+    with pytest.raises(EnvironmentProblem, match="closed"):
+        record(tmp_path, [pin("20170711223400")])
+
+
+def test_notes_that_cannot_be_read_count_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(tmp_path, [pin()])
+    settle(tmp_path)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert known_files(tmp_path) == Manifest() and damage_of(tmp_path) == ""
+
+
+def test_a_lock_that_another_process_holds_is_announced_and_waited_for(tmp_path: Path) -> None:
+    record(tmp_path, [pin()])
+    heard: list[object] = []
+    with manifest_path(tmp_path).with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def release(event: object) -> None:
+            heard.append(event)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        settle(tmp_path, release)
+    (waiting,) = heard
+    assert isinstance(waiting, Waiting) and waiting.name == "manifest.lock" and "another process" in waiting.why
+    assert known_files(tmp_path).files == (pin(),)
+
+
+def test_a_lock_that_stays_held_is_an_error_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mms_regions.archive.manifest._LONGEST_WAIT", 0.0)
+    record(tmp_path, [pin()])
+    with manifest_path(tmp_path).with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(EnvironmentProblem, match=r"manifest\.lock: another process has held this lock"):
+            record(tmp_path, [pin()])

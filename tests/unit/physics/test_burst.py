@@ -274,6 +274,20 @@ def test_a_variable_that_does_not_say_its_fill_value_is_refused(tmp_path: Path) 
     assert problem_of(tmp_path).startswith(f"{path.name}: mms4_edp_dce_gse_brst_l2 does not say its FILLVAL")
 
 
+@pytest.mark.parametrize("limit", ["FILLVAL", "VALIDMIN", "VALIDMAX"])
+def test_a_limit_that_is_a_text_is_named_as_the_cause(tmp_path: Path, limit: str) -> None:
+    path = write_files(tmp_path, 4, START, 2.0)["des"]
+    cdf, changed = pycdfpp.load(str(path)), pycdfpp.CDF()
+    for name, variable in cdf.items():
+        changed.add_variable(name, values=variable.values, data_type=variable.type, is_nrv=variable.is_nrv)
+        for key, attribute in variable.attributes.items():
+            is_it = (name, key) == ("mms4_des_numberdensity_brst", limit)
+            changed[name].add_attribute(key, "-1.0E31" if is_it else attribute.value)
+    assert pycdfpp.save(changed, str(path))
+    expected = f"{path.name}: mms4_des_numberdensity_brst has '-1.0E31' as its {limit}, which is no number; fetch the"
+    assert problem_of(tmp_path).startswith(expected)
+
+
 def test_a_file_of_another_spacecraft_is_refused(tmp_path: Path) -> None:
     path = write_files(tmp_path, 4, START, 2.0)["des"]
     relabel_spacecraft(path, 2)
