@@ -39,7 +39,10 @@ def no_pool(request: PoolRequest, dashboard: bool) -> Iterator[Pool]:
 
 def test_a_run_says_as_json_what_the_store_holds(mms_regions_here: Command, run_words: Words, store: Path) -> None:
     done = mms_regions_here(*run_words(store, "--json"))
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"store": str(store), "complete": ALL, "failed": {}})
+    assert (done.returncode, json.loads(done.stdout)) == (
+        0,
+        {"store": str(store), "complete": ALL, "failed": {}, "synthetic": ALL},
+    )
 
 
 def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Command, healthy: Path) -> None:
@@ -49,7 +52,7 @@ def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Comma
     assert told["counts"] == {"complete": 5, "prepared": 0, "running": 0, "failed": 0, "missing": 0}
     assert [row["segment"] for row in told["segments"]] == ALL
     lines = mms_regions_here("status", healthy).stdout.splitlines()
-    assert lines[0].split() == ["A/mms1", "complete"]
+    assert lines[0].split() == ["A/mms1", "complete", "SYNTHETIC", "data"]
     assert lines[-1] == "5 complete"
 
 

@@ -287,12 +287,15 @@ def _print_summary(summary: Summary, store: Path, as_json: bool) -> None:
         "store": str(store),
         "complete": list(summary.complete),
         "failed": dict(summary.failed),
+        "synthetic": list(summary.synthetic),
     }
     if as_json:
         print(json.dumps(result))
     else:
         hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed else ""
         print(f"{store}: {counted(len(summary.complete), 'segment')} complete, {len(summary.failed)} failed{hint}")
+        if summary.synthetic:
+            print(f"{counted(len(summary.synthetic), 'segment')} made from SYNTHETIC data, not from measurements")
     if summary.failed:
         raise typer.Exit(4)
 

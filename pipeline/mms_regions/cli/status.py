@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _EVERY = 2.0  # s
 _MOST_ROWS = 30  # on a terminal that is watched
+_MARKS = {"synthetic": "SYNTHETIC data", "mixed": "partly SYNTHETIC data"}
 _CLEAR = "\x1b[2J\x1b[H"
 
 
@@ -62,7 +63,11 @@ def _print_now(found: StoreStatus, store: Path, as_json: bool) -> None:
 
 
 def _rows(found: StoreStatus) -> list[str]:
-    return [f"{row.segment.key:<24}{row.state:<10}{row.reason}".rstrip() for row in found.segments]
+    remarks = [row.reason or _MARKS.get(row.origin, "") for row in found.segments]
+    return [
+        f"{row.segment.key:<24}{row.state:<10}{remark}".rstrip()
+        for row, remark in zip(found.segments, remarks, strict=True)
+    ]
 
 
 def _counts(found: StoreStatus) -> str:
@@ -72,7 +77,10 @@ def _counts(found: StoreStatus) -> str:
 
 def _as_json(found: StoreStatus, store: Path) -> str:
     owner = found.run_by
-    rows = [{"segment": row.segment.key, "status": row.state, "reason": row.reason} for row in found.segments]
+    rows = [
+        {"segment": row.segment.key, "status": row.state, "reason": row.reason, "origin": row.origin}
+        for row in found.segments
+    ]
     run_by = {"command": owner.command, "host": owner.host, "pid": owner.pid, "since": owner.since} if owner else None
     return json.dumps({"store": str(store), "counts": found.counts, "run_by": run_by, "segments": rows})
 

@@ -26,7 +26,7 @@ from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign
 from mms_regions.store.labels import read_provenance, write_provenance
 from mms_regions.store.paths import manifest_path, run_folder
 from mms_regions.store.plan import Plan, read_plan, require_plan, write_plan
-from mms_regions.store.receipts import Record, records_of, written_shards
+from mms_regions.store.receipts import Record, origin_of, records_of, written_shards
 from mms_regions.store.relabel import (
     Labelling,
     finish_labelling,
@@ -43,16 +43,25 @@ _SHOWN_WITHIN = 60.0  # s
 
 @dataclass(frozen=True)
 class Summary:
-    """What a store holds after a run: keys of complete segments, and of failed ones with their reasons."""
+    """What a store holds after a run: keys of complete segments, of failed ones with their reasons.
+
+    synthetic: complete segments that were made from synthetic files, or from some that are.
+    """
 
     complete: tuple[str, ...]
     failed: Mapping[str, str]
+    synthetic: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, records: Mapping[str, Record]) -> Summary:
         return cls(
             complete=tuple(key for key, record in records.items() if record.status == "complete"),
             failed={key: record.reason for key, record in records.items() if record.status == "failed"},
+            synthetic=tuple(
+                key
+                for key, record in records.items()
+                if record.status == "complete" and origin_of(record.inputs) in ("synthetic", "mixed")
+            ),
         )
 
 

@@ -17,7 +17,7 @@ from mms_regions.store.index import shown_statuses
 from mms_regions.store.labels import read_labelled
 from mms_regions.store.paths import lock_path
 from mms_regions.store.plan import Plan, require_plan
-from mms_regions.store.receipts import labelled_shards, shown_records, written_shards
+from mms_regions.store.receipts import labelled_shards, origin_of, shown_records, written_shards
 
 State = Literal["complete", "prepared", "running", "failed", "missing"]
 
@@ -27,11 +27,13 @@ class SegmentStatus:
     """What became of a segment; running: a run is at it, or at its shard.
 
     prepared: its labels are missing, or are there but not shown yet by the index, by which people open segments.
+    origin: of its data: measured, synthetic, mixed or unknown; empty where it has none.
     """
 
     segment: Segment
     state: State
     reason: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ def store_status(store: Path) -> StoreStatus:
     if owner is not None:
         sound = {key: state for key, state in states.items() if state[0] != "failed"}
         states = {**states, **_under_way(last_run(store)), **sound}
-    found = (SegmentStatus(slot.segment, *states.get(slot.segment.key, ("missing", ""))) for slot in plan.slots)
+    found = (SegmentStatus(slot.segment, *states.get(slot.segment.key, ("missing", "", ""))) for slot in plan.slots)
     return StoreStatus(tuple(found), owner)
 
 
-def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str]]:
+def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str, str]]:
     """What receipts say, for they alone tell what is done; what the index does not show yet is not complete."""
     labelled, written = read_labelled(store), written_shards(store, plan)
     shown = labelled.sha256 if labelled and not labelled.swapping else ""
@@ -70,20 +72,21 @@ def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str]]:
     hidden: dict[str, tuple[State, str]] = {
         key: ("prepared", "") for key, r in found.items() if r.status == "complete" and key not in open_to_all
     }
-    return {key: hidden.get(key, (r.status, r.reason)) for key, r in found.items()}
+    origins = {key: origin_of(r.inputs) if r.inputs else "" for key, r in found.items()}
+    return {key: (*hidden.get(key, (r.status, r.reason)), origins[key]) for key, r in found.items()}
 
 
-def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, str]]:
+def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, str, str]]:
     """What a run that goes on has said of segments since it began."""
-    found: dict[str, tuple[State, str]] = {}
+    found: dict[str, tuple[State, str, str]] = {}
     for event in events:
         match event:
             case {"event": RunStarted.__name__}:
                 found.clear()
             case {"event": SegmentStarted.__name__, "key": key}:
-                found[key] = ("running", "")
+                found[key] = ("running", "", "")
             case {"event": SegmentDone.__name__, "key": key, "reason": reason} if reason:
-                found[key] = ("failed", reason)
+                found[key] = ("failed", reason, "")
     return found
 
 
@@ -98,7 +101,7 @@ def planned_segments(store: Path, events: str | None = None, probes: str | None 
 def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
     """Those of them that are complete. Raises UsageProblem as `planned_segments`, and where nothing is complete."""
     plan = require_plan(store)
-    complete = {key for key, (state, _) in _on_disk(store, plan).items() if state == "complete"}
+    complete = {key for key, (state, *_) in _on_disk(store, plan).items() if state == "complete"}
     found = tuple(segment for segment in _chosen(store, plan, events, probes) if segment.key in complete)
     if not found:
         raise UsageProblem(f"{store}: none of the segments asked for is complete; see `mms-regions status {store}`")
