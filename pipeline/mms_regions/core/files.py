@@ -48,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
 @contextmanager
 def made_whole(path: Path) -> Iterator[Path]:
     """The same for libraries that want the path of a file: an empty one beside, renamed when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     staging = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         staging.open("xb").close()
@@ -62,6 +62,16 @@ def made_whole(path: Path) -> Iterator[Path]:
             raise OSError(problem.errno, problem.strerror, str(path)) from problem
         raise
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, as umask and the folder above say, and bring their names to disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with suppress(FileExistsError):  # another process makes it too
+        folder.mkdir()
+    sync_folder(folder.parent)
 
 
 def write_changed(path: Path, data: bytes) -> bool:

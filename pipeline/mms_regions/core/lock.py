@@ -30,7 +30,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.files import link, remove, rename
+from mms_regions.core.files import link, make_folder, remove, rename
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _GONE = {errno.ENOENT, errno.ESTALE}
@@ -101,7 +101,7 @@ def hold(
     # Leaving looks whose the lock is, so it is right also where an interrupt comes amid the taking.
     try:
         with _in_words(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _Contender(path, owner, silence, report).take(path, owner)
         with _beating(_Heart(path, owner, lost, beat, silence)):
             yield owner

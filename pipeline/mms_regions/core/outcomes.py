@@ -6,13 +6,14 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The state of a segment. In the index of a store are all but `running`."""
+    """The state of a segment. In the index of a store are all but `running` and `damaged`."""
 
     MISSING = "missing"  # not made yet
     RUNNING = "running"  # a run works on it now
     PREPARED = "prepared"  # its samples are there, its labels are not
     COMPLETE = "complete"
     FAILED = "failed"  # it could not be made; the next run tries again
+    DAMAGED = "damaged"  # complete once; a file of it is missing
     NO_DATA = "no_data"  # nothing was measured there, or the instrument did not work: nothing is wrong
 
 

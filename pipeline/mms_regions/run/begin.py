@@ -20,7 +20,7 @@ from mms_regions.run.trace import FailureLogs, Trace
 from mms_regions.store.estimate import room_needed
 from mms_regions.store.index import empty_foreign
 from mms_regions.store.labels import mend_copies
-from mms_regions.store.paths import left_by_killed, lock_path, plan_path
+from mms_regions.store.paths import left_by_killed, lock_path, plan_path, require_own_folders
 from mms_regions.store.plan import Plan, Versions, make_plan, read_plan, write_plan
 from mms_regions.store.receipts import written_shards
 from mms_regions.store.relabel import finish_swap
@@ -105,6 +105,7 @@ def locked(store: Path, command: str, stop: Stop, observe: Observer) -> Iterator
     Gives the observer of the run, which keeps its trace too. Raises lock.Held where another process has the store, and
     EnvironmentProblem where a disk is full.
     """
+    require_own_folders(store)
     held = hold(lock_path(store), command, stop.lose_place, report=lambda text: observe(Remark(text)))
     with held, full_disk_explained(store), Trace(store) as trace:
         plan = read_plan(store)

@@ -70,6 +70,7 @@ class RunLoop:
     _notify: Notify = field(init=False)
     _tasks: dict[Future, _Submitted] = field(default_factory=dict)
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
+    _damaged: DamagedStore | None = None
 
     def __post_init__(self) -> None:
         self._notify = self.pool.notifier(self._hear)
@@ -87,6 +88,8 @@ class RunLoop:
             self._submit_segments()
             self._submit_labels()
             if not self._tasks:
+                if self._damaged is not None:
+                    raise self._damaged
                 return
             self._note_next()
         self._wind_up()
@@ -251,10 +254,20 @@ class RunLoop:
             self._submit_labels()  # first: who observes brings the index up to date, and nobody need wait for that
             for shard in shards:
                 self.observe(ShardLabelled(shard.number))
+        elif isinstance(error, DamagedStore):
+            self._note_damaged(shards, error)
         elif self._may_try_again(task, error):
             self._submit_label(tuple(shards))
         else:
             raise self._of_the_disk(error)
+
+    def _note_damaged(self, shards: Sequence[ShardPlan], error: DamagedStore) -> None:
+        """Label all shards but the one that cannot be read; what is wrong with it is raised when they are done."""
+        if len(shards) == 1:
+            self._damaged = error
+            return
+        for shard in shards:
+            self._submit_label((shard,))
 
     def _of_the_disk(self, error: BaseException) -> BaseException:
         """What a failure to write is, in a sentence: the disk's refusal, or the death of workers, is the machine's."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mms_regions.core.files import remove
+from mms_regions.core.files import make_folder, remove
 from mms_regions.core.messages import (
     BytesArrived,
     Event,
@@ -41,7 +41,7 @@ class Trace:
         self._path = trace_path(store)
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != _NEWLINE:

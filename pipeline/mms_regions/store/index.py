@@ -7,17 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import zarr
 
+from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import Damaged, read_sealed, remove, remove_tree, sealed, write_changed
 from mms_regions.core.messages import Event, ShardBegun, ShardLabelled, ShardWritten
 from mms_regions.store.labels import read_labelled, read_provenance
 from mms_regions.store.layout import Files, whole_store, write_files
-from mms_regions.store.paths import description_path, receipts_folder, root_path, state_files, unfinished_folders
+from mms_regions.store.paths import (
+    description_path,
+    plan_path,
+    receipts_folder,
+    root_path,
+    state_files,
+    unfinished_folders,
+)
 from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import (
     Record,
@@ -44,7 +53,8 @@ def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> 
     with_labels = {number: receipt for number, receipt in made.items() if number not in rewritten}
     records = shown_records(plan, written, with_labels)
     steady = {key: s for key, s in steadiness_of(with_labels).items() if _is_complete(records.get(key))}
-    write_description(store, plan.uuid, whole_store(plan, records, labelled, read_provenance(store), steady))
+    withdrawn = _withdrawn(store, plan, records)
+    write_description(store, plan.uuid, whole_store(plan, records, labelled, read_provenance(store), steady), withdrawn)
     return records
 
 
@@ -55,15 +65,38 @@ def _is_complete(record: Record | None) -> bool:
 def describe_without_labels(store: Path, plan: Plan) -> dict[str, Record]:
     """Let those who open a store find no labels, and no segment that is complete; what is known of each segment."""
     records = shown_records(plan, written_shards(store, plan), ())
-    write_description(store, plan.uuid, whole_store(plan, records, None, read_provenance(store)))
+    withdrawn = _withdrawn(store, plan, records)
+    write_description(store, plan.uuid, whole_store(plan, records, None, read_provenance(store)), withdrawn)
     return records
 
 
+def _withdrawn(store: Path, plan: Plan, records: Mapping[str, Record]) -> Files:
+    """The column `status` without the segments that cease to be complete; nothing where none does."""
+    keys = [slot.segment.key for slot in plan.slots]
+    shown = {key for key, status in zip(keys, shown_statuses(store), strict=False) if status == "complete"}
+    if not any(key in shown and not _is_complete(records.get(key)) for key in keys):
+        return {}
+    still = {
+        key: replace(record, status="prepared") if _is_complete(record) and key not in shown else record
+        for key, record in records.items()
+    }
+    files = whole_store(plan, still, None, ())
+    return {name: data for name, data in files.items() if name.startswith("status/c/")}
+
+
 def empty_foreign(store: Path, plan: Plan) -> None:
-    """Take away what a store holds of a plan that was given up for this one: no reader shall see both."""
+    """Take away what a store holds of a plan that was given up for this one: no reader shall see both.
+
+    Raises EnvironmentProblem where it holds what belongs to another plan that was not.
+    """
     described = read_description(store)
     if described is None or described[0] == plan.uuid:
         return
+    if described[0] != plan.replaces:
+        raise EnvironmentProblem(
+            f"{plan_path(store)} is the plan of another store ({plan.uuid}), not of the one that is there "
+            f"({described[0]}), which is left as it is; put its own plan.json back, or choose another --store"
+        )
     remove(root_path(store))  # first, or else what is gone would be read as fill values
     remove_tree(store, best_effort=True)
     for path in state_files(store):
@@ -72,8 +105,10 @@ def empty_foreign(store: Path, plan: Plan) -> None:
         remove_tree(folder)  # the receipts last: they show that this is to be done
 
 
-def write_description(store: Path, uuid: str, files: Files) -> None:
+def write_description(store: Path, uuid: str, files: Files, first: Files = MappingProxyType({})) -> None:
     """Bring all of a store but its shards up to date, and leave beside it what was written, for `verify`.
+
+    first: files that are written before, so that what is no longer complete is shown so before anything else changes.
 
     What is about to be written is said first, beside what was there, so that a kill in between is no damage.
     """
@@ -81,8 +116,13 @@ def write_description(store: Path, uuid: str, files: Files) -> None:
     before = described[1] if described and described[0] == uuid else {}
     after = {name: (Written.of_bytes(files[name]),) for name in sorted(files)}
     if before != after:
-        either = {name: dict.fromkeys((*before.get(name, (None,)), *new)) for name, new in after.items()}
+        between = {name: (Written.of_bytes(data),) for name, data in first.items()}
+        either = {
+            name: dict.fromkeys((*before.get(name, (None,)), *between.get(name, ()), *new))
+            for name, new in after.items()
+        }
         _describe(store, uuid, either)
+        write_files(store, first)
     write_files(store, files)
     _describe(store, uuid, after)
 
@@ -99,10 +139,10 @@ def read_description(store: Path) -> tuple[str, Mapping[str, tuple[Written | Non
     """
     try:
         data = read_sealed(description_path(store))
-    except (FileNotFoundError, NotADirectoryError, Damaged):
-        return None
-    versions = {name: tuple(one and Written(**one) for one in found) for name, found in data["files"].items()}
-    return data["uuid"], versions
+        versions = {name: tuple(one and Written(**one) for one in found) for name, found in data["files"].items()}
+        return str(data["uuid"]), versions
+    except (FileNotFoundError, NotADirectoryError, Damaged, KeyError, TypeError, AttributeError):
+        return None  # also where another file was put in its place: it is written again
 
 
 def shown_statuses(store: Path) -> list[str]:

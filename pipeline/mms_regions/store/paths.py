@@ -5,9 +5,12 @@ Beside a store `x.zarr` is its run folder, `x.zarr.run`: the plan, receipts, tra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+from mms_regions.core.errors import EnvironmentProblem
 
 Stage = Literal["features", "labels"]
 
@@ -16,8 +19,41 @@ _KEY_LENGTH = 12  # of a sha256, in a name
 
 
 def run_folder(store: Path) -> Path:
-    """The folder beside a store that holds its plan, receipts and logs: `x.zarr` -> `x.zarr.run`."""
+    """The folder beside a store that holds its plan, receipts and logs: `x.zarr` -> `x.zarr.run`.
+
+    It is beside the folder itself, not beside a link to it: files are moved between the two, so they must be on one
+    file system.
+    """
+    store = store.resolve()
     return store.with_name(store.name + ".run")
+
+
+def require_own_folders(store: Path) -> None:
+    """Before anything is written: raise EnvironmentProblem where a link leads out of a store or of its run folder.
+
+    The same where the two are on different file systems, between which no file can be moved in one step.
+    """
+    folders = [folder for folder in (store.resolve(), run_folder(store)) if os.path.lexists(folder)]
+    for folder in folders:
+        if (link := _link_in(folder)) is not None:
+            raise EnvironmentProblem(
+                f"{link} is a link, and a run writes only into the store itself; replace it by what it leads to"
+            )
+    if len({folder.stat().st_dev for folder in folders}) > 1:
+        raise EnvironmentProblem(
+            f"{folders[0]} and {folders[1]} are on different file systems, so files cannot be moved between them; put "
+            "both on one"
+        )
+
+
+def _link_in(folder: Path) -> Path | None:
+    if folder.is_symlink():
+        return folder
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(above, name)).is_symlink():
+                return path
+    return None
 
 
 def root_path(store: Path) -> Path:

@@ -21,10 +21,10 @@ from pydantic import ValidationError
 
 from mms_regions.core.catalogue import ALL_PROBES, Catalogue, Event, Segment, safe_name
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
-from mms_regions.core.files import Damaged, read_twice, write_twice
+from mms_regions.core.files import Damaged, copy_of, read_sealed, read_twice, write_twice
 from mms_regions.core.types import SECOND, WINDOW
 from mms_regions.physics.numbers import NUMBERS
-from mms_regions.store.paths import plan_path
+from mms_regions.store.paths import description_path, plan_path
 
 CADENCE = 0.03  # s, electron samples in burst mode
 CADENCE_NS = round(CADENCE * SECOND)
@@ -120,6 +120,7 @@ class Plan:
     result_settings: Mapping[str, Any]
     versions: Versions
     slots: tuple[Slot, ...]
+    replaces: str = ""  # the uuid of the store that is given up for this one: all of it is made again
 
     def __post_init__(self) -> None:
         ends = [0, *(slot.end for slot in self.slots)]
@@ -186,12 +187,14 @@ class Plan:
             uuid=str(uuid.uuid4()),
             result_settings=dict(result_settings),
             versions=Versions.current(result_settings),
+            replaces=self.uuid,
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             **self.versions.to_json(),
             "uuid": self.uuid,
+            **({"replaces": self.replaces} if self.replaces else {}),
             "catalogues": [asdict(listed) for listed in self.catalogues],
             "shard_samples": self.shard_samples,
             "deciding": dict(self.result_settings),
@@ -209,7 +212,8 @@ class Plan:
             for i, (name, probe, first, length) in enumerate(data["slots"])
         )
         listed = tuple(CatalogueRef(**one) for one in data["catalogues"])
-        return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], versions, slots)
+        replaces = data.get("replaces", "")
+        return cls(data["uuid"], listed, data["shard_samples"], data["deciding"], versions, slots, replaces)
 
 
 def make_plan(
@@ -284,12 +288,23 @@ def read_plan(store: Path) -> Plan | None:
     """The plan of a store, or None where there is none. Raises EnvironmentProblem for one that cannot be used."""
     path = plan_path(store)
     try:
-        data = read_twice(path)
+        data = _its_own(store, read_twice(path))
         return None if data is None else Plan.from_json(data)
     except Damaged as problem:
         raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise EnvironmentProblem(f"{path}: not a plan that can be used ({problem}); use another store") from problem
+
+
+def _its_own(store: Path, data: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The copy, where that is the plan of what the store holds and this one is another's, put in its place."""
+    try:
+        copy, there = read_sealed(copy_of(plan_path(store))), read_sealed(description_path(store))
+    except (OSError, Damaged):
+        return data
+    if data is None or there.get("uuid") in (data["uuid"], data.get("replaces")):
+        return data
+    return copy if there.get("uuid") == copy.get("uuid") else data
 
 
 def digest(data: Any) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from mms_regions.core.catalogue import ALL_PROBES, is_safe_name
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
+from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
 from mms_regions.store.paths import root_path
 
 # Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
@@ -20,11 +23,15 @@ def open_store(store: Path | str) -> xr.Dataset:
     """The whole store, lazily: sample arrays on `sample`, the index on `segment`; times are datetime64[ns], UTC.
     Attributes that have parts, such as the card of the model, are JSON.
 
-    Raises UsageProblem where there is no store.
+    Segments of which a file is missing have the status `damaged`. Raises UsageProblem where there is no store,
+    EnvironmentProblem for one whose index is damaged, or that names codecs or events that no store has.
     """
     if not root_path(Path(store)).is_file():
         raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
-    data: xr.Dataset = xr.open_zarr(store, chunks=None)
+    root = read_root(Path(store))
+    data: xr.Dataset = xr.open_zarr(store, chunks=None, zarr_format=3, consolidated=True)
+    data = _damage_shown(Path(store), root, data)
+    _check_index(Path(store), data)
     return data.assign_attrs({name: json.dumps(data.attrs[name]) for name in _WITH_PARTS if name in data.attrs})
 
 
@@ -41,6 +48,32 @@ def card_of(data: xr.Dataset) -> dict[str, Any]:
 def settings_of(data: xr.Dataset) -> dict[str, Any]:
     """The settings that decide the numbers of a store or a segment."""
     return dict(attributes_of(data)["deciding"])
+
+
+def _check_index(store: Path, data: xr.Dataset) -> None:
+    """Names become those of files, whoever has written them."""
+    wrong = [name for name in data["event"].values.tolist() if not is_safe_name(name)]
+    wrong += [probe for probe in data["probe"].values.tolist() if probe not in ALL_PROBES]
+    if wrong:
+        raise RefusedMetadata(f"{store}: its index names {wrong[0]!r}, which is no event or spacecraft; it is not read")
+
+
+def _damage_shown(store: Path, root: Mapping[str, Any], data: xr.Dataset) -> xr.Dataset:
+    """The store with `damaged` for segments whose samples are not all there: what is missing reads as fill.
+
+    Raises DamagedStore where something of the index is missing.
+    """
+    first, n, status = (data[name].values for name in ("first", "n_samples", "status"))
+    size, status, reason = int(data.attrs["shard_samples"]), status.copy(), data["reason"].values.copy()
+    for name, number in missing_chunks(store, root):
+        if "sample" not in data[name].dims:
+            raise DamagedStore(f"{store}: a file of {name} is missing; `mms-regions verify {store}` names it")
+        inside = (status == "complete") & (first < (number + 1) * size) & (first + n > number * size)
+        status[inside] = "damaged"
+        reason[inside] = f"a file of {name} is missing; `mms-regions verify {store}` names it"
+    for name, values in (("status", status), ("reason", reason)):
+        data[name] = data[name].copy(data=values)
+    return data
 
 
 def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
@@ -85,6 +118,8 @@ def open_tree(store: Path | str) -> xr.DataTree:
 def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
     index = whole.drop_dims("sample").isel(segment=row)
     key = f"{index['event'].item()}/mms{index['probe'].item()}"
+    if index["status"].item() == "damaged":
+        raise DamagedStore(f"{key} is damaged: {index['reason'].item()}")
     if index["status"].item() != "complete":
         reason = index["reason"].item() or "it has not been made yet"
         raise UsageProblem(f"{key} is {index['status'].item()}: {reason}")

@@ -176,6 +176,10 @@ class Receipt:
         """Whether it is of this store, and of a stage that is made from just this."""
         return self.uuid == uuid and dict(self.made_from) == dict(made_from)
 
+    def is_of(self, uuid: str, stage: Stage, shard: int) -> bool:
+        """Whether it is of this stage of this shard of this store, as its name says."""
+        return (self.uuid, self.stage, self.shard) == (uuid, stage, shard)
+
     def stands(self, group: Path) -> bool:
         """Whether all its files are in a group, as large as they were; `verify` reads them too."""
         return all(written.is_at(group / name) for name, written in self.files.items())
@@ -205,20 +209,27 @@ class Receipt:
         """The receipt at a path, or None where there is none that can be read."""
         try:
             data = read_sealed(path)
-            files = {name: Written(**written) for name, written in data["files"].items()}
+            files = {_inside(name): Written(**written) for name, written in data["files"].items()}
             records = tuple(Record.from_json(record) for record in data["records"])
             steadiness = tuple(Steadiness(**part) for part in data.get("steadiness", ()))
             made_from = data.pop("decides")
             return cls(**data | {"made_from": made_from, "files": files, "records": records, "steadiness": steadiness})
-        except (FileNotFoundError, NotADirectoryError, Damaged, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, NotADirectoryError, Damaged, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _inside(name: str) -> str:
+    """The path of a file below its group. Raises ValueError for one that leads out of it."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name} is not in a store")
+    return name
 
 
 def receipts(store: Path, plan: Plan, stage: Stage, labels_sha256: str = "") -> Iterator[Receipt]:
     """The receipts there are of a stage, by shard, those of other stores left out; their files are not looked at."""
     for shard in plan.shards:
         receipt = Receipt.read(receipt_path(store, stage, shard.number, labels_sha256))
-        if receipt is not None and receipt.uuid == plan.uuid:
+        if receipt is not None and receipt.is_of(plan.uuid, stage, shard.number):
             yield receipt
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from zarr import AsyncArray
 from zarr.storage import MemoryStore, StorePath
 
-from mms_regions.core.errors import DamagedStore, EnvironmentProblem
-from mms_regions.core.files import busy_disk_retried, made_whole, remove, remove_tree, rename, sync_folder
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
+from mms_regions.core.files import busy_disk_retried, made_whole, make_folder, remove, remove_tree, rename, sync_folder
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.physics.samples import FEATURES, Samples, bridged_in
 from mms_regions.store.layout import (
@@ -25,6 +25,7 @@ from mms_regions.store.layout import (
     Files,
     write_files,
 )
+from mms_regions.store.metadata import check_array
 from mms_regions.store.paths import ROOT, receipt_path, repair_folder, repair_receipt_path, shard_path
 from mms_regions.store.plan import Plan, ShardPlan, Slot
 from mms_regions.store.receipts import (
@@ -113,7 +114,7 @@ def _move_in(store: Path, beside: Path, receipt: Receipt) -> None:
     remove(path)
     for name in receipt.files:
         if (beside / name).exists():
-            (store / name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((store / name).parent)
             rename(beside / name, store / name)
             sync_folder((store / name).parent)
     receipt.write(path)
@@ -209,14 +210,26 @@ def _sync_above(folder: Path, files: Iterable[str]) -> None:
 
 
 def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
-    """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label."""
-    group = _group(store, "r")
-    features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
-    return features, bridged_in(_part(group, "quality", shard)).reshape(-1, WINDOW)
+    """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label.
+
+    Raises DamagedStore where they cannot be read.
+    """
+    try:
+        group = _group(store, "r")
+        features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
+        return features, bridged_in(_part(group, "quality", shard)).reshape(-1, WINDOW)
+    except (MMSRegionsError, MemoryError, OSError):
+        raise
+    except Exception as problem:  # whatever damaged files make zarr and its codecs raise
+        raise DamagedStore(
+            f"{store}: shard {shard.number} cannot be read ({type(problem).__name__}: {problem}); `mms-regions verify "
+            f"{store}` names the files that are damaged, and the next run makes them again"
+        ) from problem
 
 
 def read_shard(store: Path, name: str, number: int, shard_samples: int) -> None:
     """Read a shard of an array, every chunk of it. Raises whatever zarr raises where one cannot be read."""
+    check_array(store, name)
     array = zarr.open_array(store / name, mode="r", zarr_format=3)  # not through the group, whose metadata are long
     np.asarray(array[number * shard_samples : (number + 1) * shard_samples])
 
@@ -296,6 +309,7 @@ def _part(group: zarr.Group, name: str, shard: ShardPlan) -> NDArray[Any]:
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    check_array(Path(str(group.store_path).removeprefix("file://")), name)
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise EnvironmentProblem(f"{group.store_path}: {name} is not an array; use another store")

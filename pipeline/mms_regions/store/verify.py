@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mms_regions.store.index import read_description, shown_statuses
 from mms_regions.store.labels import Labelled, read_labelled
 from mms_regions.store.paths import (
     ROOT,
+    Stage,
     description_path,
     labelled_path,
     lock_path,
@@ -21,6 +23,7 @@ from mms_regions.store.paths import (
     provenance_path,
     receipt_path,
     receipts_folder,
+    require_own_folders,
 )
 from mms_regions.store.plan import Plan, require_plan
 from mms_regions.store.receipts import (
@@ -82,6 +85,7 @@ def set_aside(store: Path, flaws: Iterable[Flaw]) -> None:
 
     Raises EnvironmentProblem where a run works on the store, or its folder cannot be written.
     """
+    require_own_folders(store)
     lost: list[str] = []
     with hold(lock_path(store), "mms-regions verify", lost.append):
         for path in {flaw.receipt for flaw in flaws if flaw.receipt}:
@@ -122,6 +126,15 @@ def _flaws_beside(store: Path) -> Iterator[Flaw]:
                 yield Flaw(path, "is missing, but its copy is there")
         except Damaged:
             yield Flaw(path, "was changed or cut short")
+    if not lock_path(store).exists():
+        yield from _flaws_of_copies(store)
+
+
+def _flaws_of_copies(store: Path) -> Iterator[Flaw]:
+    for path in (plan_path(store), labelled_path(store), provenance_path(store)):
+        with suppress(FileNotFoundError, Damaged):  # which are flaws already
+            if read_sealed(path) != read_sealed(copy_of(path)):
+                yield Flaw(path, "is not what its copy is")
 
 
 def _missing_receipts(store: Path, plan: Plan, labelled: Labelled | None) -> Iterator[Flaw]:
@@ -129,12 +142,25 @@ def _missing_receipts(store: Path, plan: Plan, labelled: Labelled | None) -> Ite
     if labelled is None or labelled.swapping or lock_path(store).exists():
         return  # a kill explains it
     index = zip(plan.slots, shown_statuses(store), strict=False)  # shorter while a store grows
+    yield from _misplaced_receipts(store, plan, labelled)
     complete = {slot.segment.key for slot, status in index if status == "complete"}
     shown = [shard.number for shard in plan.shards if not complete.isdisjoint(shard.keys)]
     for number in shown:
         for path in (receipt_path(store, "features", number), receipt_path(store, "labels", number, labelled.sha256)):
             if not path.exists():
                 yield Flaw(path, "is missing")
+
+
+def _misplaced_receipts(store: Path, plan: Plan, labelled: Labelled) -> Iterator[Flaw]:
+    """Those that are not what their name says; what they should vouch for is made again."""
+    for shard in plan.shards:
+        stages: tuple[tuple[Stage, str], ...] = (("features", ""), ("labels", labelled.sha256))
+        for stage, sha256 in stages:
+            path = receipt_path(store, stage, shard.number, sha256)
+            receipt = Receipt.read(path)
+            if receipt is not None and not receipt.is_of(plan.uuid, stage, shard.number):
+                what = f"is the receipt of {receipt.stage} of shard {receipt.shard} of store {receipt.uuid}"
+                yield Flaw(path, what, stage, shard.keys, path)
 
 
 def _described(store: Path) -> Mapping[str, object]:
@@ -147,6 +173,8 @@ def _flaws_of_description(store: Path, plan: Plan) -> Iterator[Flaw]:
     described, path = read_description(store), description_path(store)
     if described is None and not path.exists() and any(_features(store, plan)):
         yield Flaw(path, "is missing")
+    if described is not None and described[0] not in (plan.uuid, plan.replaces):
+        yield Flaw(plan_path(store), f"is of another store ({plan.uuid}) than the one that is there ({described[0]})")
     if described is None or described[0] != plan.uuid:
         return
     for name, versions in described[1].items():
