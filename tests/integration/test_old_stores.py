@@ -55,6 +55,7 @@ def test_it_opens_and_verifies_and_says_what_became_of_its_segments(old_store: P
     assert mms_regions_here("verify", old_store).returncode == 0
     found = statuses(old_store, mms_regions_here)
     assert found == {"A/mms1": "complete", "A/mms2": "complete", "B/mms1": "failed"}
+    assert "cause" not in raw(old_store)  # it was not kept then
     data = open_segment(old_store, "A", 2)
     assert (data.sizes["time"], data["quality"].dtype) == (100, np.uint16)
     assert data.attrs["origin"] == "unknown"  # it was not kept then
@@ -66,6 +67,7 @@ def test_it_is_relabelled_and_exported(old_store: Path, mms_regions_here: Comman
     assert done.returncode == 4, done.stderr  # B failed, then
     assert not raw(old_store)["label"].equals(before["label"])
     assert raw(old_store)["features"].equals(before["features"])
+    assert raw(old_store)["cause"].values.tolist() == ["", "", "unknown"]
     assert mms_regions_here("verify", old_store).returncode == 0
     for kind in ("csv", "netcdf", "segments"):
         done = mms_regions_here("export", old_store, "--format", kind, "--out", tmp_path / kind)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
+from mms_regions.core.outcomes import Cause
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -40,9 +42,16 @@ class InputProblem(MMSRegionsError):
 
 
 class SegmentProblem(MMSRegionsError):
-    """One segment cannot be made: no data, a bad file, a missing variable. Other segments are not affected."""
+    """One segment cannot be made: no data, a bad file, a missing variable. Other segments are not affected.
+
+    cause: a code for the index of a store; the message says it in words.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, cause: Cause = Cause.FILES):
+        super().__init__(message)
+        self.cause = cause
 
 
 class EnvironmentProblem(MMSRegionsError):

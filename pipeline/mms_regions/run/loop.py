@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mms_regions.archive.manifest import Pinned
-from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, SegmentProblem
 from mms_regions.core.files import is_busy
 from mms_regions.core.messages import (
     FilesChecked,
@@ -28,6 +28,7 @@ from mms_regions.core.messages import (
     Stopping,
     TaskLost,
 )
+from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.core.types import WINDOW
@@ -204,7 +205,7 @@ class RunLoop:
         if self._may_try_again(task, error):
             self.todo.segments.append(slot)
         else:
-            self._settle(key, Failed(key, _reason(key, error)))
+            self._settle(key, Failed(key, _reason(key, error), _cause(error)))
 
     def _settle(self, key: str, outcome: SegmentOutcome) -> None:
         self.observe(SegmentDone(key, outcome.reason if isinstance(outcome, Failed) else ""))
@@ -244,7 +245,7 @@ class RunLoop:
             error = outcome.exception() if hasattr(outcome, "exception") else None
             if error is not None:
                 broken = True
-                self.todo.settled[key] = failed = Failed(key, _reason(key, error))
+                self.todo.settled[key] = failed = Failed(key, _reason(key, error), _cause(error))
                 self.observe(SegmentDone(key, failed.reason))
         return broken
 
@@ -284,6 +285,12 @@ def _another_try_helps(error: BaseException) -> bool:
     if isinstance(error, MMSRegionsError):
         return error.retry_helps
     return worker_died(error) or (isinstance(error, Exception) and is_busy(error))
+
+
+def _cause(error: BaseException) -> Cause:
+    if isinstance(error, SegmentProblem):
+        return error.cause
+    return Cause.WORKER if worker_died(error) else Cause.UNEXPECTED
 
 
 def _reason(key: str, error: BaseException) -> str:

@@ -24,6 +24,7 @@ from mms_regions.archive.manifest import Pinned
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
 from mms_regions.core.messages import FilesChecked, Notify, TaskEnded
+from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import Flags, Floats
 from mms_regions.model.card import read_model
@@ -184,7 +185,7 @@ def _refuse_bad_event(segment: Segment) -> None:
     except ValidationError as problem:
         wrong = "; ".join(explain(problem).values())
         raise SegmentProblem(
-            f"{segment.key}: its event cannot be used ({wrong}); correct it in the catalogue"
+            f"{segment.key}: its event cannot be used ({wrong}); correct it in the catalogue", Cause.EVENT
         ) from None
 
 
@@ -197,7 +198,8 @@ def _refuse_nothing_complete(segment: Segment, samples: Samples) -> None:
     missing = f"{', '.join(never)} never" if never else "each of them at some time, but not together"
     raise SegmentProblem(
         f"{segment.key}: no sample from {segment.event.interval} has all features ({missing}): the files hold only "
-        "fill values, flagged or infinite samples, or zero ion density; leave it out, or look for newer versions"
+        "fill values, flagged or infinite samples, or zero ion density; leave it out, or look for newer versions",
+        Cause.NOTHING_MEASURED,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
+from mms_regions.core.outcomes import Cause
 from mms_regions.physics.samples import Samples
 from mms_regions.store.paths import Stage, receipt_path
 from mms_regions.store.plan import Plan, digest
@@ -67,6 +68,7 @@ class Failed:
 
     key: str
     reason: str
+    cause: Cause = Cause.UNKNOWN
     n_samples = 0
 
 
@@ -80,13 +82,14 @@ class Record:
     n_samples: int = 0
     position_gse: tuple[float, float, float] | None = None
     inputs: tuple[InputFile, ...] = ()
+    cause: str = Cause.NONE.value  # of a failure
 
     @classmethod
     def of(cls, outcome: Prepared | Failed | Reused) -> Record:
         if isinstance(outcome, Reused):
             return outcome.record
         if isinstance(outcome, Failed):
-            return cls(outcome.key, "failed", outcome.reason)
+            return cls(outcome.key, "failed", outcome.reason, cause=outcome.cause.value)
         return cls(
             outcome.key,
             "complete",
@@ -99,7 +102,8 @@ class Record:
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         position = data["position_gse"]
         inputs = tuple(_input_file(**file) for file in data["inputs"])
-        return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs})
+        cause = data.get("cause", Cause.UNKNOWN.value if data["status"] == "failed" else Cause.NONE.value)
+        return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs, "cause": cause})
 
 
 @dataclass(frozen=True)
