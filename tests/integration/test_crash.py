@@ -43,7 +43,7 @@ PLACES: dict[str, tuple[str, str, int, bool]] = {
     "half of a repair is moved in": ("repair", "rename *.zarr/j_mag/c/*", 1, True),
     "half of the labels of a shard are written": ("new", "rename *.zarr/label/c/*", 2, True),
     "labels are written, their receipt is not": ("new", "rename *.run/receipts/labels-*", 2, False),
-    "labels of another model are withdrawn": ("relabel", "unlink *.zarr/label/zarr.json", 1, True),
+    "labels of another model are withdrawn": ("relabel", "rename *.run/relabel-*/replaced-label-*", 1, True),
     "half of the labels of another model are swapped": ("relabel", "rename *.zarr/label", 1, True),
     "the index is not brought up to date": ("new", "rename *.zarr/zarr.json", 0, True),  # the last one
 }

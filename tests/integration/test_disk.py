@@ -25,7 +25,7 @@ Words = Callable[..., list[object]]
 
 NEED = (
     r"about (?P<bytes>[\d.]+ [kM]B) are needed for what is missing, [\d.]+ \w+( and \d+ files)? are free there; "
-    "make room"
+    "free some space"
 )
 
 

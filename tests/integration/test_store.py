@@ -229,15 +229,14 @@ def test_a_swap_of_labels_that_was_cut_short_is_mended_by_the_next_one(
     mms_regions_here: Command, store: Path, profile: Path, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     """Killed between the two renames of the swap: whichever model comes next, all labels are of that one."""
-    first, rename = labels(store), Path.rename
+    first = labels(store)
 
-    def killed(self: Path, target: Path) -> Path:
-        if self.name == "probability":
+    def killed(operation: str, path: Path) -> None:
+        if (operation, path) == ("rename", store / "label"):
             raise KeyboardInterrupt
-        return rename(self, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", killed)
+        patch.setattr("mms_regions.core.files.failpoint", killed)
         assert relabel(mms_regions_here, store, "second", profile).returncode == 75
     done = relabel(mms_regions_here, store, then, profile)
     assert done.returncode == 0, done.stderr

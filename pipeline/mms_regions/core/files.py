@@ -20,6 +20,7 @@ from mms_regions.core.errors import UsageProblem
 
 _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
 _SEAL = "sha256"
 FAILPOINT = "MMS_REGIONS_DIE_BEFORE"  # `N:FILE` or `N:FILE:PATTERN`, see failpoint
 
@@ -158,7 +159,8 @@ def remove_folder(folder: Path) -> None:
 def remove_tree(folder: Path, *, best_effort: bool = False) -> None:
     """Remove a folder and all in it, never what links in it lead to; a folder that is absent is fine.
 
-    best_effort: what cannot be removed stays, without an error.
+    A folder that is not empty afterwards stays, without an error: NFS keeps a file that somebody reads under another
+    name until it is closed, and others may write there. best_effort: nothing that cannot be removed is an error.
     """
     with suppress(*([OSError] if best_effort else [FileNotFoundError])):
         with os.scandir(folder) as entries:
@@ -169,7 +171,11 @@ def remove_tree(folder: Path, *, best_effort: bool = False) -> None:
             else:
                 with suppress(*([OSError] if best_effort else [])):
                     remove(path)
-        remove_folder(folder)
+        try:
+            remove_folder(folder)
+        except OSError as problem:
+            if problem.errno not in _IN_USE:
+                raise
 
 
 def failpoint(operation: str, path: Path) -> None:

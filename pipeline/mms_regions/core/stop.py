@@ -1,4 +1,4 @@
-"""How a run is asked to stop: once, and it finishes what is being written; twice, and it ends now."""
+"""How a run is asked to stop: at the first signal it finishes what is being written, at the second it ends at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, MMSRegionsError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # SIGHUP: the terminal or connection ended
 
 
 class Stop:
@@ -48,7 +48,7 @@ class Stop:
 
 @contextmanager
 def heard_signals() -> Iterator[Stop]:
-    """A stop that Ctrl-C, SIGTERM and SIGUSR1 ask for; the second of them raises Interrupted wherever the run is.
+    """A stop that each of SIGNALS asks for; the second of them raises Interrupted wherever the run is.
 
     A third one ends the process as if nobody had listened. Outside the main thread signals cannot be heard.
     """

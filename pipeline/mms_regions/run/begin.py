@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mms_regions.core.catalogue import Catalogue, Segment
-from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.errors import EnvironmentProblem, UsageProblem, sentence
 from mms_regions.core.files import is_full, remove, remove_tree
 from mms_regions.core.lock import hold
 from mms_regions.core.messages import Event, Observer, Remark
@@ -116,7 +117,7 @@ def locked(store: Path, command: str, stop: Stop, observe: Observer) -> Iterator
             empty_foreign(store, plan)
             finish_repairs(store, plan)
             finish_swap(store, plan)
-        yield to_all(observe, trace, FailureLogs(store))
+        yield to_all(silenced(observe), trace, silenced(FailureLogs(store)))
 
 
 def sweep(store: Path) -> None:
@@ -140,13 +141,31 @@ def full_disk_explained(store: Path) -> Iterator[None]:
 
 
 def cannot_be_written(store: Path, plan: Plan | None, problem: OSError) -> EnvironmentProblem:
-    """What cannot be written, why, and how much space is needed."""
-    missing = plan.n_shards - len(written_shards(store, plan)) if plan else 0
-    needed = f"; {room_needed(store, plan, missing)} there" if plan else ""
+    """What cannot be written, why, and, of a full disk, how much space is needed."""
+    if plan is None or not is_full(problem):
+        return EnvironmentProblem(sentence(problem))
+    missing = plan.n_shards - len(written_shards(store, plan))
     return EnvironmentProblem(
-        f"{problem.filename or store} cannot be written: {problem.strerror or problem}{needed}; mend that or choose "
-        "another --store, and run again"
+        f"{problem.filename or store} cannot be written: {problem.strerror or problem}; "
+        f"{room_needed(store, plan, missing)} there, or choose another --store, and run again"
     )
+
+
+def silenced(observe: Observer) -> Observer:
+    """An observer whose output may fail: from the first error of the system on it hears nothing more.
+
+    What is shown of a run is not worth the run: a terminal closes, a disk is full under a log.
+    """
+    failed = threading.Event()
+
+    def notify(event: Event) -> None:
+        if not failed.is_set():
+            try:
+                observe(event)
+            except OSError:
+                failed.set()
+
+    return notify
 
 
 def to_all(*observers: Observer) -> Observer:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mms_regions.archive.manifest import Pinned
-from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, SegmentProblem
-from mms_regions.core.files import is_busy
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError, SegmentProblem, sentence
+from mms_regions.core.files import is_busy, is_full
 from mms_regions.core.messages import (
     FilesChecked,
     Message,
@@ -159,7 +159,7 @@ class RunLoop:
         if not all(isinstance(outcome, Failed | Reused) for outcome in outcomes):
             self.observe(ShardBegun(shard.number))
         store = self.labelling.store
-        self._submit("write", subject([shard]), shard, write, store, shard, outcomes, priority=_WRITE_FIRST)
+        self._submit("write", subject([shard.number]), shard, write, store, shard, outcomes, priority=_WRITE_FIRST)
 
     def _submit_labels(self) -> None:
         at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW))
@@ -176,7 +176,15 @@ class RunLoop:
         return most if self.pool.labels_apart else min(most, 1 + len(self.todo.unlabelled) // at_once)
 
     def _submit_label(self, shards: tuple[ShardPlan, ...]) -> None:
-        self._submit("label", subject(shards), shards, label, self.labelling, shards, priority=_LABEL_FIRST)
+        self._submit(
+            "label",
+            subject([shard.number for shard in shards]),
+            shards,
+            label,
+            self.labelling,
+            shards,
+            priority=_LABEL_FIRST,
+        )
 
     def _note_obtained(self, task: Task, slot: Slot, done: Future) -> None:
         """Go on to prepare a segment whose files are there; without them it has failed."""
@@ -273,6 +281,8 @@ class RunLoop:
     def _of_the_disk(self, error: BaseException) -> BaseException:
         """What a failure to write is, in a sentence: the disk's refusal, or the death of workers, is the machine's."""
         store = self.labelling.store
+        if isinstance(error, OSError) and not is_full(error):
+            return EnvironmentProblem(sentence(error))
         if isinstance(error, OSError):
             needed = room_needed(store, self.todo.plan, len(self.todo.unwritten))
             return EnvironmentProblem(f"{store} cannot be written: {error.strerror or error}; {needed}; run again then")

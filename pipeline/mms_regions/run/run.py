@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from mms_regions.archive.manifest import Manifest, read_manifest, write_manifest
-from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.errors import EnvironmentProblem, InputProblem, UsageProblem
 from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
@@ -253,8 +253,15 @@ class _Work:
         records = records_of(self.plan, written_shards(self.store, self.plan)).values()
         inputs = {file.name: file.sha256 for record in records for file in record.inputs}
         earlier = [pin for name, sha256 in inputs.items() if (pin := known.get(name)) and pin.sha256 == sha256]
-        before = read_manifest(path) if path.exists() else Manifest()
-        write_manifest(path, before.merged([*earlier, *ledger.files.values()]))
+        write_manifest(path, self._manifest_before(path).merged([*earlier, *ledger.files.values()]))
+
+    def _manifest_before(self, path: Path) -> Manifest:
+        """What earlier runs have kept; a damaged one is made again from what the receipts and the cache say."""
+        try:
+            return read_manifest(path) if path.exists() else Manifest()
+        except InputProblem as problem:
+            self.observe(Remark(f"{problem} It is made again from the receipts of the store."))
+            return Manifest()
 
 
 def _outcome(summary: Summary) -> str:

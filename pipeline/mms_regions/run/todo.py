@@ -125,10 +125,9 @@ def _is_unwritten(shard: ShardPlan, written: Mapping[int, Receipt], again: Set[s
     return receipt is None or receipt.has_failures or not again.isdisjoint(shard.keys)
 
 
-def subject(shards: Sequence[ShardPlan]) -> str:
-    """Such as `shard 3`, or `shards 3 5 6`, for those who watch."""
-    numbers = " ".join(str(shard.number) for shard in shards)
-    return f"shard{'s' if len(shards) > 1 else ''} {numbers}"
+def subject(numbers: Sequence[int]) -> str:
+    """What tasks are about, as it is reported: `shard 3`, or `shards 3 5 6`."""
+    return f"shard{'s' if len(numbers) > 1 else ''} {' '.join(map(str, numbers))}"
 
 
 # --- What is to be made again

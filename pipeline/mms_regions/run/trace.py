@@ -9,10 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
+import mms_regions.core.messages
 from mms_regions.core.files import make_folder, remove
 from mms_regions.core.messages import (
     BytesArrived,
@@ -27,6 +32,7 @@ from mms_regions.core.messages import (
 from mms_regions.store.paths import logs_folder, trace_path
 
 _NOT_KEPT = BytesArrived | TransferStarted | Waiting | Remark
+_LATEST = 1e11  # s since 1970
 _NEWLINE = b"\n"
 _BEGIN = f'{{"event": "{RunStarted.__name__}"'
 
@@ -102,12 +108,34 @@ def _by_run(text: str) -> Iterator[list[Mapping[str, Any]]]:
     """At least one, which may be empty."""
     found: list[Mapping[str, Any]] = []
     for line in text.splitlines():
-        if line.startswith(_BEGIN) and found:
-            yield found
-            found = []
-        with suppress(ValueError):  # a torn line, or two lines in one, where the disk was full
-            found.append(json.loads(line))
+        if (event := _event(line)) is not None:
+            if event["event"] == RunStarted.__name__ and found:
+                yield found
+                found = []
+            found.append(event)
     yield found
+
+
+def _event(line: str) -> Mapping[str, Any] | None:
+    """What a line says, or None: a kill has torn it, two are in one, where the disk was full, or it was damaged."""
+    with suppress(ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        event = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        _checked(event["event"]).validate_python({name: event[name] for name in event if name not in ("event", "at")})
+        if 0 < event["at"] < _LATEST:
+            return dict(event)
+    return None
+
+
+@cache
+def _checked(name: str) -> TypeAdapter[Any]:
+    """What checks the fields of an event. Raises AttributeError where there is no such event."""
+    return TypeAdapter(getattr(mms_regions.core.messages, name))
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ValueError("no finite number")
+    return number
 
 
 def _text(path: Path) -> str:

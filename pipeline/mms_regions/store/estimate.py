@@ -60,7 +60,7 @@ def room_needed(store: Path, plan: Plan, shards: int) -> str:
     left = "" if free.files is None else f" and {free.files} files"
     return (
         f"about {decimal(_SMALL_BYTES + round(each * shards))} are needed for what is missing, "
-        f"{decimal(free.bytes)}{left} are free there; make room"
+        f"{decimal(free.bytes)}{left} are free there; free some space"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -290,13 +291,19 @@ def swap_labels(store: Path, beside: Path, names: Collection[str]) -> None:
     names: of all arrays of the new labels.
     """
     if STABILITY not in names:
-        remove_tree(store / STABILITY, best_effort=True)
+        _move_aside(store / STABILITY, beside)
     waiting = [name for name in names if (beside / name).exists()]
     for name in reversed(waiting):
-        remove_tree(store / name, best_effort=True)
+        _move_aside(store / name, beside)
     for name in waiting:
         rename(beside / name, store / name)
     sync_folder(store)
+
+
+def _move_aside(folder: Path, beside: Path) -> None:
+    """Take a folder out of the store in one step; removing it file by file may be refused while somebody reads it."""
+    if folder.exists():
+        rename(folder, beside / f"replaced-{folder.name}-{secrets.token_hex(4)}")
 
 
 def _group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:

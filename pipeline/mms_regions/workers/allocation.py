@@ -13,7 +13,6 @@ import os
 import platform
 import resource
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,6 +33,7 @@ from mms_regions.core.stop import SIGNALS
 from mms_regions.workers.dask import ALLOWED_FAILURES, DaskPool, Sentences
 from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest
 from mms_regions.workers.ports import LOG, ON_LOCALHOST, PRELOAD, port_settings, refused_noted
+from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.slurm import how_to_watch
 from mms_regions.workers.start import protected_start
 from mms_regions.workers.tls import credentials_in, write_credentials
@@ -153,9 +153,9 @@ def _serve(settings: ClusterSettings, place: Path, step: Step) -> None:
                 if not _Runner(settings, place, step).all_came:
                     (place / _OVER).touch()
         else:
-            local = tempfile.TemporaryDirectory(prefix="mms-regions-", dir=scratch, ignore_cleanup_errors=True)
+            local = at_end.enter_context(scratch_folder(Path(scratch) if scratch else None))
             with suppress(_Over):
-                _Runner(settings, place, step, {"local_directory": at_end.enter_context(local)})
+                _Runner(settings, place, step, {"local_directory": str(local)})
 
 
 def _tidy(place: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.workers.dask import DaskPool, Sentences
 from mms_regions.workers.pool import InProcessPool, Pool, PoolRequest
 from mms_regions.workers.ports import ON_LOCALHOST, PRELOAD, close_pages, port_settings, refused_noted
+from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.start import protected_start, require_dask
 
 _ABSENT = 120.0  # s that all workers may be gone; new ones start within seconds
@@ -48,13 +48,12 @@ def local_pool(request: PoolRequest, *, dashboard: bool = False) -> Iterator[Poo
 
     count = max(request.limit(request.workers, "cpu"), request.limit(request.workers, "gpu"))
     with ExitStack() as until_end, protected_start():
-        scratch = until_end.enter_context(
-            tempfile.TemporaryDirectory(prefix="mms-regions-", ignore_cleanup_errors=True)
-        )
+        scratch = until_end.enter_context(scratch_folder())
         settings = {**_worker_settings(request.imports), **port_settings(request.log, dashboard)}
+        settings["temporary-directory"] = str(scratch)  # of the scheduler too, or else Dask makes one that stays
         until_end.enter_context(dask.config.set(settings))
         until_end.enter_context(refused_noted(request.log))
-        cluster = until_end.enter_context(_local_cluster(count, scratch))
+        cluster = until_end.enter_context(_local_cluster(count, str(scratch)))
         if not dashboard:
             close_pages(cluster)
         client = until_end.enter_context(Client(cluster))

@@ -26,6 +26,7 @@ from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.workers.dask import ALLOWED_FAILURES, DaskPool, Sentences
 from mms_regions.workers.pool import PoolRequest, Where
 from mms_regions.workers.ports import ON_LOCALHOST, close_pages, port_settings, refused_noted
+from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.slurm_commands import Queued, Refusal, kept_options, refusal, squeue, squeue_of
 from mms_regions.workers.slurm_job import RESOURCES, Job, JobCluster, inherited_options, job_options
 from mms_regions.workers.start import protected_start
@@ -201,6 +202,8 @@ def slurm_pool(settings: ClusterSettings, folder: Path, request: PoolRequest) ->
             until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}))
             until_end.enter_context(dask.config.set(port_settings(request.log, settings.dashboard)))
             until_end.enter_context(refused_noted(request.log))
+            scratch = until_end.enter_context(scratch_folder())  # of the scheduler, or else Dask makes one that stays
+            until_end.enter_context(dask.config.set({"temporary-directory": str(scratch)}))
             cluster = JobCluster(
                 **job_options(settings, "cpu", settings.cpu, name, logs),
                 interface=settings.interface or None,

@@ -191,3 +191,36 @@ def test_a_link_does_not_take_a_name_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     remove_folder(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_folder_that_is_not_empty_after_all_is_left_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, where a file that somebody reads gets another name until it is closed."""
+    (tmp_path / "tree" / "read").mkdir(parents=True)
+    (tmp_path / "tree" / "file").touch()
+    rmdir = Path.rmdir
+
+    def silly(folder: Path) -> None:
+        if folder.name == "read":
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
+        rmdir(folder)
+
+    monkeypatch.setattr(Path, "rmdir", silly)
+    remove_tree(tmp_path / "tree")
+    assert [path.name for path in (tmp_path / "tree").iterdir()] == ["read"]
+
+
+def test_a_tree_that_may_not_be_removed_is_an_error_unless_best_effort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").touch()
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(PermissionError):
+        remove_tree(tmp_path / "tree")
+    remove_tree(tmp_path / "tree", best_effort=True)

@@ -251,7 +251,8 @@ def test_a_slow_one_does_not_break_the_new_lock_of_a_quick_one(path: Path, monke
 
 def test_a_crash_amid_a_takeover_is_not_in_the_way(path: Path) -> None:
     write(path, replace(this_process(path), process_started="1"))
-    with process("Path.rename = lambda *_: os._exit(9)\nwith hold(path, 'one', tell): pass", path) as other:
+    before_the_rename = "import mms_regions.core.lock\nmms_regions.core.lock.rename = lambda *_: os._exit(9)\n"
+    with process(f"{before_the_rename}with hold(path, 'one', tell): pass", path) as other:
         assert other.wait(5) == 9
     assert len(list(path.parent.iterdir())) == 2
     with hold(path, "two", lost):
