@@ -19,6 +19,7 @@ from mms_regions.core.types import CHUNK, WINDOW
 
 PREFIX = "MMS_REGIONS_"
 _CHANGE_RESULTS = ("convention", "margin", "bridge")
+_CHANGE_CORRECTED = ("electrons", "electron_average", "edp_quality")  # in the corrected convention
 _OTHER_TABLES = ("cluster",)  # of a profile; cluster_settings reads it
 
 
@@ -91,6 +92,13 @@ class Settings(BaseModel):
     )
     margin: Seconds = Field(1.0, description="seconds loaded around an interval, from 0 to 3600")
     bridge: Seconds = Field(0.15, description="seconds, the longest missing stretch that is bridged, from 0 to 3600")
+    electrons: Literal["robust", "strict"] = Field(
+        "robust", description="robust (average thin electrons) or strict (mask those below 0.05 cm^-3)"
+    )
+    electron_average: Seconds = Field(0.3, description="seconds, the longest mean of thin electrons, from 0 to 3600")
+    edp_quality: Whole = Field(
+        2, ge=0, le=4, description="a whole number from 0 to 4, the least quality of EDP that is used"
+    )
     perturb: Annotated[float | None, BeforeValidator(_no_bool)] = Field(
         None, ge=0, le=0.5, allow_inf_nan=False, description="a fraction from 0 (off) to 0.5"
     )
@@ -107,7 +115,8 @@ class Settings(BaseModel):
 
     def result_settings(self) -> dict[str, str | float]:
         """The settings that change the stored numbers, ready for JSON; all others are provenance."""
-        return {name: getattr(self, name) for name in _CHANGE_RESULTS}
+        names = _CHANGE_RESULTS + (_CHANGE_CORRECTED if self.convention == "corrected" else ())
+        return {name: getattr(self, name) for name in names}
 
 
 # Variables that are not settings.

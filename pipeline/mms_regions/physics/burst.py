@@ -51,6 +51,8 @@ class Moments:
     spectra: Mapping[str, Floats]
     n_bg: Floats | None = None
     p_bg: Floats | None = None
+    n_err: Floats | None = None  # cm^-3, statistical; None where the file has none
+    beyond: Flags | None = None  # rows whose velocity was out of its valid range, no fill value
 
     def __post_init__(self) -> None:
         _check_rows(self)
@@ -79,6 +81,7 @@ class ElectricField:
     files: tuple[CdfFile, ...]
     e_gse: Floats
     quality: NDArray[np.uint8]
+    bitmask: NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
         _check_rows(self)
@@ -193,6 +196,10 @@ class _Reader:
             raise SegmentProblem(f"{self.file.name}: Epoch_plus_var is {seconds[:1]} s; fetch the file again")
         return round(float(seconds[0]) * 1e6) * 1_000
 
+    def has(self, name: str) -> bool:
+        """Whether the file has this variable."""
+        return name in self._cdf
+
     def raw(self, name: str, *width: int) -> NDArray[Any]:
         """A variable's rows in the time range, as they are; (n, *width)."""
         return self.whole(name, self._records, *width)[self.rows]
@@ -207,6 +214,14 @@ class _Reader:
             self._refuse_text(name, limit, attributes.get(limit, 0))
         missing = self._invalid(values, attributes)
         return np.where(missing, np.float32(np.nan), values)
+
+    def beyond(self, name: str, *width: int) -> Flags:
+        """(n,): rows of a variable that are out of its valid range without being fill values."""
+        values = self.raw(name, *width)
+        attributes = {key: attribute.value for key, attribute in self._cdf[name].attributes.items()}
+        filled = fill_values(values, attributes) | ~np.isfinite(values)
+        outside: Flags = (fill_or_out_of_range(values, attributes) & ~filled).any(axis=1) & ~filled.any(axis=1)
+        return outside
 
     def _refuse_text(self, name: str, limit: str, value: Any) -> None:
         found = np.asarray(value)
@@ -284,6 +299,8 @@ def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int],
             spectra={name: r.floats(f"{prefix}_energyspectr_{name}_brst", ENERGIES) for name in SPECTRA[short]},
             n_bg=r.floats(f"{prefix}_numberdensity_bg_brst") if ions else None,
             p_bg=r.floats(f"{prefix}_pres_bg_brst") if ions else None,
+            n_err=r.floats(f"{prefix}_numberdensity_err_brst") if r.has(f"{prefix}_numberdensity_err_brst") else None,
+            beyond=r.beyond(f"{prefix}_bulkv_gse_brst", 3),
             file=r.file,
         )
         for index, r in _readers(files, "Epoch", trange, invalid)
@@ -325,6 +342,7 @@ def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int],
             source=np.full(r.time.size, index, np.int16),
             e_gse=r.floats(f"{prefix}_dce_gse_{mode}_l2", 3),
             quality=r.raw(f"{prefix}_quality_{mode}_l2"),
+            bitmask=r.raw(bitmask) if r.has(bitmask := f"{prefix}_bitmask_{mode}_l2") else None,
             file=r.file,
         )
         for index, r in _readers(files, f"{prefix}_epoch_{mode}_l2", trange, invalid)
@@ -347,7 +365,8 @@ def _joined(parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: t
         if name == "spectra":
             joined[name] = MappingProxyType({key: _concatenated([v[key] for v in values]) for key in first})
         else:
-            joined[name] = _concatenated(values) if isinstance(first, np.ndarray) else first
+            complete = all(isinstance(value, np.ndarray) for value in values)
+            joined[name] = _concatenated(values) if complete else None if isinstance(first, np.ndarray) else first
     return joined
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mms_regions.physics.corrected import corrected_samples
 from mms_regions.physics.corrected_variables import corrected_variables
 from mms_regions.physics.published import published_samples, published_variables
 from mms_regions.physics.samples import Samples
+from mms_regions.physics.screening import Screening
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,13 +29,17 @@ _PLASMA_AND_FIELDS = (DIS, DES, FGM, EDP_BURST)
 
 @dataclass(frozen=True)
 class Convention:
-    """How a segment is prepared: from which products, read with what margin, which values being missing, and how."""
+    """How a segment is prepared.
+
+    products: those it is made from. margin: s read around the interval. invalid: which values of a file are missing.
+    samples: the rows and features of a segment. variables: its quantities at their own cadences, by published names.
+    """
 
     products: tuple[Product, ...]
-    margin: float  # s
+    margin: float
     invalid: Invalid
     samples: Callable[[Burst, Event], Samples]
-    variables: Callable[[Burst, Event], dict[str, xr.DataArray]]  # by the published names, at their own cadences
+    variables: Callable[[Burst, Event], dict[str, xr.DataArray]]
 
     def read(self, files: Mapping[str, Sequence[CdfFile]], event: Event) -> Burst:
         """The files of a segment, as far as an event needs them. Raises SegmentProblem as `read_burst` does."""
@@ -44,16 +50,27 @@ class Convention:
 
 def convention(settings: Settings) -> Convention:
     """The convention that the settings name."""
-    if settings.convention == "published":
-        return Convention(
-            (*_PLASMA_AND_FIELDS, EDP_FAST), 0.0, fill_or_infinite, published_samples, published_variables
-        )
+    return _published() if settings.convention == "published" else _corrected(settings)
+
+
+def _published() -> Convention:
     return Convention(
-        _PLASMA_AND_FIELDS,
-        settings.margin,
-        fill_or_out_of_range,
-        lambda burst, event: corrected_samples(burst, event, settings.bridge),
-        lambda burst, event: corrected_variables(burst, event, settings.bridge),
+        products=(*_PLASMA_AND_FIELDS, EDP_FAST),
+        margin=0.0,
+        invalid=fill_or_infinite,
+        samples=published_samples,
+        variables=published_variables,
+    )
+
+
+def _corrected(settings: Settings) -> Convention:
+    screening = Screening(settings.electrons, settings.electron_average, settings.edp_quality)
+    return Convention(
+        products=_PLASMA_AND_FIELDS,
+        margin=settings.margin,
+        invalid=fill_or_out_of_range,
+        samples=partial(corrected_samples, bridge=settings.bridge, screening=screening),
+        variables=partial(corrected_variables, bridge=settings.bridge, screening=screening),
     )
 
 

@@ -9,29 +9,40 @@ import numpy as np
 from mms_regions.core.catalogue import Event
 from mms_regions.core.types import Floats, Times
 from mms_regions.physics.burst import Burst, Moments
-from mms_regions.physics.corrected import corrected_samples, ion_temperatures
-from mms_regions.physics.formulas import alfven_speed, bin_mean
+from mms_regions.physics.corrected import (
+    ROBUST,
+    corrected_samples,
+    electron_temperatures,
+    electrons_of,
+    ion_temperatures,
+)
+from mms_regions.physics.formulas import alfven_speed
 from mms_regions.physics.frames import gse_to_gsm, gsm_to_gse
 from mms_regions.physics.published_names import derived_names, in_utc, series
+from mms_regions.physics.resample import field_mean
 from mms_regions.physics.samples import Samples
-from mms_regions.physics.screening import Field, Species, electric_of, magnetic_of, species_of
+from mms_regions.physics.screening import Field, Screening, Species, electric_of, magnetic_of, species_of
+from mms_regions.physics.thin_electrons import Electrons
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def corrected_variables(burst: Burst, event: Event, bridge: float) -> dict[str, xr.DataArray]:
+def corrected_variables(
+    burst: Burst, event: Event, bridge: float, screening: Screening = ROBUST
+) -> dict[str, xr.DataArray]:
     """What `published_variables` gives, by the same names, in the corrected convention: but for `E_fast`.
 
     burst: with a margin around the event, as for `corrected_samples`; variables end where the event does. `E_ave_ve`
     is the mean of the burst field. Vectors are in GSE, those in `..._norm` in GSM and dimensionless.
     Raises SegmentProblem where an input has no usable sample in the interval.
     """
-    ions, electrons = species_of("dis", burst.ions), species_of("des", burst.electrons)
-    magnetic, electric = magnetic_of(burst.magnetic), electric_of(burst.electric)
-    samples = corrected_samples(burst, event, bridge)
-    plasma = _of_ions(burst.ions, ions, magnetic) | _of_electrons(burst.electrons, electrons)
-    own = plasma | _of_fields(magnetic, electric) | _normalised(burst, event, ions, electrons, magnetic, electric)
+    ions, electrons = species_of("dis", burst.ions), electrons_of(burst, screening)
+    magnetic, electric = magnetic_of(burst.magnetic), electric_of(burst.electric, screening.edp_quality)
+    samples = corrected_samples(burst, event, bridge, screening)
+    plasma = _of_ions(burst.ions, ions, magnetic) | _of_electrons(burst.electrons, electrons, magnetic)
+    normalised = _normalised(burst, event, ions, electrons.species, magnetic, electric)
+    own = plasma | _of_fields(magnetic, electric) | normalised
     begin, end = (np.datetime64(int(t), "ns") for t in event.trange)
     found = {}
     for name, data in own.items():
@@ -43,8 +54,7 @@ def corrected_variables(burst: Burst, event: Event, bridge: float) -> dict[str, 
 
 def _of_ions(moments: Moments, ions: Species, magnetic: Field) -> dict[str, xr.DataArray]:
     t_par, t_perp = ion_temperatures(ions, magnetic)
-    half = ions.accumulation // 2
-    b = bin_mean(ions.time - half, ions.time + half, magnetic.time, magnetic.values)
+    b = field_mean(ions.time, ions.accumulation // 2, magnetic)
     return {
         "Ni": series(ions.time, ions.n),
         "vi": series(ions.time, ions.v_gse),
@@ -52,27 +62,31 @@ def _of_ions(moments: Moments, ions: Species, magnetic: Field) -> dict[str, xr.D
         "Ti_perp": series(ions.time, t_perp),
         "B_dis": series(ions.time, b),
         "dis_prestensor_gse_brst": series(ions.time, ions.p_gse),
-        "dis_heatq_gse_brst": series(ions.time, moments.q_gse[ions.order]),
+        "dis_heatq_gse_brst": series(ions.time, ions.q_gse),
         **_spectra("dis", moments, ions),
     }
 
 
-def _of_electrons(moments: Moments, electrons: Species) -> dict[str, xr.DataArray]:
-    rows = electrons.order
+def _of_electrons(moments: Moments, electrons: Electrons, magnetic: Field) -> dict[str, xr.DataArray]:
+    each = electrons.species
+    t_par, t_perp = electron_temperatures(moments, electrons, magnetic)
     return {
-        "Ne": series(electrons.time, electrons.n),
-        "ve": series(electrons.time, electrons.v_gse),
-        "Te_para": series(electrons.time, moments.t_par[rows]),
-        "Te_perp": series(electrons.time, moments.t_perp[rows]),
-        "des_prestensor_gse_brst": series(electrons.time, electrons.p_gse),
-        "des_heatq_gse_brst": series(electrons.time, moments.q_gse[rows]),
-        **_spectra("des", moments, electrons),
+        "Ne": series(each.time, each.n),
+        "ve": series(each.time, each.v_gse),
+        "Te_para": series(each.time, t_par),
+        "Te_perp": series(each.time, t_perp),
+        "des_prestensor_gse_brst": series(each.time, each.p_gse),
+        "des_heatq_gse_brst": series(each.time, each.q_gse),
+        **_spectra("des", moments, each),
     }
 
 
 def _spectra(short: str, moments: Moments, species: Species) -> dict[str, xr.DataArray]:
+    usable, energy = np.isfinite(species.n)[:, None], moments.energy[species.order]
     return {
-        f"{short}_energyspectr_{name}_brst": series(species.time, values[species.order], moments.energy[species.order])
+        f"{short}_energyspectr_{name}_brst": series(
+            species.time, np.where(usable, values[species.order], np.float32(np.nan)), energy
+        )
         for name, values in moments.spectra.items()
     }
 

@@ -15,7 +15,8 @@ from mms_regions.core.types import Floats, Times
 ION_MASS = 1.6726e-27  # kg, as in the published code
 BOLTZMANN = 1.3807e-23  # J/K
 KELVIN_PER_EV = 11604.0
-CHARGE = 1.6e-10 * 1e6  # e in C, with cm^-3 km/s -> uA/m^2, as in the published code
+CHARGE = 1.602176634e-10 * 1e6  # e in C, with cm^-3 km/s -> uA/m^2
+PUBLISHED_CHARGE = 1.6e-10 * 1e6  # as in the published code
 
 
 def subtract_ion_background(
@@ -54,9 +55,9 @@ def along_and_across(t: Floats, b: Floats) -> tuple[Floats, Floats]:
     return t_par, (np.trace(t, axis1=1, axis2=2) - t_par) / 2
 
 
-def current(n: Floats, v: Floats) -> Floats:
-    """(n, 3) uA/m^2: the current n q v of charges q = e of density n moving at v."""
-    return n[:, None] * v * CHARGE
+def current(n: Floats, v: Floats, charge: float = CHARGE) -> Floats:
+    """(n, 3) uA/m^2: the current n q v of charges of density n moving at v."""
+    return n[:, None] * v * charge
 
 
 def convection_field(v: Floats, b: Floats) -> Floats:
@@ -90,14 +91,17 @@ def alfven_speed(b0: float, n0: float) -> float:
     return float(b0 * 1e-9 / np.sqrt(n0 * 1e6 * 1.6726219e-27 * 4 * np.pi * 1e-7) / 1e3)
 
 
-def fields_and_currents(b: Floats, e: Floats, n_e: Floats, v_i: Floats, v_e: Floats) -> dict[str, Floats]:
+def fields_and_currents(
+    b: Floats, e: Floats, n_e: Floats, v_i: Floats, v_e: Floats, charge: float = CHARGE
+) -> dict[str, Floats]:
     """Everything that follows from fields and moments at one cadence; vectors (n, 3), all in one frame, whichever.
 
     Currents J = n_e e (v_i - v_e), its ion part n_e e v_i and electron part -n_e e v_e, their magnitudes; E_conv =
     -v_e x B and E' = E - E_conv; J.E and J.E' of each current; the parts of J, E and E' along and across B, and the
     products of these parts. Keys: j, ji, je, e_conv, e_prime, and with _mag, _par, _perp, _dot_e, _dot_e_prime.
     """
-    currents = {"j": current(n_e, v_i - v_e), "ji": current(n_e, v_i), "je": current(n_e, -v_e)}
+    currents = {"j": v_i - v_e, "ji": v_i, "je": -v_e}
+    currents = {name: current(n_e, v, charge) for name, v in currents.items()}
     e_conv = convection_field(v_e, b)
     electric = {"e": e, "e_prime": e - e_conv}
     found: dict[str, Floats] = {"e_conv": e_conv, "e_prime": electric["e_prime"]}
@@ -141,7 +145,7 @@ def bin_mean(begin: Times, end: Times, time: Times, values: Floats) -> Floats:
     """
     first, last = np.searchsorted(time, begin, "left"), np.searchsorted(time, end, "left")
     count = np.where(last > first, last - first, np.nan)
-    mean: Floats = _slice_sum(values, first, last) / _wide(count, values.ndim)
+    mean: Floats = slice_sum(values, first, last) / _wide(count, values.ndim)
     return mean
 
 
@@ -161,12 +165,12 @@ def published_mean(target: Times, time: Times, values: Floats) -> Floats:
     end = np.searchsorted(time, middle, "right")
     begin[-1], end[-1] = np.searchsorted(time, middle[-1], "left"), len(time)
     valid = np.isfinite(values)
-    count = _slice_sum(valid, begin, end)
-    result[:-1] = _slice_sum(np.where(valid, values, 0), begin, end) / np.where(count > 0, count, np.nan)
+    count = slice_sum(valid, begin, end)
+    result[:-1] = slice_sum(np.where(valid, values, 0), begin, end) / np.where(count > 0, count, np.nan)
     return _previous_where_nan(result)
 
 
-def _slice_sum(values: NDArray[Any], first: NDArray[np.intp], last: NDArray[np.intp]) -> Floats:
+def slice_sum(values: NDArray[Any], first: NDArray[np.intp], last: NDArray[np.intp]) -> Floats:
     """(m, ...): the sum of values[first[i]:last[i]] for each i, 0 where that is empty; slices may overlap."""
     edges = np.stack([first, np.maximum(last, first + 1)], axis=1).ravel()
     if edges.size and edges.max() >= len(values):

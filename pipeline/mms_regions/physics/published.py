@@ -16,6 +16,7 @@ from mms_regions.core.types import Bits, Flags, Floats, Times
 from mms_regions.physics.burst import Burst
 from mms_regions.physics.features import scaled_features
 from mms_regions.physics.formulas import (
+    PUBLISHED_CHARGE,
     alfven_speed,
     along_and_across,
     fields_and_currents,
@@ -137,7 +138,7 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
     t, electrons = s.electron_time, burst.electrons
     utc = burst.clock.utc(t)
     at = {key: gse_to_gsm(utc, x) if x.ndim == 2 else x for key, x in _at_electrons(burst, s).items()}
-    derived = fields_and_currents(**at)
+    derived = fields_and_currents(**at, charge=PUBLISHED_CHARGE)
     return as_physics(
         {
             **derived,
@@ -153,6 +154,7 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
             "te_perp": electrons.t_perp,
             "pe": tensor_gse_to_gsm(utc, electrons.p_gse),
             "qe": gse_to_gsm(utc, electrons.q_gse),
+            "electron_accumulations": np.ones(len(utc)),
             "electron_energy": electrons.energy,
             **{f"electron_spectrum_{name}": values for name, values in electrons.spectra.items()},
         }
@@ -205,7 +207,7 @@ def _measured(burst: Burst, s: _Series, at: dict[str, Floats]) -> dict[str, xr.D
 
 
 def _derived(s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
-    found = fields_and_currents(**at)
+    found = fields_and_currents(**at, charge=PUBLISHED_CHARGE)
     return {name: series(s.electron_time, found[mine]) for name, mine in derived_names().items()}
 
 

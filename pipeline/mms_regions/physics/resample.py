@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ _NEVER = np.iinfo(np.int64).max
 class Input:
     """One input of the features at the rows: values (m, k), and which of its rows are not measured but bridged.
 
-    measured: rows with a value of their own; bridged: rows with an interpolated one; the rest is NaN.
+    measured: rows with a value of their own; bridged: rows with an interpolated one; the rest is NaN. partial: measured
+    rows whose mean lacks some samples.
     """
 
     values: Floats
     measured: Flags
     bridged: Flags
+    partial: Flags
 
 
 def interpolated(at: Times, time: Times, values: Floats, cadence: int, longest: int) -> Input:
@@ -40,7 +42,10 @@ def interpolated(at: Times, time: Times, values: Floats, cadence: int, longest: 
 
 
 def averaged(at: Times, half: int, field: Field, longest: int) -> Input:
-    """Means over [at - half, at + half); where samples are missing for up to `longest`, interpolated from its rows."""
+    """Means over [at - half, at + half), from bins with at least half of their samples.
+
+    Other rows are interpolated from these where samples are missing for up to `longest` ns.
+    """
     time, values = field.time, field.values
     valid = _finite_rows(values)
     if not valid.all():
@@ -52,11 +57,28 @@ def averaged(at: Times, half: int, field: Field, longest: int) -> Input:
     beyond = 2 * half * np.arange(1, longest // (2 * half) + 2)
     rows = np.concatenate([at[0] - beyond[::-1], at, at[-1] + beyond])
     means, gap = bin_mean(rows - half, rows + half, time, values), _gap_in_bins(rows, half, time, cadence)
-    whole = (gap == 0) & np.isfinite(means).all(axis=1)
-    if whole.any():
-        means[~whole] = _linear(rows[~whole], rows[whole], means[whole])
+    count = np.searchsorted(time, rows + half) - np.searchsorted(time, rows - half)
+    enough = (count >= least_samples(2 * half, cadence)) & np.isfinite(means).all(axis=1)
+    if enough.any():
+        means[~enough] = _linear(rows[~enough], rows[enough], means[enough])
     inside = slice(len(beyond), -len(beyond))
-    return _filled(means[inside], gap[inside], longest)
+    found = _filled(means[inside], np.where(enough, 0, np.maximum(gap, 1))[inside], longest)
+    return replace(found, partial=found.measured & (gap[inside] > 0))
+
+
+def field_mean(at: Times, half: int, field: Field) -> Floats:
+    """(m, k): means over [at - half, at + half) of the usable samples, NaN where these are fewer than half."""
+    valid = _finite_rows(field.values)
+    time, values = field.time[valid], field.values[valid]
+    means = bin_mean(at - half, at + half, time, values)
+    count = np.searchsorted(time, at + half) - np.searchsorted(time, at - half)
+    means[count < least_samples(2 * half, _cadence(field.time))] = np.nan
+    return means
+
+
+def least_samples(width: int, cadence: int) -> int:
+    """How many samples a bin of this width must hold to count: half of those that it would have, at least one."""
+    return max(1, -(-width // (2 * cadence))) if cadence else 1
 
 
 def _finite_rows(values: Floats) -> Flags:
@@ -111,11 +133,12 @@ def _filled(values: Floats, gap: Times, longest: int) -> Input:
     finite = np.isfinite(values).all(axis=1)
     measured, bridged = finite & (gap == 0), finite & (gap > 0) & (gap <= longest)
     values = np.where((measured | bridged)[:, None], values, np.nan)
-    return Input(values, measured, bridged)
+    return Input(values, measured, bridged, np.zeros(len(gap), bool))
 
 
 def _nothing(rows: int, columns: int) -> Input:
-    return Input(np.full((rows, columns), np.nan), np.zeros(rows, bool), np.zeros(rows, bool))
+    never = np.zeros(rows, bool)
+    return Input(np.full((rows, columns), np.nan), never, never, never)
 
 
 def _linear(at: Times, time: Times, values: Floats) -> Floats:

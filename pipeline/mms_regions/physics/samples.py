@@ -43,6 +43,7 @@ def _measured() -> list[Quantity]:
         Quantity("te_perp", (), "eV", "electron temperature across B"),
         Quantity("pe_gsm", TENSOR, "nPa", "electron pressure tensor, GSM"),
         Quantity("qe_gsm", VECTOR, "mW/m2", "electron heat flux, GSM"),
+        Quantity("electron_accumulations", (), "1", "electron accumulations that the electron moments are a mean of"),
         Quantity("electron_energy", SPECTRUM, "eV", "energies of the electron spectra"),
         *(
             Quantity(f"electron_spectrum_{name}", SPECTRUM, "keV/(cm2 s sr keV)", f"electron energy flux, {text}")
@@ -101,6 +102,11 @@ QUALITY_BITS: Mapping[str, int] = MappingProxyType(
         "edp_caution": 256,
         "ion_background_exceeds_density": 512,
         "leap_second": 1024,
+        "electrons_averaged": 2048,
+        "electrons_assumed": 4096,
+        "partial": 8192,
+        "ion_background_large": 16384,
+        "penetrating_radiation": 32768,
     }
 )
 

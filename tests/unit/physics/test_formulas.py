@@ -13,6 +13,7 @@ from scipy.interpolate import interp1d
 
 from mms_regions.core.types import Floats, Times
 from mms_regions.physics.formulas import (
+    PUBLISHED_CHARGE,
     alfven_speed,
     along_and_across,
     bin_mean,
@@ -132,7 +133,9 @@ def test_along_and_across_keep_the_trace(t: Floats, b: Floats) -> None:
 
 
 def test_one_charge_per_cm3_at_one_km_per_s_is_160_pico_ampere_per_m2() -> None:
-    assert current(np.ones(1), np.array([[1.0, 0.0, -2.0]])) == pytest.approx(np.array([[1.6e-4, 0.0, -3.2e-4]]))
+    """The charge of SI; the published code has 1.6e-19 C."""
+    one = current(np.ones(1), np.array([[1.0, 0.0, -2.0]]))
+    assert one == pytest.approx(1.602176634e-4 * np.array([[1.0, 0.0, -2.0]]), rel=1e-12)
 
 
 def test_convection_field_known_number() -> None:
@@ -177,6 +180,7 @@ def test_alfven_speed_known_number() -> None:
 def test_fields_and_currents_known_numbers() -> None:
     """B along z; 1 cm^-3, ions at +100 km/s and electrons at -100 km/s along x, E along x and z."""
     found = fields_and_currents(
+        charge=PUBLISHED_CHARGE,  # so that numbers are round
         b=np.array([[0.0, 0.0, 10.0]]),
         e=np.array([[2.0, 0.0, 1.0]]),
         n_e=np.ones(1),
