@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 from measure import table
+from numpy.typing import NDArray
 
 from mms_regions.archive.products import find_files
 from mms_regions.core.catalogue import Segment, read_catalogue
 from mms_regions.core.errors import MMSRegionsError
 from mms_regions.core.settings import Settings, resolve_settings
-from mms_regions.core.types import WINDOW, Flags
+from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.model.card import find_model
 from mms_regions.model.label import label_windows
-from mms_regions.model.network import load_model
+from mms_regions.model.network import RegionRNN, load_model
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
 from mms_regions.physics.thin_electrons import FASTEST
@@ -77,17 +78,16 @@ def has(samples: Samples, bit: str) -> Flags:
     return flags
 
 
-def labelled(samples: Samples, model: str) -> Flags:
-    """Which samples get a label from this model."""
+def network_labels(samples: Samples, network: RegionRNN) -> tuple[NDArray[np.int8], Floats]:
+    """Labels of a segment, -1 for none, and their probabilities."""
     rows = -(-len(samples) // WINDOW) * WINDOW
     windows = np.full((rows, len(FEATURES)), np.nan, np.float32)
     windows[: len(samples)] = samples.features
     withheld = np.zeros(rows, bool)
     withheld[: len(samples)] = samples.bridged
-    network = load_model(find_model(model, os.environ))
     found = label_windows(network, windows.reshape(-1, WINDOW, len(FEATURES)), withheld.reshape(-1, WINDOW))
-    flags: Flags = found.label.reshape(-1)[: len(samples)] >= 0
-    return flags
+    n = len(samples)
+    return found.label.reshape(-1)[:n], found.probability.max(axis=2).reshape(-1)[:n]
 
 
 def prepared(segment: Segment, folder: Path, settings: Settings) -> Samples:
@@ -98,6 +98,7 @@ def prepared(segment: Segment, folder: Path, settings: Settings) -> Samples:
 
 def main(folder: Path, events: Path, model: str = "analytic-layer") -> int:
     rows, good, notes = [], True, []
+    network = load_model(find_model(model, os.environ))
     for segment in read_catalogue(str(events)).segments():
         if not (folder / segment.spacecraft).is_dir():
             continue
@@ -109,7 +110,7 @@ def main(folder: Path, events: Path, model: str = "analytic-layer") -> int:
                 notes.append(f"{segment.key} {electrons}: {problem}")
                 good &= electrons == "strict"
                 continue
-            found = figures(samples, labelled(samples, model))
+            found = figures(samples, network_labels(samples, network)[0] != NO_LABEL)
             good &= electrons == "strict" or found.good
             rows.append([segment.key, electrons, *_cells(found)])
             reasons = ", ".join(f"{name} {share:.1%}" for name, share in found.missing.items())

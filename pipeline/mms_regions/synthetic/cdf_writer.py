@@ -23,12 +23,14 @@ from pycdfpp import CompressionType, DataType
 from mms_regions.archive.products import Product
 from mms_regions.core.files import write_whole
 from mms_regions.core.types import SECOND, Times
+from mms_regions.synthetic.cdf_blocks import is_long, with_checksum, with_values
 
 Values = NDArray[Any]
 
 _TIME, _TEXT = "TIME_TT2000", "CHAR"
 _FILL: dict[str, Any] = {
     "REAL4": np.float32(-1e31),
+    "FLOAT": np.float32(-1e31),
     "UINT1": np.uint8(2**8 - 1),
     "UINT2": np.uint16(2**16 - 1),
     "UINT4": np.uint32(2**32 - 1),
@@ -36,7 +38,7 @@ _FILL: dict[str, Any] = {
     _TIME: np.int64(-(2**63)),
 }
 # Of the numeric attributes of a variable, where it is not the variable's own: as in the files the table is drawn from.
-_ATTRIBUTE_TYPE = {"REAL4": DataType.CDF_FLOAT, _TIME: DataType.CDF_INT8}
+_ATTRIBUTE_TYPE = {_TIME: DataType.CDF_INT8}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +97,20 @@ def file_path(product: Product, probe: int, start: int, version: str = "") -> Pa
 
 
 def write_level2(
-    data_dir: Path, product: Product, probe: int, start: int, arrays: Mapping[str, Values], version: str = ""
+    data_dir: Path,
+    product: Product,
+    probe: int,
+    start: int,
+    arrays: Mapping[str, Values],
+    version: str = "",
+    checksum: bool = False,
 ) -> Path:
     """Write the file of a product that begins at `start` (ns UTC) where the archive keeps it; its path.
 
     arrays: by short key, records first, (n, *shape), fixed ones (1, *shape): exactly these variables are written, in
     units and frames as their attributes say. Times are int64 ns UTC, their minimum being the fill value; numbers that
     are not finite, also in the type of the file, become fill values. The file is whole or absent under its name.
+    Its structure is that of NASA's library: column-major, 64 KiB blocks, nested indices, and with `checksum` an MD5.
     Raises ValueError with the key for an unknown variable, one of another shape than its time and the table ask for,
     and values its type cannot hold, and OSError where the file cannot be written.
     """
@@ -110,13 +119,20 @@ def write_level2(
         raise ValueError(f"{product.name} has no variable {', '.join(unknown)}; it has {', '.join(known)}")
     path = data_dir / file_path(product, probe, start, version)
     cdf = pycdfpp.CDF()
+    cdf.majority = pycdfpp.Majority.column
+    long: dict[str, Values] = {}
     for name, text in _global_attributes(path, product, probe).items():
         cdf.add_attribute(name, [text])
     for key, variable in known.items():
         if key in arrays:
             _refuse_other_shape(key, variable, arrays)
-            _add(cdf, variable, probe, _in_type(key, variable, np.asarray(arrays[key])))
-    write_whole(path, bytes(pycdfpp.save(cdf)))
+            values = _in_type(key, variable, np.asarray(arrays[key]))
+            if is_long(values):
+                long[variable.name.format(probe=probe)] = _as_stored(variable, values)
+                values = values[:0]
+            _add(cdf, variable, probe, values)
+    content = with_values(bytes(pycdfpp.save(cdf)), long)
+    write_whole(path, with_checksum(content) if checksum else content)
     return path
 
 
@@ -158,6 +174,13 @@ def _in_type(key: str, variable: Variable, values: Values) -> Values:
     return typed
 
 
+def _as_stored(variable: Variable, values: Values) -> Values:
+    """Times as TT2000, which counts leap seconds; all else as it is."""
+    if variable.type != _TIME:
+        return values
+    return np.asarray(pycdfpp.to_tt2000(values.view("datetime64[ns]"))).view(np.int64)
+
+
 def _add(cdf: Any, variable: Variable, probe: int, values: Values) -> None:
     is_time = variable.type == _TIME
     packing = CompressionType.no_compression if is_time or variable.fixed else CompressionType.gzip_compression
@@ -174,6 +197,8 @@ def _add(cdf: Any, variable: Variable, probe: int, values: Values) -> None:
     for name, value in variable.attributes.items():
         if isinstance(value, str):
             added.add_attribute(name, value.format(probe=probe))
+        elif name == "TENSOR_ORDER":
+            added.add_attribute(name, value, DataType.CDF_UINT1)
         else:
             added.add_attribute(name, value, numbers)
 
@@ -190,6 +215,7 @@ def _global_attributes(path: Path, product: Product, probe: int) -> dict[str, st
         "Logical_file_id": path.stem,
         "Logical_source": f"mms{probe}_{product.name}",
         "TEXT": "SYNTHETIC DATA, NOT A MEASUREMENT",
+        **_layout(product.key).attributes,
     }
 
 
@@ -200,6 +226,7 @@ class _Layout:
     version: str
     period: tuple[int, int]  # ns between samples, as a fraction
     variables: Mapping[str, Variable]
+    attributes: Mapping[str, str]  # of the file
 
 
 @cache
@@ -218,7 +245,8 @@ def _layout(product: str) -> _Layout:
     }
     constants = about.get("constants", {})
     found = {key: _variable(row, names, product, constants.get(key, row.get("constant"))) for key, row in rows.items()}
-    return _Layout(about["version"], (about["period"][0], about["period"][1]), MappingProxyType(found))
+    period = about["period"][0], about["period"][1]
+    return _Layout(about["version"], period, MappingProxyType(found), about.get("attributes", {}))
 
 
 def _merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -237,7 +265,7 @@ def _variable(row: Mapping[str, Any], names: Mapping[str, str], product: str, co
         type=kind,
         shape=tuple(row.get("shape", ())) if fixed is None else fixed.shape[1:],
         time=key if kind == _TIME else row.get("time"),
-        fill=_FILL.get(kind),
+        fill=np.float32(np.nan) if row.get("fill") == "nan" else _FILL.get(kind),
         attributes=MappingProxyType(dict(_attributes(row, names, product))),
         constant=fixed,
     )
@@ -255,12 +283,20 @@ def _attributes(row: Mapping[str, Any], names: Mapping[str, str], product: str) 
     """Names and values of the attributes of a variable, with @ and {} replaced as the table explains."""
     key, kind = row["key"], row["type"]
     if kind != _TEXT:
-        limits = dict(zip(("VALIDMIN", "VALIDMAX"), row["valid"], strict=True))
-        for name, value in {"FILLVAL": _FILL[kind], **limits}.items():
+        valid = row["valid"][product] if isinstance(row["valid"], dict) else row["valid"]
+        numbers = dict(zip(("VALIDMIN", "VALIDMAX"), valid, strict=True))
+        if row.get("fill", True):
+            numbers["FILLVAL"] = np.nan if row.get("fill") == "nan" else _FILL[kind]
+        for name, value in numbers.items():
             yield name, np.atleast_1d(np.asarray(value, _FILL[kind].dtype))
     texts = {"CATDESC": "@", "FIELDNAM": "@", **row["attributes"]}
     if "time" in row:
         texts["DEPEND_0"] = f"@{row['time']}"
     for name, text in texts.items():
+        if text is None:
+            continue
+        if isinstance(text, int):
+            yield name, np.array([text], np.uint8)
+            continue
         refers = text.startswith("@")
         yield name, names[text[1:] or key] if refers else text.format(key=key, product=product, probe="{probe}")

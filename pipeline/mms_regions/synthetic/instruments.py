@@ -18,6 +18,7 @@ from mms_regions.physics.burst import SPECTRA
 from mms_regions.physics.formulas import ION_MASS, along_and_across, temperature_tensor
 from mms_regions.physics.frames import gse_to_gsm, gsm_to_gse
 from mms_regions.synthetic.cdf_writer import sample_times, variables
+from mms_regions.synthetic.counting import counted, scattered
 from mms_regions.synthetic.crossing import Crossing
 from mms_regions.synthetic.layer import Plasma
 
@@ -33,6 +34,9 @@ _MASS = {DIS.key: ION_MASS, DES.key: 9.109e-31}  # kg
 _ENERGY = np.geomspace(10.0, 30_000.0, ENERGIES)  # eV
 _ALONG = {"omni": 1.0, "par": 1.1, "perp": 0.95, "anti": 1.1}  # temperature by direction, as a share
 _FLAGGED = {DIS.key: ("errorflags", 1), DES.key: ("errorflags", 1), FGM.key: ("flag", 1), EDP_BURST.key: ("quality", 0)}
+_BAD_EDP, _BAD_FGM = 0.003, 0.0005  # shares of samples
+_SPIKE, _LOW_DENSITY_SATURATION = 30.0, 8  # mV/m; a bit of EDP's bitmask
+_MUCH_RADIATION = 0.2  # of the ion density: flag bit 13
 _STRETCH = 0.2, 1.5  # s, how long a gap or a flagged stretch is; ions come every 0.15 s
 
 Arrays = dict[str, NDArray[Any]]
@@ -43,13 +47,17 @@ class Troubles:
     """What real files have and clean ones lack. Raises UsageProblem for impossible numbers.
 
     gaps: stretches of 0.2 to 1.5 s without samples of one instrument, in each segment; flags: such stretches of bad
-    quality; they may overlap. background: as much penetrating radiation as ions. pieces: files of each burst.
+    quality; they may overlap. background: as much penetrating radiation as ions. pieces: files of each burst. perfect:
+    without the counting noise of electrons and without bad samples of the fields, to compare with. checksum: whether
+    files have an MD5.
     """
 
     gaps: int = 0
     flags: int = 0
     background: bool = False
     pieces: int = 1
+    perfect: bool = False
+    checksum: bool = False
 
     def __post_init__(self) -> None:
         if self.gaps < 0 or self.flags < 0 or not 1 <= self.pieces <= 10:
@@ -130,9 +138,19 @@ def _stretch(
 def _electrons(view: View) -> Arrays:
     epoch = view.times(DES)
     found, noise, rng = view.plasma(epoch + ACCUMULATION[DES.key] // 2), view.crossing.noise, view.rng("des")
-    n = found.n * (1 + noise.n * rng.normal(size=len(epoch)))
-    v = found.v_e + noise.v_e * rng.normal(size=(len(epoch), 3))
-    return _moments(DES, epoch, n, v, _pressure(n, found.t_e, found.b), found.t_e, found.b)
+    if view.troubles.perfect:
+        n = found.n * (1 + noise.n * rng.normal(size=len(epoch)))
+        v = found.v_e + noise.v_e * rng.normal(size=(len(epoch), 3))
+        moments = _moments(DES, epoch, n, v, _pressure(n, found.t_e, found.b), found.t_e, found.b)
+        return moments | {"numberdensity_err": noise.n * n}
+    seen = counted(found.n, found.v_e, rng)
+    t_e = found.t_e * seen.heat
+    moments = _moments(DES, epoch, seen.n, seen.v, _pressure(seen.n, t_e, found.b), found.t_e, found.b)
+    errors = {"numberdensity_err": seen.n_err, "bulkv_err": seen.v_err, "errorflags": seen.flags}
+    nothing = seen.n == 0
+    for name in ("temppara", "tempperp"):
+        moments[name] = np.where(nothing, 0.0, moments[name])
+    return moments | errors
 
 
 def _ions(view: View) -> Arrays:
@@ -141,13 +159,22 @@ def _ions(view: View) -> Arrays:
     found, noise, rng = view.plasma(epoch + ACCUMULATION[DIS.key] // 2), view.crossing.noise, view.rng("dis")
     n = found.n * (1 + noise.n * rng.normal(size=len(epoch)))
     v = found.v_i + noise.v_i * rng.normal(size=(len(epoch), 3))
-    n_bg = np.full(len(epoch), view.crossing.n0 * (1.0 if view.troubles.background else 0.02))
+    n_bg = view.crossing.n0 * np.ones(len(epoch)) if view.troubles.background else _radiation(view, len(epoch))
     p_bg = n_bg * 3_000.0 * _NPA
     n_all = n + n_bg
     v_all = v * (n / n_all)[:, None]
     p_all = _pressure(n, found.t_i, found.b) + p_bg[:, None, None] * np.eye(3) + _ram(n, v) - _ram(n_all, v_all)
     moments = _moments(DIS, epoch, n_all, v_all, p_all, found.t_i, found.b)
-    return moments | {"numberdensity_bg": n_bg, "pres_bg": p_bg}
+    penetrating = np.where(n_bg >= _MUCH_RADIATION * n_all, 1 << 13, 0).astype(np.uint32)
+    errors = {"numberdensity_err": 0.05 * n_all, "bulkv_err": np.full((len(epoch), 3), noise.v_i)}
+    return moments | errors | {"numberdensity_bg": n_bg, "pres_bg": p_bg, "errorflags": penetrating}
+
+
+def _radiation(view: View, samples: int) -> Floats:
+    """(n,) cm^-3: the penetrating radiation, weak and noisy as in the quiet tail; less in thinner plasma."""
+    mean = 0.08 * view.crossing.n0 * view.crossing.layer.inflow_n
+    radiation: Floats = mean * view.rng("radiation").gamma(1.5, 1 / 1.5, size=samples)
+    return radiation
 
 
 def _ram(n: Floats, v: Floats) -> Floats:
@@ -165,7 +192,8 @@ def _pressure(n: Floats, t: Floats, b: Floats) -> Floats:
 
 
 def _moments(product: Product, epoch: Times, n: Floats, v: Floats, p: Floats, t: Floats, b: Floats) -> Arrays:
-    t_par, t_perp = along_and_across(temperature_tensor(p, n), b)
+    with np.errstate(invalid="ignore"):
+        t_par, t_perp = along_and_across(temperature_tensor(p, n), b)
     spectra = {f"energyspectr_{way}": _spectrum(product, n, t * _ALONG[way]) for way in SPECTRA[product.key]}
     return {
         "epoch": epoch,
@@ -202,7 +230,7 @@ def _magnetic(view: View) -> Arrays:
         "epoch": epoch,
         "b_gse": _with_magnitude(b_gse),
         "b_gsm": _with_magnitude(gse_to_gsm(epoch, b_gse)),
-        "flag": np.zeros(len(epoch)),
+        "flag": _bad(view, "bad fgm", len(epoch), _BAD_FGM, 1).astype(np.uint32),
         "epoch_state": state,
         "r_gse": _with_magnitude(gsm_to_gse(state, r_gsm)),
         "r_gsm": _with_magnitude(r_gsm),
@@ -215,13 +243,22 @@ def _with_magnitude(xyz: Floats) -> Floats:
 
 def _electric(view: View, product: Product) -> Arrays:
     epoch = view.times(product)
-    noise = view.crossing.noise.e * view.rng(product.key).normal(size=(len(epoch), 3))
+    rng = view.rng(product.key)
+    noise = view.crossing.noise.e * rng.normal(size=(len(epoch), 3))
+    e_gse = (view.plasma(epoch).e if product is EDP_FAST else _smooth_e(view, epoch)) + noise
+    bad = _bad(view, f"bad {product.key}", len(epoch), _BAD_EDP, 9)
+    e_gse[bad] += _SPIKE * rng.normal(size=(int(bad.sum()), 3))
     return {
         "epoch": epoch,
-        "dce_gse": (view.plasma(epoch).e if product is EDP_FAST else _smooth_e(view, epoch)) + noise,
-        "quality": np.full(len(epoch), 3),
-        "bitmask": np.zeros(len(epoch)),
+        "dce_gse": e_gse,
+        "quality": np.where(bad, 1, 3),
+        "bitmask": np.where(bad, _LOW_DENSITY_SATURATION, 0),
     }
+
+
+def _bad(view: View, what: str, samples: int, share: float, longest: int) -> NDArray[np.bool_]:
+    """(n,): which samples of a field are bad, of their own accord."""
+    return scattered(samples, 0.0 if view.troubles.perfect else share, longest, view.rng(what))
 
 
 def _smooth_e(view: View, time: Times) -> Floats:

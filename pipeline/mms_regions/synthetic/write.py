@@ -62,7 +62,7 @@ def synthesise(
                 days[day].append(arrays)
             observe(view.segment)
         for day, parts in days.items():
-            _write(data_dir, EDP_FAST, probe, day, _joined(parts))
+            _write(data_dir, EDP_FAST, probe, day, _joined(parts), troubles)
 
 
 def truth_path(data_dir: Path, segment: Segment) -> Path:
@@ -149,11 +149,14 @@ def _write_burst(view: View, data_dir: Path) -> None:
     for product, arrays in troubled(view, contents).items():
         for first, last in pairwise(edges):
             inside = (arrays["epoch"] >= first) & (arrays["epoch"] < last)
-            _write(data_dir, product, view.segment.probe, int(first), rows(product, arrays, inside))
+            _write(data_dir, product, view.segment.probe, int(first), rows(product, arrays, inside), view.troubles)
 
 
-def _write(data_dir: Path, product: Product, probe: int, start: int, arrays: Arrays) -> None:
-    write_level2(data_dir, product, probe, start, arrays | unmeasured(product, arrays))
+def _write(
+    data_dir: Path, product: Product, probe: int, start: int, arrays: Arrays, troubles: Troubles = CLEAN
+) -> None:
+    content = arrays | unmeasured(product, arrays)
+    write_level2(data_dir, product, probe, start, content, checksum=troubles.checksum)
 
 
 def _by_day(arrays: Arrays) -> Iterator[tuple[int, Arrays]]:

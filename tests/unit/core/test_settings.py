@@ -180,7 +180,12 @@ def test_a_profile_that_cannot_be_read_is_an_input_problem(tmp_path: Path) -> No
 def test_only_what_changes_numbers_decides() -> None:
     settings = resolve_settings({"margin": 2, "workers": 0, "shard_samples": 4096, "data_dir": "/m"}, {})
     changing = json.loads(json.dumps(settings.result_settings()))
-    assert changing == {"convention": "corrected", "margin": 2.0, "bridge": 0.15}
+    published = {"convention": "published", "margin": 1.0, "bridge": 0.15}
+    assert changing == {
+        **{"convention": "corrected", "margin": 2.0, "bridge": 0.15},
+        **{"electrons": "robust", "electron_average": 0.3, "edp_quality": 2},
+    }
+    assert resolve_settings({"convention": "published"}, {}).result_settings() == published
 
 
 def test_settings_are_frozen_and_travel() -> None:

@@ -237,7 +237,7 @@ def gap(key: str, begin: float, length: float, way: Way) -> Mapping[str, Edit]:
 
 
 def touched(key: str, begin: float, length: float, samples: Samples) -> np.ndarray:
-    """Rows without a value: between the samples on both sides of the gap, or with a bin that it leaves less than half."""
+    """Rows without a value: between the samples on both sides of the gap, or with less than half of a bin left."""
     t = np.arange(0, 6 * SECOND, PERIOD[key]) + DELAY[key]
     last, first = t[t < begin * SECOND][-1], t[t >= (begin + length) * SECOND][0]
     at, half = samples.time - ns(START), STEP / 2
