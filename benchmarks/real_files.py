@@ -24,7 +24,8 @@ from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.model.card import find_model
 from mms_regions.model.label import label_windows
-from mms_regions.model.network import RegionRNN, load_model
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.weights import load_model
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
 from mms_regions.physics.thin_electrons import FASTEST

@@ -23,8 +23,9 @@ from mms_regions.core.catalogue import Event, Segment, read_catalogue
 from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL, Floats
 from mms_regions.model.card import find_model
-from mms_regions.model.network import RegionRNN, import_published, load_model
+from mms_regions.model.network import RegionRNN
 from mms_regions.model.scores import agreement, calibration
+from mms_regions.model.weights import import_published, load_model
 from mms_regions.synthetic.demo import CATALOGUE, EVENTS, MODEL
 from mms_regions.synthetic.instruments import Troubles
 from mms_regions.synthetic.write import read_truth, synthesise

@@ -294,7 +294,7 @@ def test_what_to_be_careful_about_is_in_netcdf_files_and_in_the_table(healthy: P
     data["vi_gsm"].values[:600] = 0.0
     found, caution = cautions(data), as_cf(data, "a test", "today")["caution"].values
     table = pd.read_csv(io.BytesIO(stretches_table([data], "a test")), comment="#")
-    for mask, name, flags in ((1, "quiet", found.quiet), (2, "wrong_side", found.wrong_side)):
+    for mask, name, flags in ((1, "slow_outflow", found["slow_outflow"]), (2, "wrong_side", found["wrong_side"])):
         assert 0 < flags.sum() < found.labelled.sum()
         np.testing.assert_array_equal((caution & mask) != 0, flags)
         assert (table[name] * table["samples"]).sum() == pytest.approx(flags.sum(), abs=0.1)

@@ -24,7 +24,7 @@ from mms_regions.physics.burst import Burst, ElectricField, MagneticField, Momen
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.formulas import subtract_ion_background
 from mms_regions.physics.frames import gse_to_gsm
-from mms_regions.physics.samples import FEATURES, Samples
+from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
 from mms_regions.synthetic.archive_server import LoopbackArchive
 from mms_regions.synthetic.crossing import Crossing, draw_crossing
 from mms_regions.synthetic.instruments import Troubles
@@ -48,6 +48,7 @@ NOON, LATER = event("NOON", "2017-07-11T10:34:00"), event("LATER", "2017-07-11T1
 NIGHT = event("NIGHT", "2017-07-12T00:00:03.5")
 SEGMENTS = (Segment(NOON, 1), Segment(NOON, 2), Segment(LATER, 1), Segment(NIGHT, 1))
 ONE = SEGMENTS[:1]
+PERFECT = Troubles(perfect=True)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Made:
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The events without any trouble; only to be read."""
     folder = tmp_path_factory.mktemp("clean")
-    synthesise(SEGMENTS, folder, SEED)
+    synthesise(SEGMENTS, folder, SEED, PERFECT)
     return Made(folder)
 
 
@@ -189,7 +190,7 @@ def test_a_fast_mode_file_has_a_whole_day_and_only_that(clean: Made) -> None:
 
 
 def test_pieces_follow_each_other_without_a_lost_or_repeated_sample(clean: Made, tmp_path: Path) -> None:
-    synthesise(ONE, tmp_path, SEED, Troubles(pieces=3))
+    synthesise(ONE, tmp_path, SEED, Troubles(perfect=True, pieces=3))
     cut, whole = Made(tmp_path).burst(ONE[0]), clean.burst(ONE[0])
     for part in ("ions", "electrons", "magnetic", "electric"):
         pieces, one = getattr(cut, part), getattr(whole, part)
@@ -207,7 +208,7 @@ def test_pieces_follow_each_other_without_a_lost_or_repeated_sample(clean: Made,
 def test_gaps_and_flags_are_where_the_event_is_and_as_many_as_asked(
     clean: Made, tmp_path: Path, asked: dict[str, int]
 ) -> None:
-    synthesise(ONE, tmp_path, SEED, Troubles(**asked))
+    synthesise(ONE, tmp_path, SEED, Troubles(perfect=True, **asked))
     spoilt, whole = Made(tmp_path).burst(ONE[0]), clean.burst(ONE[0])
     begin, end = NOON.trange
     found = {"gaps": 0, "flags": 0}
@@ -228,7 +229,7 @@ def bad(data: Moments | MagneticField | ElectricField) -> Flags:
 
 
 def test_a_heavy_background_leaves_the_corrected_moments_as_they_are(clean: Made, tmp_path: Path) -> None:
-    synthesise(ONE, tmp_path, SEED, Troubles(background=True))
+    synthesise(ONE, tmp_path, SEED, Troubles(perfect=True, background=True))
     heavy, light = Made(tmp_path).burst(ONE[0]).ions, clean.burst(ONE[0]).ions
     assert (heavy.n > 1.5 * light.n).any() and np.abs(heavy.n_bg - crossing(ONE[0]).n0).max() < 1e-6
     n, v, p = subtract_ion_background(heavy.n, heavy.v_gse, heavy.p_gse, heavy.n_bg, heavy.p_bg)
@@ -242,19 +243,19 @@ def test_a_heavy_background_leaves_the_corrected_moments_as_they_are(clean: Made
 
 
 def test_a_second_folder_is_the_same_byte_for_byte(clean: Made, tmp_path: Path) -> None:
-    synthesise(SEGMENTS, tmp_path, SEED)
+    synthesise(SEGMENTS, tmp_path, SEED, PERFECT)
     hashes = clean.hashes()
     assert Made(tmp_path).hashes() == hashes and len(hashes) == 4 * 4 + 3 + 4 + 1
 
 
 def test_troubles_too_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     for name in ("one", "other"):
-        synthesise(ONE, tmp_path / name, SEED, Troubles(gaps=2, flags=1, background=True, pieces=2))
+        synthesise(ONE, tmp_path / name, SEED, Troubles(perfect=True, gaps=2, flags=1, background=True, pieces=2))
     assert Made(tmp_path / "one").hashes() == Made(tmp_path / "other").hashes()
 
 
 def test_a_spacecraft_alone_is_what_it_is_among_others(clean: Made, tmp_path: Path) -> None:
-    synthesise(SEGMENTS[1:2], tmp_path, SEED)
+    synthesise(SEGMENTS[1:2], tmp_path, SEED, PERFECT)
     alone = {path: digest for path, digest in Made(tmp_path).hashes().items() if path != DESCRIPTION}
     assert alone.items() <= clean.hashes().items() and len(alone) == 6
 
@@ -269,7 +270,7 @@ def test_the_same_again_into_the_same_folder_mends_it_and_other_data_is_refused(
     for segments, seed, troubles in (
         (ONE, SEED + 1, Troubles()),
         (SEGMENTS[1:2], SEED, Troubles()),
-        (ONE, SEED, Troubles(gaps=1)),
+        (ONE, SEED, Troubles(perfect=True, gaps=1)),
     ):
         with pytest.raises(InputProblem, match="holds other synthetic data"):
             synthesise(segments, tmp_path, seed, troubles)
@@ -329,7 +330,7 @@ def test_the_truth_of_a_time_is_that_of_a_sample_within_15_ms(clean: Made) -> No
 
 
 def test_gaps_take_nothing_from_the_truth(clean: Made, tmp_path: Path) -> None:
-    synthesise(ONE, tmp_path, SEED, Troubles(gaps=5, flags=5, background=True, pieces=4))
+    synthesise(ONE, tmp_path, SEED, Troubles(perfect=True, gaps=5, flags=5, background=True, pieces=4))
     assert truth_path(tmp_path, ONE[0]).read_bytes() == truth_path(clean.folder, ONE[0]).read_bytes()
 
 
@@ -361,6 +362,15 @@ def test_features_are_the_dimensionless_crossing(clean: Made) -> None:
     assert (column["Bx"] - true.b[:, 0] / NOON.B0).std() < 0.02
     assert (column["By"] + true.b[:, 2] / NOON.B0).std() < 0.02
     assert (column["ne"] / (true.n / NOON.n0)).mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_events_with_the_noise_of_real_files_are_prepared_and_say_what_was_done(tmp_path: Path) -> None:
+    synthesise(ONE, tmp_path, SEED)
+    samples = Made(tmp_path).prepared(ONE[0], "corrected")
+    known = np.isfinite(samples.features).all(axis=1) & ~samples.bridged
+    assert known.mean() >= 0.95
+    said = {name for name, bit in QUALITY_BITS.items() if (samples.quality & bit).any()}
+    assert {"fpi_caution", "partial"} <= said
 
 
 @pytest.mark.timeout(300)

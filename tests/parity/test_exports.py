@@ -176,9 +176,9 @@ def test_xarray_decodes_the_netcdf_file_to_what_the_store_holds(case: Case) -> N
         assert meanings == {NO_LABEL: "no_label", **dict(enumerate(regions))}
         assert set(label["ancillary_variables"].split()) == {"probability", "quality", "caution"}
         found, caution = cautions(segment), data["caution"]
-        assert caution.attrs["flag_meanings"].split() == ["quiet_outflow", "separatrix_on_wrong_side"]
-        np.testing.assert_array_equal((caution.values & caution.attrs["flag_masks"][0]) != 0, found.quiet)
-        np.testing.assert_array_equal((caution.values & caution.attrs["flag_masks"][1]) != 0, found.wrong_side)
+        assert caution.attrs["flag_meanings"].split() == list(found.found)
+        for mask, name in zip(caution.attrs["flag_masks"], found.found, strict=True):
+            np.testing.assert_array_equal((caution.values & mask) != 0, found[name], err_msg=name)
         assert "inferred" in label["comment"], "the published names are"
         masks = dict(zip(quality["flag_meanings"].split(), quality["flag_masks"].tolist(), strict=True))
         assert masks == QUALITY_BITS
@@ -222,7 +222,7 @@ def test_pandas_reads_the_stretches_and_their_header(case: Case) -> None:
         confidence = probability[inside].max(axis=1)
         assert row.mean_confidence == pytest.approx(confidence.mean(), abs=1e-4)
         assert row.min_confidence == pytest.approx(confidence.min(), abs=1e-4)
-        assert row.quiet == pytest.approx(found.quiet[inside].mean(), abs=1e-4)
-        assert row.wrong_side == pytest.approx(found.wrong_side[inside].mean(), abs=1e-4)
+        for name, where in found.found.items():
+            assert getattr(row, name) == pytest.approx(where[inside].mean(), abs=1e-4)
         b = np.linalg.norm(segment["b_gsm"].values[inside], axis=1)
         assert row.b_mag == pytest.approx(np.nanmean(b), rel=1e-4)

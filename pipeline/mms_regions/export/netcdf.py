@@ -17,7 +17,7 @@ from mms_regions.core.files import made_whole
 from mms_regions.core.origin import MIXED, SYNTHETIC, Origin, origin_of
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.card import names_are_inferred
-from mms_regions.model.cautions import QUIET, cautions
+from mms_regions.model.cautions import MEANING, cautions
 from mms_regions.store.read import attributes_of, card_of
 
 CONVENTIONS = "CF-1.11"
@@ -75,11 +75,12 @@ def _caution(data: xr.Dataset) -> xr.DataArray:
     found = cautions(data)
     attributes = {
         "long_name": "what to be careful about in the label",
-        "flag_masks": np.array([1, 2], np.uint8),
-        "flag_meanings": "quiet_outflow separatrix_on_wrong_side",
-        "comment": f"quiet_outflow: |v_i| < {QUIET:g} v_A. separatrix_on_wrong_side: against the sign of Bx.",
+        "flag_masks": np.array([1 << i for i in range(len(MEANING))], np.uint16),
+        "flag_meanings": " ".join(MEANING),
+        "comment": "; ".join(f"{name}: {text}" for name, text in MEANING.items()),
     }
-    return xr.DataArray(np.uint8(1) * found.quiet + np.uint8(2) * found.wrong_side, dims="time", attrs=attributes)
+    flags = sum((np.uint16(1 << i) * found[name] for i, name in enumerate(MEANING)), np.zeros(len(found.labelled)))
+    return xr.DataArray(flags.astype(np.uint16), dims="time", attrs=attributes)
 
 
 def _describe(found: xr.Dataset, inferred: bool) -> None:

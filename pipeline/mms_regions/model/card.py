@@ -78,6 +78,8 @@ class ModelCard(_Record):
     weights_sha256: Sha256 | None = None  # of the safetensors file beside the card; None where there is none
     how_to_get_weights: Text
     cautions: tuple[Text, ...] = ()
+    low_confidence: float = Field(default=0.7, ge=0, le=1)  # a label of a smaller probability is uncertain
+    meaning_of_probability: str = ""  # how often labels of a probability are right
     scores: dict[str, JsonValue] = {}  # of trained models: seeds, settings, scores, calibration
 
     @model_validator(mode="after")

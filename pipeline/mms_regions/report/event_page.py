@@ -19,7 +19,7 @@ from mms_regions.core.catalogue import Event, is_safe_name
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
 from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import Region
-from mms_regions.model.cautions import LOW_CONFIDENCE
+from mms_regions.model.cautions import LOW_CONFIDENCE, low_confidence_of
 from mms_regions.report.facts import SegmentFacts, measure
 from mms_regions.report.html import percent, render
 from mms_regions.report.ion_spectrum import ion_spectrum
@@ -95,7 +95,7 @@ def write_event_page(job: EventJob) -> EventDone:
         "alts": {one.segment.probe: _describe(one, job.shared["regions"]) for one in facts},
         "overview": overview,
         "agreement": _mean_agreement({name: data["label"] for name, data in opened.items()}),
-        "low_confidence": LOW_CONFIDENCE,
+        "low_confidence": max(map(low_confidence_of, opened.values()), default=LOW_CONFIDENCE),
     }
     path = job.folder / page_of(job.event)
     path.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ import xarray as xr
 
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.types import NO_LABEL
-from mms_regions.model.cautions import LOW_CONFIDENCE, cautions
+from mms_regions.model.cautions import cautions, low_confidence_of
 from mms_regions.physics.samples import QUALITY_BITS
 
 
@@ -19,9 +19,9 @@ class Measured:
     """Figures of a complete segment. Shares are of samples: between 0 and 1.
 
     regions: of each region, among the samples with a label; all 0 where there are none. labelled: of those with one
-    among all. confidence: mean of the largest probability, None without labels. low_confidence, quiet, wrong_side:
-    among the samples with a label (`cautions.Cautions`). quality: by flag, among all samples, those that are set at
-    all. mean_stability, share_changed: None where they were not asked for, or are not known.
+    among all. confidence: mean of the largest probability, None without labels. low_confidence, and cautions by name
+    (`model.cautions`), all of them: among the samples with a label. quality: by flag, among all samples, those that are
+    set at all. mean_stability, share_changed: None where they were not asked for, or are not known.
     """
 
     samples: int
@@ -29,15 +29,14 @@ class Measured:
     labelled: float
     confidence: float | None
     low_confidence: float
-    quiet: float
-    wrong_side: float
+    cautions: Mapping[str, float]
     quality: Mapping[str, float]
     mean_stability: float | None = None
     share_changed: float | None = None
 
     def __post_init__(self) -> None:
-        shares = [*self.regions, self.labelled, self.low_confidence, self.quiet, self.wrong_side]
-        shares += self.quality.values()
+        shares = [*self.regions, self.labelled, self.low_confidence]
+        shares += [*self.cautions.values(), *self.quality.values()]
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f"shares are between 0 and 1; got {shares}")
 
@@ -68,15 +67,14 @@ def measure(data: xr.Dataset) -> Measured:
     known = label != NO_LABEL
     n = max(int(known.sum()), 1)
     found, quality = cautions(data), data["quality"].values
-    flags = {name: float(((quality & bit) != 0).mean()) for name, bit in QUALITY_BITS.items()}
+    flags = {name: float(((quality.astype(np.uint32) & bit) != 0).mean()) for name, bit in QUALITY_BITS.items()}
     return Measured(
         samples=len(label),
         regions=tuple((np.bincount(label[known], minlength=data.sizes["region"]) / n).tolist()),
         labelled=float(known.mean()),
         confidence=float(confidence[known].mean()) if known.any() else None,
-        low_confidence=float((confidence[known] < LOW_CONFIDENCE).sum() / n),
-        quiet=found.shares["quiet"],
-        wrong_side=found.shares["wrong_side"],
+        low_confidence=float((confidence[known] < low_confidence_of(data)).sum() / n),
+        cautions=found.shares,
         quality={name: share for name, share in flags.items() if share},
         mean_stability=_finite(data.attrs.get("mean_stability")),
         share_changed=_finite(data.attrs.get("share_changed")),

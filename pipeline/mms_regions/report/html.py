@@ -15,6 +15,7 @@ from markupsafe import Markup
 from rich.filesize import decimal
 
 from mms_regions.core.regions import Region
+from mms_regions.model.cautions import MEANING
 
 _NOT_KNOWN = "-"
 NOT_MADE = "It has not been made yet."
@@ -41,6 +42,7 @@ def _templates() -> Environment:
     )
     ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _spelled, _utc, _words)
     found.filters.update({function.__name__.removeprefix("_"): function for function in ours})
+    found.globals["cautions_mean"] = MEANING
     return found
 
 

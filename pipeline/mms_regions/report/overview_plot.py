@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mms_regions.core.regions import Region, by_kind
 from mms_regions.core.types import NO_LABEL, Floats, Times
-from mms_regions.model.cautions import LOW_CONFIDENCE
+from mms_regions.model.cautions import low_confidence_of
 from mms_regions.report.segment_plot import fade, shade_missing
 from mms_regions.report.strips import (
     DAY,
@@ -74,8 +74,9 @@ def event_overview(segments: Mapping[str, xr.Dataset], title: str) -> Figure:
     draw_time_axis(panel, list(labels.values()))
     draw_region_legend(figure, strips[0].regions, 0.4)
     draw_title(figure, title)
+    low = max(low_confidence_of(data) for data in segments.values())
     said = (
-        f"Upper half faded: confidence below {LOW_CONFIDENCE}. Agreement: of the spacecraft with a label, the share "
+        f"Upper half faded: confidence below {low:g}. Agreement: of the spacecraft with a label, the share "
         "with the most frequent one."
     )
     figure.text(LEFT / WIDTH, 0.3 / figure.get_figheight(), said, fontsize=SMALL, va="top")

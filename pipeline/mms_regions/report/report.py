@@ -191,8 +191,7 @@ def _flagged(complete: Sequence[SegmentFacts]) -> dict[str, int]:
     measured = [one.measured for one in complete if one.measured]
     return {
         "unlabelled": sum(one.labelled < 1 for one in measured),
-        "quiet": sum(one.quiet > 0 for one in measured),
-        "wrong_side": sum(one.wrong_side > 0 for one in measured),
+        **{name: sum(one.cautions[name] > 0 for one in measured) for name in ("slow_outflow", "wrong_side")},
         "quality": sum(bool(one.quality) for one in measured),
     }
 
@@ -213,7 +212,7 @@ def _headings(attributes: Mapping[str, Any]) -> list[tuple[str, str, int | None]
         ("Labelled", "share of the samples that have a label", None),
         *((region["name"].replace("_", " "), region["long_name"], region["index"]) for region in regions),
         ("Confidence", "mean of the largest probability", None),
-        ("Quiet", "share of labels of outflow with an ion velocity below 0.1 v_A", None),
+        ("Slow", "share of labels of outflow with |v_ix| below 0.1 v_A", None),
         ("Wrong side", "share of separatrix labels against the sign of Bx", None),
         *(stable if attributes.get("perturb") else []),
         ("Flags", "quality flags of the inputs, with their shares of all samples", None),

@@ -21,7 +21,7 @@ from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import Flags, Floats, Times
 from mms_regions.model.card import names_are_inferred
-from mms_regions.model.cautions import LOW_CONFIDENCE, cautions
+from mms_regions.model.cautions import MEANING, cautions, low_confidence_of
 from mms_regions.report.strips import (
     GAP,
     LEFT,
@@ -50,6 +50,7 @@ _DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
 _LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
 _CELLS = 128  # of energy, in a spectrogram
 _COLUMNS = 2000  # of a spectrogram: no picture has more dots along time
+_ALWAYS_SHOWN = ("slow_outflow", "wrong_side")  # others where there are any
 FADED = 0.55  # as much white: more, and pale colours are too alike; less, and they are too like other full ones
 
 
@@ -108,7 +109,7 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
 def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
     missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
     inferred = "\nNames of regions are inferred, not the authors'." if names_are_inferred(card_of(data)) else ""
-    return f"{missing}Upper half faded: confidence below {LOW_CONFIDENCE}. Vectors in GSM.{inferred}"
+    return f"{missing}Upper half faded: confidence below {low_confidence_of(data):g}. Vectors in GSM.{inferred}"
 
 
 def segment_title(data: xr.Dataset) -> str:
@@ -206,14 +207,15 @@ def draw_stability(axes: Axes, data: xr.Dataset) -> None:
 
 def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
     """Pale the upper half of a strip where confidence is low: the lower half keeps the colour, which tells regions."""
-    low = (data["probability"].max("region") < LOW_CONFIDENCE).astype(np.int8)
+    low = (data["probability"].max("region") < low_confidence_of(data)).astype(np.int8)
     axes.broken_barh(_spans(low), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
 
 
 def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
     """Black bars where a label is to be taken with care, with the share of labelled samples, beneath the strip."""
     found, rows = cautions(data), []
-    for name, where in (("quiet", found.quiet), ("wrong_side", found.wrong_side)):
+    shown = [name for name in MEANING if name in _ALWAYS_SHOWN or found[name].any()]
+    for name, where in ((name, found[name]) for name in shown):
         # With an edge even a single sample is seen.
         axes.axhspan(top - 0.8, top - 0.3, facecolor="0.95", linewidth=0)
         spans = _spans(data["label"].copy(data=where.astype(np.int8)))

@@ -21,7 +21,7 @@ from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
 from mms_regions.model.card import names_are_inferred
-from mms_regions.model.cautions import QUIET, cautions
+from mms_regions.model.cautions import MEANING, cautions
 from mms_regions.store.plan import CADENCE_NS
 from mms_regions.store.read import attributes_of, card_of, settings_of
 
@@ -168,8 +168,7 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "min_duration": shortest,
         "merging": merging,
         "confidence": "probability of the row's region; mean and smallest over its samples",
-        "quiet": f"share of samples labelled outflow with an ion velocity below {QUIET:g} v_A",
-        "wrong_side": "share of samples labelled separatrix against the sign of Bx",
+        **{name: f"share of samples: {text}" for name, text in MEANING.items()},
         "origin": origin.sentence() or f"input files: {origin.word}",
         "names_of_regions": "inferred, not the authors'" if names_are_inferred(model) else "the model's own",
         "times": "UTC; a sample stands for 30 ms around its time",
@@ -197,7 +196,7 @@ def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
     return {
         **dict.fromkeys(("event", "spacecraft", "start", "stop", "region"), ""),
         **{"duration": "s", "samples": "1", "joined": "1", "mean_confidence": "1", "min_confidence": "1"},
-        **{"quiet": "1", "wrong_side": "1"},
+        **dict.fromkeys(MEANING, "1"),
         **stability,
         **{column: data[name].attrs["units"] for column, (name, _) in _MEANS.items()},
     }
@@ -209,7 +208,7 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
     regions = regions_of(data["label"].attrs)
     columns = {column: _column(data[name].values, part) for column, (name, part) in _MEANS.items()}
     found = cautions(data)
-    careful = {"quiet": found.quiet, "wrong_side": found.wrong_side}
+    careful = found.found
     if "stability" in data:
         columns = {"mean_stability": data["stability"].values, **columns}
     for one in stretches(time, label, shortest):

@@ -52,6 +52,7 @@ class Variable:
     fill: Any  # a numpy scalar; None for texts
     attributes: Mapping[str, str | Values]
     constant: Values | None = None  # (1, *shape), of a variable that is the same in all files
+    packed: bool = True
 
     @property
     def fixed(self) -> bool:
@@ -183,7 +184,8 @@ def _as_stored(variable: Variable, values: Values) -> Values:
 
 def _add(cdf: Any, variable: Variable, probe: int, values: Values) -> None:
     is_time = variable.type == _TIME
-    packing = CompressionType.no_compression if is_time or variable.fixed else CompressionType.gzip_compression
+    packed = variable.packed and not is_time and not variable.fixed
+    packing = CompressionType.gzip_compression if packed else CompressionType.no_compression
     added = cdf.add_variable(
         variable.name.format(probe=probe),
         # pycdfpp knows the leap seconds, and writes NaT (the int64 minimum) as the fill value
@@ -268,6 +270,7 @@ def _variable(row: Mapping[str, Any], names: Mapping[str, str], product: str, co
         fill=np.float32(np.nan) if row.get("fill") == "nan" else _FILL.get(kind),
         attributes=MappingProxyType(dict(_attributes(row, names, product))),
         constant=fixed,
+        packed=row.get("packed", True),
     )
 
 

@@ -159,19 +159,22 @@ def _ions(view: View) -> Arrays:
     found, noise, rng = view.plasma(epoch + ACCUMULATION[DIS.key] // 2), view.crossing.noise, view.rng("dis")
     n = found.n * (1 + noise.n * rng.normal(size=len(epoch)))
     v = found.v_i + noise.v_i * rng.normal(size=(len(epoch), 3))
-    n_bg = view.crossing.n0 * np.ones(len(epoch)) if view.troubles.background else _radiation(view, len(epoch))
+    n_bg = _radiation(view, len(epoch))
     p_bg = n_bg * 3_000.0 * _NPA
     n_all = n + n_bg
     v_all = v * (n / n_all)[:, None]
     p_all = _pressure(n, found.t_i, found.b) + p_bg[:, None, None] * np.eye(3) + _ram(n, v) - _ram(n_all, v_all)
     moments = _moments(DIS, epoch, n_all, v_all, p_all, found.t_i, found.b)
-    penetrating = np.where(n_bg >= _MUCH_RADIATION * n_all, 1 << 13, 0).astype(np.uint32)
+    much = (n_bg >= _MUCH_RADIATION * n_all) & (not view.troubles.perfect)
+    penetrating = np.where(much, 1 << 13, 0).astype(np.uint32)
     errors = {"numberdensity_err": 0.05 * n_all, "bulkv_err": np.full((len(epoch), 3), noise.v_i)}
     return moments | errors | {"numberdensity_bg": n_bg, "pres_bg": p_bg, "errorflags": penetrating}
 
 
 def _radiation(view: View, samples: int) -> Floats:
-    """(n,) cm^-3: the penetrating radiation, weak and noisy as in the quiet tail; less in thinner plasma."""
+    """(n,) cm^-3: the penetrating radiation, as much as ions if asked for, else weak and noisy as in the tail."""
+    if view.troubles.background or view.troubles.perfect:
+        return view.crossing.n0 * np.full(samples, 1.0 if view.troubles.background else 0.02)
     mean = 0.08 * view.crossing.n0 * view.crossing.layer.inflow_n
     radiation: Floats = mean * view.rng("radiation").gamma(1.5, 1 / 1.5, size=samples)
     return radiation

@@ -275,5 +275,11 @@ def _card(name: str, recipe: Recipe, scores: dict[str, Any]) -> ModelCard:
             "Trust in its regions is trust in the layer's geometry; how real plasma differs from it was not studied.",
             "Every layer that it saw had an X-line: it has no class for a quiet plasma sheet.",
         ),
+        low_confidence=0.7,
+        meaning_of_probability=(
+            "On unseen crossings of the analytic layer a label of probability p is right in a share p of the cases "
+            f"(expected calibration error {scores['calibration']['expected_error']:.3f}); on other plasma this is not "
+            "known. Below 0.7 a label is uncertain."
+        ),
         scores=scores,
     )

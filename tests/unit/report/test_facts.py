@@ -47,7 +47,7 @@ def test_shares_are_of_the_samples_with_a_label_and_add_up_to_one() -> None:
     assert found.labelled == 5 / 8
     assert found.confidence == pytest.approx((0.9 + 0.8 + 0.6 + 0.75 + 0.5) / 5)
     assert found.low_confidence == pytest.approx(2 / 5)
-    assert (found.quiet, found.wrong_side) == (1 / 5, 1 / 5)
+    assert (found.cautions["slow_outflow"], found.cautions["wrong_side"]) == (1 / 5, 1 / 5)
     assert found.quality == {"ions_missing": 2 / 8, "bridged": 1 / 8}, "of all samples, those that are there at all"
     assert (found.mean_stability, found.share_changed) == (None, None)
 
@@ -56,7 +56,7 @@ def test_a_segment_without_any_label_has_no_confidence_and_shares_of_zero() -> N
     missing = QUALITY_BITS["magnetic_field_missing"]
     found = measure(segment([-1, -1], [0, 0], [missing, missing]))
     assert (found.labelled, found.confidence, found.regions) == (0, None, (0,) * 6)
-    assert (found.quiet, found.wrong_side, found.low_confidence) == (0, 0, 0)
+    assert found.low_confidence == 0 and not any(found.cautions.values())
     assert found.quality == {"magnetic_field_missing": 1}
 
 
@@ -69,9 +69,9 @@ def test_stability_that_is_not_known_is_none(given: float, told: float | None) -
 
 def test_what_is_no_share_is_refused() -> None:
     good = {"samples": 1, "regions": (1.0,), "labelled": 1.0, "confidence": 0.9}
-    shares = {"low_confidence": 0.0, "quiet": 0.0, "wrong_side": 0.0}
+    shares = {"low_confidence": 0.0, "cautions": {"wrong_side": 0.0}}
     Measured(**good, **shares, quality={})
-    for bad in ({"quiet": 1.5}, {"quality": {"bridged": -0.1}}, {"labelled": float("nan")}):
+    for bad in ({"cautions": {"wrong_side": 1.5}}, {"quality": {"bridged": -0.1}}, {"labelled": float("nan")}):
         with pytest.raises(ValueError, match="shares are between 0 and 1"):
             Measured(**{**good, **shares, "quality": {}, **bad})
 

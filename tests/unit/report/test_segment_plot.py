@@ -281,11 +281,11 @@ def test_cautions_are_told_with_their_shares_beneath_the_regions() -> None:
     data = whole_segment(700)  # of 600 labels 200 are outflow, half of these slow; Bx has the sign of the side or not
     rows = strip_names(region_axes(segment_picture(data)))
     wrong = ((data["label"] == 3) & (data["b_gsm"][:, 0] < 0)) | ((data["label"] == 5) & (data["b_gsm"][:, 0] > 0))
-    assert rows[0] == "region" and rows[1] == "quiet 16.7%"
+    assert rows[0] == "region" and rows[1] == "slow outflow 16.7%"
     assert rows[2] == f"wrong side {int(wrong.sum()) / 600:.1%}"
     data["vi_gsm"].values[:] = 2000.0
     data["vi_gsm"].values[data["label"].values == 1] = [[1.0] * 3, *[[2000.0] * 3] * 99]
-    assert strip_names(region_axes(segment_picture(data)))[1] == "quiet 0.2%", "a few are not none"
+    assert strip_names(region_axes(segment_picture(data)))[1] == "slow outflow 0.2%", "a few are not none"
 
 
 def test_names_that_are_not_the_authors_are_said_to_be_inferred() -> None:

@@ -22,6 +22,7 @@ from mms_regions.synthetic.instruments import Arrays, Troubles, View, measured, 
 
 EVENT = Event(name="A", t_start="2017-07-11T10:34:00", t_end="2017-07-11T10:34:06", B0=12.0, n0=0.2)
 BEGIN, END = EVENT.trange[0] - 2 * SECOND, EVENT.trange[1] + 2 * SECOND
+PERFECT = Troubles(perfect=True)
 NOISELESS = Noise(b=0.0, e=0.0, n=0.0, v_i=0.0, v_e=0.0)
 NOISY = Noise(b=0.1, e=2.0, n=0.1, v_i=50.0, v_e=200.0)
 ALL = [DIS, DES, FGM, EDP_BURST, EDP_FAST]
@@ -29,7 +30,7 @@ HALF = {DIS: 75_000_000, DES: 15_000_000}  # ns, of an accumulation
 FLAGS = {DIS: "errorflags", DES: "errorflags", FGM: "flag", EDP_BURST: "quality"}
 
 
-def view(noise: Noise = NOISELESS, troubles: Troubles = Troubles(), seed: int = 5, probe: int = 3) -> View:  # noqa: B008
+def view(noise: Noise = NOISELESS, troubles: Troubles = PERFECT, seed: int = 5, probe: int = 3) -> View:
     """One spacecraft's 10 s, with just this noise."""
     crossing = replace(draw_crossing(seed, "A", EVENT.B0, EVENT.n0), noise=noise)
     return View(Segment(EVENT, probe), crossing, seed, BEGIN, END, troubles)
@@ -126,7 +127,7 @@ def test_positions_are_a_tetrahedron_in_the_tail() -> None:
 
 @pytest.mark.parametrize(("background", "share"), [(False, 0.02), (True, 1.0)])
 def test_ions_have_the_background_and_lose_it_again(background: bool, share: float) -> None:
-    here = view(troubles=Troubles(background=background))
+    here = view(troubles=Troubles(perfect=True, background=background))
     arrays = measured(here, DIS)
     true = here.crossing.plasma(3, seconds(arrays["epoch"] + HALF[DIS]))
     assert arrays["numberdensity_bg"] == pytest.approx(np.full(len(true.n), share * here.crossing.n0))
@@ -151,7 +152,7 @@ def test_pressures_are_a_little_more_along_b_than_across() -> None:
 
 def test_ion_temperatures_in_files_are_those_of_the_moments_in_them() -> None:
     """As in real files: with the background, so other than those of the ions."""
-    here = view(troubles=Troubles(background=True))
+    here = view(troubles=Troubles(perfect=True, background=True))
     arrays = measured(here, DIS)
     whole = temperature_tensor(arrays["prestensor_gse"], arrays["numberdensity"])
     mean = (arrays["temppara"] + 2 * arrays["tempperp"]) / 3
@@ -191,7 +192,7 @@ def test_noise_is_as_large_as_the_crossing_says(product: Product, key: str, name
 
 
 def test_noise_of_moments_is_that_of_the_plasma_without_background() -> None:
-    clean, noisy = (measured(view(noise, Troubles(background=True)), DIS) for noise in (NOISELESS, NOISY))
+    clean, noisy = (measured(view(noise, Troubles(perfect=True, background=True)), DIS) for noise in (NOISELESS, NOISY))
     keys = ("numberdensity", "bulkv_gse", "prestensor_gse", "numberdensity_bg", "pres_bg")
     n, v, p = subtract_ion_background(*(clean[key] for key in keys))
     n_noisy, v_noisy, p_noisy = subtract_ion_background(*(noisy[key] for key in keys))
@@ -208,6 +209,53 @@ def test_noise_differs_between_spacecraft_and_seeds_and_is_repeatable() -> None:
     first = noise(probe=1)
     assert np.array_equal(noise(probe=1), first)
     assert not np.allclose(noise(probe=2), first) and not np.allclose(noise(probe=1, seed=6), first)
+
+
+# As real instruments
+
+
+REAL = Troubles()
+
+
+def test_electrons_scatter_with_their_density_and_say_by_how_much() -> None:
+    here = view(troubles=REAL)
+    clean, real = measured(view(), DES), measured(here, DES)
+    n, ratio = real["numberdensity"], real["numberdensity"] / clean["numberdensity"]
+    assert ratio.mean() == pytest.approx(1, abs=0.1) and 0.03 < ratio.std() < 1
+    assert (real["errorflags"] & 128 != 0).tolist() == (n < 0.05).tolist()
+    some = n > 0
+    assert (real["numberdensity_err"][some] / n[some]).max() <= 0.9991
+    assert (real["bulkv_err"][some] > 0).all() and real["bulkv_err"].shape == real["bulkv_gse"].shape
+
+
+def test_electrons_of_a_thin_tail_have_empty_samples_as_real_files_have_them() -> None:
+    here = view(troubles=REAL)
+    thin = replace(here, crossing=replace(here.crossing, n0=0.02))
+    arrays = measured(thin, DES)
+    nothing = arrays["numberdensity"] == 0
+    assert 0.02 < nothing.mean() < 0.5
+    for key in ("bulkv_gse", "prestensor_gse", "temppara", "tempperp", "numberdensity_err", "energyspectr_omni"):
+        assert (arrays[key][nothing] == 0).all() and np.isfinite(arrays[key]).all(), key
+
+
+def test_a_share_of_the_samples_of_fields_is_bad_and_says_so() -> None:
+    electric, magnetic = measured(view(troubles=REAL), EDP_BURST), measured(view(troubles=REAL), FGM)
+    bad = electric["quality"] < 2
+    assert 0.001 < bad.mean() < 0.006 and (electric["bitmask"][bad] == 8).all() and not electric["bitmask"][~bad].any()
+    clean = measured(view(), EDP_BURST)
+    assert np.array_equal(electric["dce_gse"][~bad], clean["dce_gse"][~bad])
+    assert np.abs(electric["dce_gse"][bad] - clean["dce_gse"][bad]).mean() > 10
+    assert set(np.unique(magnetic["flag"])) <= {0, 1}
+
+
+def test_radiation_is_a_small_share_of_the_ions_and_taken_off_again() -> None:
+    here = view(troubles=REAL)
+    arrays = measured(here, DIS)
+    share = arrays["numberdensity_bg"] / arrays["numberdensity"]
+    assert 0.01 < np.median(share) < 0.2 and share.max() < 0.8
+    assert (arrays["errorflags"] != 0).tolist() == (share >= 0.2).tolist()
+    true = here.crossing.plasma(3, seconds(arrays["epoch"] + HALF[DIS]))
+    assert arrays["numberdensity"] - arrays["numberdensity_bg"] == pytest.approx(true.n)
 
 
 # Troubles
@@ -229,7 +277,7 @@ CLEAN = contents(view(), QUICK)
 @given(st.integers(0, 10**6), st.integers(0, 3))
 def test_gaps_are_stretches_of_an_event_without_samples(seed: int, gaps: int) -> None:
     """Up to 1.5 s long, begun in the event, and the samples that are left are untouched."""
-    with_gaps = troubled(replace(view(troubles=Troubles(gaps=gaps)), seed=seed), CLEAN)
+    with_gaps = troubled(replace(view(troubles=Troubles(perfect=True, gaps=gaps)), seed=seed), CLEAN)
     lost = 0
     for product, arrays in CLEAN.items():
         here = np.isin(arrays["epoch"], with_gaps[product]["epoch"])
@@ -245,7 +293,7 @@ def test_gaps_are_stretches_of_an_event_without_samples(seed: int, gaps: int) ->
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(0, 3))
 def test_flags_are_stretches_of_bad_quality_and_nothing_else_changes(seed: int, flags: int) -> None:
-    flagged = troubled(replace(view(troubles=Troubles(flags=flags)), seed=seed), CLEAN)
+    flagged = troubled(replace(view(troubles=Troubles(perfect=True, flags=flags)), seed=seed), CLEAN)
     found = 0
     for product, arrays in CLEAN.items():
         changed = {key for key, values in arrays.items() if not np.array_equal(values, flagged[product][key])}
@@ -258,16 +306,16 @@ def test_flags_are_stretches_of_bad_quality_and_nothing_else_changes(seed: int, 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_one_gap_and_one_flag_are_there_when_asked_for(seed: int) -> None:
-    here = replace(view(troubles=Troubles(gaps=1, flags=1)), seed=seed)
+    here = replace(view(troubles=Troubles(perfect=True, gaps=1, flags=1)), seed=seed)
     spoilt = troubled(here, CLEAN)
     assert sum(len(arrays["epoch"]) - len(spoilt[product]["epoch"]) for product, arrays in CLEAN.items()) > 0
-    only_flags = troubled(replace(here, troubles=Troubles(flags=1)), CLEAN)
+    only_flags = troubled(replace(here, troubles=Troubles(perfect=True, flags=1)), CLEAN)
     assert sum(int(arrays[FLAGS[product]].sum()) for product, arrays in only_flags.items()) > 0
 
 
 def test_a_bad_electric_field_has_quality_0() -> None:
     clean = contents(view(), [EDP_BURST])
-    flagged = troubled(view(troubles=Troubles(flags=1)), clean)[EDP_BURST]
+    flagged = troubled(view(troubles=Troubles(perfect=True, flags=1)), clean)[EDP_BURST]
     assert set(np.unique(clean[EDP_BURST]["quality"])) == {3} and set(np.unique(flagged["quality"])) == {0, 3}
 
 
