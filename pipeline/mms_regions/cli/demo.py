@@ -42,6 +42,8 @@ def synthesise(
         bool, typer.Option("--background", help="Ion background as large as the ion density.")
     ] = False,
     pieces: Annotated[int, typer.Option("--pieces", help="Number of files per burst.")] = 1,
+    checksum: Annotated[bool, typer.Option("--checksum", help="Add the MD5 that real files have.")] = False,
+    perfect: Annotated[bool, typer.Option("--perfect", help="No counting noise, no bad samples.")] = False,
 ) -> None:
     """Write MMS-like CDF files of crossings of an analytic reconnection layer, and the true region of every sample.
 
@@ -54,7 +56,7 @@ def synthesise(
     from mms_regions.synthetic.write import synthesise as synthesise_segments
 
     segments = read_catalogue(catalogue).segments(events, probes)
-    troubles = Troubles(gaps, flags, background, pieces)
+    troubles = Troubles(gaps, flags, background, pieces, perfect=perfect, checksum=checksum)
     synthesise_segments(segments, data_dir, seed, troubles, lambda segment: _notify(f"synthesised {segment.key}"))
     print(f"{data_dir}: {counted(len(segments), 'segment')}, SYNTHETIC; the true regions are in {data_dir / 'truth'}")
 
