@@ -62,8 +62,8 @@ Events {EVENTS} x four spacecraft, synthetic, seed 1, {label.size} samples in wh
 {table(["all features zero but", "label of the last of 32 samples", "probability"], rows)}
 
 The same label from a single sample: {(alone == label).mean():.1%}; with electron density and velocity zero:
-{(blind == label).mean():.1%}. {sure.mean():.1%} of the samples have a probability above 0.99, and {right[sure].mean():.1%} of these
-agree with the truth; of the others {right[~sure].mean():.1%}.
+{(blind == label).mean():.1%}. {sure.mean():.1%} of the samples have a probability above 0.99, and
+{right[sure].mean():.1%} of these agree with the truth; of the others {right[~sure].mean():.1%}.
 """
 
 

@@ -28,7 +28,7 @@ from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import load_model
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
-from mms_regions.physics.thin_electrons import FASTEST
+from mms_regions.physics.thin_electrons import FASTEST, WIDTHS
 
 MASKED = ("te_par", "te_perp", "pe_gsm", "qe_gsm", "electron_spectrum_omni", "electron_spectrum_par", "je_gsm", "j_gsm")
 LEAST_LABELLED, MOST_ASSUMED = 0.95, 0.08
@@ -67,7 +67,7 @@ def figures(samples: Samples, label_of: Flags) -> Found:
         labelled=float(label_of.mean()),
         averaged=share("electrons_averaged"),
         assumed=share("electrons_assumed"),
-        longest=int(np.nanmax(samples.physics["electron_accumulations"], initial=0)),
+        longest=max((width for width in WIDTHS if has(samples, f"mean_of_{width}").any()), default=1),
         fastest=float(np.nanmax(speed, initial=0)),
         unmasked=tuple(name for name in MASKED if np.isfinite(samples.physics[name][masked]).any()),
         missing={bit: float(has(samples, bit).mean()) for bit in QUALITY_BITS if has(samples, bit).any()},

@@ -49,7 +49,7 @@ class Tally:
         known = (label != NO_LABEL) & (truth != NO_LABEL)
         if not known.any():
             return ["0.0%", "-", "-", "-", "-", "-"]
-        found, right = agreement(label, truth), label[known] == truth[known]
+        found, right = agreement(label, truth, 6), label[known] == truth[known]
         error = calibration(sure[known], right)["expected_error"]
         shares = [np.concatenate(x)[known].mean() for x in (self.averaged, self.assumed)]
         return [f"{known.mean():.1%}", f"{found.overall:.1%}", f"{found.balanced:.1%}", f"{error:.3f}"] + [
@@ -73,7 +73,7 @@ def results(seeds: int = 10) -> str:
                     for name, tally in one.items():
                         key = (name, density, way)
                         known = np.concatenate(tally.label) != NO_LABEL
-                        right = agreement(np.concatenate(tally.label), np.concatenate(tally.truth)).overall
+                        right = agreement(np.concatenate(tally.label), np.concatenate(tally.truth), 6).overall
                         worst[key].append((known.mean(), right))
                         for part, values in vars(tallies[key]).items():
                             values += vars(tally)[part]

@@ -95,7 +95,9 @@ class Settings(BaseModel):
     electrons: Literal["robust", "strict"] = Field(
         "robust", description="robust (average thin electrons) or strict (mask those below 0.05 cm^-3)"
     )
-    electron_average: Seconds = Field(0.3, description="seconds, the longest mean of thin electrons, from 0 to 3600")
+    electron_average: Annotated[float, BeforeValidator(_no_bool)] = Field(
+        0.3, ge=0, le=0.3, allow_inf_nan=False, description="seconds, the longest mean of thin electrons, from 0 to 0.3"
+    )
     edp_quality: Whole = Field(
         2, ge=0, le=4, description="a whole number from 0 to 4, the least quality of EDP that is used"
     )

@@ -30,7 +30,7 @@ from mms_regions.physics.screening import (
     magnetic_of,
     species_of,
 )
-from mms_regions.physics.thin_electrons import Electrons, averaged_electrons, density_error
+from mms_regions.physics.thin_electrons import WIDTHS, Electrons, averaged_electrons, density_error
 
 ROBUST = Screening()
 
@@ -85,7 +85,8 @@ def electrons_of(burst: Burst, screening: Screening) -> Electrons:
     robust, moments = screening.electrons == "robust", burst.electrons
     single = species_of("des", moments, thin=robust)
     if not robust:
-        return Electrons(single, np.isfinite(single.n).astype(np.int64), np.zeros(len(single.n), bool))
+        one = np.isfinite(single.n).astype(np.int64)
+        return Electrons(single, one, one, np.zeros(len(single.n), bool))
     reported = None if moments.n_err is None else moments.n_err[single.order]
     return averaged_electrons(single, density_error(single.n, reported), screening.electron_average)
 
@@ -172,7 +173,6 @@ def _electron_extras(
         "te_perp": at_rows(t_perp),
         "pe": tensor_gse_to_gsm(utc, at_rows(each.p_gse)),
         "qe": gse_to_gsm(utc, at_rows(each.q_gse)),
-        "electron_accumulations": at_rows(electrons.count.astype(np.float32)),
         "electron_energy": at_rows(moments.energy[each.order]),
         **{f"electron_spectrum_{name}": at_rows(values[each.order]) for name, values in moments.spectra.items()},
     }
@@ -199,6 +199,7 @@ def _quality(
         "ion_background_large": ions.background_large[nearest],
         "penetrating_radiation": ions.penetrating[nearest],
         "electrons_averaged": present & species[1].averaged[source],
+        **{f"mean_of_{width}": present & (species[1].width[source] == width) for width in WIDTHS},
         "electrons_assumed": present & species[1].assumed[source],
         "partial": np.logical_or.reduce([x.partial for x in inputs.values()]),
         "repeated_time": present & electrons.repeated[source]

@@ -154,7 +154,6 @@ def _physics(burst: Burst, s: _Series) -> dict[str, Floats]:
             "te_perp": electrons.t_perp,
             "pe": tensor_gse_to_gsm(utc, electrons.p_gse),
             "qe": gse_to_gsm(utc, electrons.q_gse),
-            "electron_accumulations": np.ones(len(utc)),
             "electron_energy": electrons.energy,
             **{f"electron_spectrum_{name}": values for name, values in electrons.spectra.items()},
         }

@@ -43,7 +43,6 @@ def _measured() -> list[Quantity]:
         Quantity("te_perp", (), "eV", "electron temperature across B"),
         Quantity("pe_gsm", TENSOR, "nPa", "electron pressure tensor, GSM"),
         Quantity("qe_gsm", VECTOR, "mW/m2", "electron heat flux, GSM"),
-        Quantity("electron_accumulations", (), "1", "electron accumulations that the electron moments are a mean of"),
         Quantity("electron_energy", SPECTRUM, "eV", "energies of the electron spectra"),
         *(
             Quantity(f"electron_spectrum_{name}", SPECTRUM, "keV/(cm2 s sr keV)", f"electron energy flux, {text}")
@@ -107,6 +106,10 @@ QUALITY_BITS: Mapping[str, int] = MappingProxyType(
         "partial": 8192,
         "ion_background_large": 16384,
         "penetrating_radiation": 32768,
+        "mean_of_3": 65536,
+        "mean_of_5": 131072,
+        "mean_of_7": 262144,
+        "mean_of_9": 524288,
     }
 )
 

@@ -17,6 +17,7 @@ from mms_regions.core.types import SECOND, Flags, Floats, Times
 from mms_regions.physics.formulas import slice_sum
 from mms_regions.physics.screening import Species
 
+WIDTHS = (3, 5, 7, 9)  # accumulations that a mean may be over; at most 0.3 s
 RELATIVE_ERROR = 0.25  # of a density: accumulations are combined until it is reached
 FASTEST = 110_000.0  # km/s: VALIDMAX of DES; an electron of this speed has the highest energy that DES counts
 ELECTRON_MASS = 9.1093837e-31  # kg
@@ -33,11 +34,13 @@ _TO_NPA, _TO_MW = ELECTRON_MASS * 1e21, 1e-3
 class Electrons:
     """Electron moments after averaging, in the rows of `species`.
 
-    count: (n,) accumulations that a row is the mean of, 0 where it is missing. assumed: (n,) rows in which DES saw no
+    width: (n,) accumulations that a row is the mean over, 0 where it is missing; count: (n,) those of them that are not
+    missing. assumed: (n,) rows in which DES saw no
     electron of known velocity for as long as may be averaged: their density is measured, their velocity is not.
     """
 
     species: Species
+    width: NDArray[np.int64]
     count: NDArray[np.int64]
     assumed: Flags
 
@@ -58,21 +61,22 @@ def density_error(n: Floats, reported: Floats | None) -> Floats:
 def averaged_electrons(single: Species, error: Floats, longest: float) -> Electrons:
     """Means over the fewest consecutive accumulations around each that bring sigma(n)/n to 0.25; `longest` s at most.
 
-    error: (n,) as `density_error` gives it. Windows are centred (1, 3, 5 ... accumulations) and leave out missing rows,
-    which remain missing.
+    error: (n,) as `density_error` gives it. Windows are centred (1, 3, 5, 7 or 9 accumulations) and leave out missing
+    rows, which remain missing.
     """
     known = np.isfinite(single.n)
     moving = known & np.isfinite(single.v_gse).all(axis=1) & ~_too_fast(single.v_gse)
     sums = _Sums.of(single, error, known, moving)
-    most = max(1, int(longest * SECOND / single.accumulation + 1e-9))
     chosen = sums.over(*_window(single.time, single.accumulation, 1))
-    for width in range(3, most + 1, 2):
+    widths = np.ones(len(single.n), np.int64)
+    for width in (width for width in WIDTHS if width * single.accumulation <= longest * SECOND * (1 + 1e-9)):
         wider = ~(chosen.error <= RELATIVE_ERROR * chosen.n) | (chosen.n == 0)
         if not wider.any():
             break
         first, last = _window(single.time[wider], single.accumulation, width, among=single.time)
         chosen = chosen.replaced(wider, sums.over(first, last))
-    return _electrons(single, known, chosen)
+        widths[wider] = width
+    return _electrons(single, known, chosen, np.where(known, widths, 0))
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def _carried(p: Floats, ram: Floats, v: Floats) -> Floats:
     return carried
 
 
-def _electrons(single: Species, known: Flags, sums: _Sums) -> Electrons:
+def _electrons(single: Species, known: Flags, sums: _Sums, width: NDArray[np.int64]) -> Electrons:
     """Moments of the means; rows of one accumulation stay as they are."""
     count = np.where(known, sums.rows, 0).astype(np.int64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -149,7 +153,7 @@ def _electrons(single: Species, known: Flags, sums: _Sums) -> Electrons:
     found.n[~known] = np.nan
     for values in (found.v_gse, found.p_gse, found.q_gse):
         values[~known | assumed] = np.nan
-    return Electrons(found, count, assumed)
+    return Electrons(found, width, count, assumed)
 
 
 def _window(

@@ -122,12 +122,14 @@ def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[st
 def _add_features(group: zarr.Group, plan: Plan) -> None:
     _add(group, plan, "time", (), "int64", NO_TIME, {"long_name": "time (UTC)", "standard_name": "time", **_UTC})
     _add(group, plan, "segment_id", (), "int32", -1, {"long_name": "row of the index; -1: padding"})
+    kind = "uint16" if plan.versions.format == FIRST_FORMAT else "uint32"
+    bits = {name: bit for name, bit in QUALITY_BITS.items() if bit <= np.iinfo(kind).max}
     quality = {
         "long_name": "what to know of a sample's inputs",
-        "flag_masks": list(QUALITY_BITS.values()),
-        "flag_meanings": " ".join(QUALITY_BITS),
+        "flag_masks": list(bits.values()),
+        "flag_meanings": " ".join(bits),
     }
-    _add(group, plan, "quality", (), "uint16" if plan.versions.format == FIRST_FORMAT else "uint32", 0, quality)
+    _add(group, plan, "quality", (), kind, 0, quality)
     features = {"long_name": "input of the network, simulation axes (x, -z, y) of GSM", "units": "1"}
     _add(group, plan, "features", ("feature",), "float32", np.nan, features)
     for q in QUANTITIES:
