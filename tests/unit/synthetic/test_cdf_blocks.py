@@ -9,8 +9,8 @@ import numpy as np
 import pycdfpp
 import pytest
 
-from mms_regions.archive.cdf_check import refuse_damaged, refuse_flipped
-from mms_regions.archive.products import DES, EDP_BURST
+from mms_regions.archive.cdf_check import inspect
+from mms_regions.archive.products import DES, EDP_BURST, parse_name
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.synthetic.cdf_blocks import BLOCK, with_values
 from mms_regions.synthetic.cdf_writer import sample_times, write_level2
@@ -79,13 +79,14 @@ def test_tensors_are_column_major_in_the_file_and_themselves_when_read(tmp_path:
 
 def test_a_sound_file_is_accepted_and_a_flipped_bit_in_a_block_is_not(tmp_path: Path) -> None:
     path, _, _ = electric(tmp_path, 60)
-    refuse_damaged(path)
-    refuse_flipped(path)
+    file = parse_name(path)
+    assert file is not None
+    inspect(file)
     content = bytearray(path.read_bytes())
     content[len(content) * 3 // 4] ^= 1
     path.write_bytes(content)
     with pytest.raises(SegmentProblem):
-        refuse_flipped(path)
+        inspect(file)
 
 
 def test_a_variable_that_is_not_there_is_refused() -> None:
