@@ -214,7 +214,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk has no room for what is to be written, or a quota or a limit forbids it."""
+    """Whether a disk has no space for what is to be written, or a quota or a limit forbids it."""
     return error.errno in _FULL
 
 

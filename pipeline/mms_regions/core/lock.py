@@ -347,7 +347,7 @@ class _Contender:
         at a name and removing it there is always a moment. So only who has made the claim, a file named after the token
         of the stale lock, may remove that lock. While the claim is there nobody else removes what it is for, and what
         is not removed cannot be replaced, as locks are made by links; thus a look inside the claim holds until the end
-        of it. Who comes after finds another token, which his claim is not for, and begins anew.
+        of it. Who comes after finds another token, which his claim is not for, and begins again.
         A claim is a lock too, so one that a crash has left is found stale and removed in the same way. Two can still
         move a new lock, if they wake from a freeze of `silence` seconds between these very steps: who has the claim,
         and an owner who leaves. _remove puts back what they have moved.

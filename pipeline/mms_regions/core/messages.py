@@ -37,7 +37,7 @@ class TransferDone:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing moves for `seconds` more, and why; told again every second of a long wait."""
+    """Nothing moves for `seconds` more, and why; reported again every second of a long wait."""
 
     name: str
     seconds: float

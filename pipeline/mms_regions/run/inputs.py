@@ -26,7 +26,7 @@ _PATIENCE = 5.0  # s
 class Inputs:
     """What a task needs to obtain the files of a segment.
 
-    source: None where nothing is to be fetched; why_offline says so where that was not the user's wish.
+    source: None where nothing is to be fetched; why_offline says so where the user did not ask for that.
     """
 
     terms: FetchOptions

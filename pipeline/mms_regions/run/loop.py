@@ -227,7 +227,7 @@ class RunLoop:
         return task.attempt < self.settings.attempts and _another_try_helps(error)
 
     def _note_written(self, task: Task, shard: ShardPlan, done: Future) -> None:
-        """Go on to the labels of a written shard; one whose old files are damaged is prepared anew, all of it."""
+        """Go on to the labels of a written shard; one whose old files are damaged is prepared again, all of it."""
         error = done.exception()
         if error is None:
             self.todo.written(shard)

@@ -47,7 +47,7 @@ def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory,
 def plan_prestage(
     segments: Sequence[Segment], settings: Settings, pool: PoolFactory, observe: Observer
 ) -> dict[str, FetchPlan | str]:
-    """What `prestage` would transfer, by segment, or why that cannot be told; only listings are asked for."""
+    """What `prestage` would transfer, by segment, or why that is not known; only listings are asked for."""
     inputs = _open(segments, settings)
     with pool(_request(segments, settings)) as workers:
         observe(FetchStarted(len(segments)))

@@ -131,7 +131,7 @@ def _create(request: RunRequest, plan: Plan) -> Labelling:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be done of a store, with what, and who is told; inputs are opened when they are first needed."""
+    """What is to be done of a store, with what, and who observes it; inputs are opened when they are first needed."""
 
     settings: Settings
     todo: Outstanding

@@ -57,7 +57,7 @@ class Trace:
     def __call__(self, event: Event) -> None:
         if not isinstance(event, _NOT_KEPT):
             line = {"event": type(event).__name__, "at": time.time(), **asdict(event)}
-            with suppress(OSError):  # no room: what fails next for want of it is worth more words
+            with suppress(OSError):  # the disk is full: the write that fails next is reported
                 os.write(self._file, json.dumps(line).encode() + _NEWLINE)  # one call: events come from two threads
 
     def __exit__(
