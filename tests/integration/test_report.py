@@ -302,7 +302,9 @@ def test_a_process_that_is_killed_is_named_and_leaves_nothing(
     before = names(tmp_path)
     done = mms_regions_here("report", store, "--out", tmp_path / "r", "--events", "B", "--workers", 2)
     assert done.returncode == 5
-    assert "A worker process that draws was killed" in done.stderr and "--workers" in done.stderr
+    # Dask starts a worker again and repeats the task; the second sentence is that of a machine where that takes long.
+    assert re.search("worker process that draws was killed|All workers on this machine have died", done.stderr)
+    assert "--workers" in done.stderr
     assert names(tmp_path) == sorted([*before, "died"])
 
 

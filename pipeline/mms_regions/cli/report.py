@@ -44,11 +44,20 @@ def report(
     from mms_regions.core.stop import heard_signals
     from mms_regions.report.report import write_report
     from mms_regions.run.status import planned_segments
+    from mms_regions.workers.local import local_pool
 
     settings = resolve_settings({"workers": workers, "data_dir": data_dir}, os.environ)
     segments = planned_segments(store, events, probes)
     with heard_signals() as stop:
-        done = write_report(store, out, segments, settings.workers, stop, settings.data_dir)
+        done = write_report(
+            store,
+            out,
+            segments,
+            pool=local_pool,
+            workers=settings.workers,
+            stop=stop,
+            data_dir=settings.data_dir,
+        )
     if as_json:
         print(json.dumps({"store": str(store), "index": str(done.index), "failed": dict(done.failed)}))
     else:

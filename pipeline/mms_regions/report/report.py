@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from glob import escape
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +33,7 @@ from mms_regions.report.html import NOT_MADE, render, script
 from mms_regions.report.overview_plot import catalogue_overview, overview_pages
 from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
 from mms_regions.store.read import attributes_of, open_store
+from mms_regions.workers.pool import Future, PoolFactory, PoolRequest, worker_died
 
 _INDEX = "index.html"
 _LOOK = 0.2  # s, from one look whether to stop to the next
@@ -55,11 +50,19 @@ class Reported:
 
 
 def write_report(
-    store: Path, out: Path, segments: Sequence[Segment], workers: int, stop: Stop, data_dir: Path | None = None
+    store: Path,
+    out: Path,
+    segments: Sequence[Segment],
+    *,
+    pool: PoolFactory,
+    workers: int,
+    stop: Stop,
+    data_dir: Path | None = None,
 ) -> Reported:
     """Write the report of these segments of a store into the folder `out`, in the place of an older report.
 
-    workers: processes that draw; 0: this one. data_dir: where CDF files are, for ion spectrograms; None: without.
+    pool: opens the workers that draw. workers: how many processes; 0: this one. data_dir: where CDF files are, for ion
+    spectrograms; None: without.
     Raises UsageProblem where there is no store, there are no segments, or `out` is a folder that holds something else;
     EnvironmentProblem where a process that draws was killed; what `stop` holds where it was asked to; OSError where it
     cannot be written.
@@ -72,7 +75,7 @@ def write_report(
         raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
     shared = _shared(store, attributes)
     with _locked(out, stop), _placed_atomically(out) as folder:
-        done = list(_write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), workers, stop))
+        done = _write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), pool, workers, stop)
         strips = [row for event in done for row in event.rows]
         facts = [one for event in done for one in event.facts]
         origin = origin_of(file for one in facts for file in one.inputs)
@@ -92,45 +95,33 @@ def _jobs(whole: EventJob) -> list[EventJob]:
     return [replace(whole, segments=tuple(some)) for some in by_event.values()]
 
 
-def _write_event_pages(jobs: Sequence[EventJob], workers: int, stop: Stop) -> Iterator[EventDone]:
-    if workers == 0:
+def _write_event_pages(jobs: Sequence[EventJob], pool: PoolFactory, workers: int, stop: Stop) -> list[EventDone]:
+    """In the order of the jobs. Where one fails, or the report is to stop, the others are given up."""
+    request = PoolRequest(min(workers, len(jobs)), imports=(EventJob.__module__,))
+    with pool(request) as opened:
+        tasks = []
         for job in jobs:
+            stop.check()  # where there are no workers, each is drawn here
+            tasks.append(opened.submit(write_event_page, job))
+        left = len(tasks)
+        while left:
             stop.check()
-            yield write_event_page(job)
-        return
-    try:
-        yield from _in_processes(jobs, min(workers, len(jobs)), stop)
-    except BrokenProcessPool as problem:
+            if (done := opened.next_within(_LOOK)) is None:
+                opened.attend()
+            else:
+                _refuse_failed(done)
+                left -= 1
+        return [task.result() for task in tasks]
+
+
+def _refuse_failed(task: Future) -> None:
+    error = task.exception()
+    if error is not None and worker_died(error):
         raise EnvironmentProblem(
             "A worker process that draws was killed, maybe for lack of memory; try again with fewer --workers"
-        ) from problem
-
-
-def _in_processes(jobs: Sequence[EventJob], workers: int, stop: Stop) -> Iterator[EventDone]:
-    """In order; where that ends early, the processes end with what they were at."""
-    others = set(active_children())
-    with ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent) as pool:
-        try:
-            for task in [pool.submit(write_event_page, job) for job in jobs]:
-                while not wait([task], _LOOK).done:
-                    stop.check()
-                yield task.result()
-        except BaseException:
-            for child in set(active_children()) - others:
-                child.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _obey_parent() -> None:
-    """A process that draws leaves Ctrl-C to its parent, and ends where that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=[parent_process()], daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+        ) from error
+    if error is not None:
+        raise error
 
 
 def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
