@@ -159,6 +159,7 @@ def _become(asked: dict[str, Any]) -> None:
         code = int(end.code or 0)
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
