@@ -18,7 +18,7 @@ from mms_regions.core.stop import Stop
 from mms_regions.model.card import InstalledModel
 from mms_regions.run.todo import ALL, keys_to_redo, outstanding
 from mms_regions.run.trace import FailureLogs, Trace
-from mms_regions.store.estimate import room_needed
+from mms_regions.store.estimate import space_needed
 from mms_regions.store.index import empty_foreign
 from mms_regions.store.labels import mend_copies
 from mms_regions.store.paths import left_by_killed, lock_path, plan_path, require_own_folders
@@ -149,7 +149,7 @@ def cannot_be_written(store: Path, plan: Plan | None, problem: OSError) -> Envir
     missing = plan.n_shards - len(written_shards(store, plan))
     return EnvironmentProblem(
         f"{problem.filename or store} cannot be written: {problem.strerror or problem}; "
-        f"{room_needed(store, plan, missing)} there, or choose another --store, and run again"
+        f"{space_needed(store, plan, missing)} there, or choose another --store, and run again"
     )
 
 

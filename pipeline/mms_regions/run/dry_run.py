@@ -9,7 +9,7 @@ from mms_regions.physics.conventions import convention
 from mms_regions.run.begin import RunRequest, planned
 from mms_regions.run.inputs import require_data_dir
 from mms_regions.run.todo import keys_to_redo, outstanding
-from mms_regions.store.estimate import Free, Room, free_at, room_for, shortage
+from mms_regions.store.estimate import Free, Space, free_at, shortage, space_for
 from mms_regions.store.labels import read_labelled
 from mms_regions.store.receipts import labelled_shards, written_shards
 from mms_regions.store.relabel import wanted_labels
@@ -25,7 +25,7 @@ class PlannedRun:
     to_write: int
     to_label: int
     without_files: int
-    needed: Room
+    needed: Space
     free: Free
     shortages: tuple[str, ...]
 
@@ -40,7 +40,7 @@ def plan_run(request: RunRequest) -> PlannedRun:
     done = labelled_shards(store, store, written, sha256) if labelled and labelled.sha256 == sha256 else {}
     todo = outstanding(plan, written, done, keys_to_redo(store, plan, settings, request.redo))
     new = sum(number not in written for number in todo.unwritten)
-    needed, free = room_for(plan, new), free_at(store)
+    needed, free = space_for(plan, new), free_at(store)
     return PlannedRun(
         model=settings.model,
         segments=len(plan.slots),

@@ -35,7 +35,7 @@ from mms_regions.core.types import WINDOW
 from mms_regions.run.inputs import Inputs, Ledger
 from mms_regions.run.tasks import Stage, Task, check_and_prepare, label, obtain, prepare, write
 from mms_regions.run.todo import Outstanding, SegmentOutcome, subject
-from mms_regions.store.estimate import room_needed
+from mms_regions.store.estimate import space_needed
 from mms_regions.store.plan import ShardPlan, Slot
 from mms_regions.store.receipts import Failed, Receipt, Reused
 from mms_regions.store.relabel import Labelling
@@ -284,7 +284,7 @@ class RunLoop:
         if isinstance(error, OSError) and not is_full(error):
             return EnvironmentProblem(sentence(error))
         if isinstance(error, OSError):
-            needed = room_needed(store, self.todo.plan, len(self.todo.unwritten))
+            needed = space_needed(store, self.todo.plan, len(self.todo.unwritten))
             return EnvironmentProblem(f"{store} cannot be written: {error.strerror or error}; {needed}; run again then")
         if worker_died(error):
             return EnvironmentProblem(f"workers died while they wrote {store}; give them more memory, run again")

@@ -248,11 +248,13 @@ def _label_batch(
             begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
             others = (begins, labelling.perturb, lambda *moved: label(*moved).label)
             sensitivity = sensitivity_of(prediction.label, features, flags, *others)
-        yield write_labels(labelling.store, labelling.folder, shard, prediction, _decide(labelling, shard), sensitivity)
+        yield write_labels(
+            labelling.store, labelling.folder, shard, prediction, _made_from(labelling, shard), sensitivity
+        )
         first += len(flags)
 
 
-def _decide(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:
+def _made_from(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:
     features = Receipt.read(receipt_path(labelling.store, "features", shard.number))
     if features is None:
         raise EnvironmentProblem(f"{labelling.store}: the receipt of shard {shard.number} is gone; run again")

@@ -1,4 +1,4 @@
-"""How much room a store takes: files and bytes, before anything is written."""
+"""How much space a store takes: files and bytes, before anything is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMALL_BYTES = 1_000_000  # of these and of all metadata; more for thousands of 
 
 
 @dataclass(frozen=True)
-class Room:
+class Space:
     """files: of which a file system may allow so many. bytes: as they are on disk, about; folders not counted."""
 
     files: int
@@ -35,10 +35,10 @@ class Free:
     bytes: int
 
 
-def room_for(plan: Plan, shards: int) -> Room:
+def space_for(plan: Plan, shards: int) -> Space:
     """What so many more shards of a plan take; the small files of the store are counted in."""
     files = (_ARRAYS + 2) * shards + _ARRAYS + _SMALL_FILES  # two receipts per shard
-    return Room(files, _SMALL_BYTES + round(_bytes_of_a_shard(plan) * shards))
+    return Space(files, _SMALL_BYTES + round(_bytes_of_a_shard(plan) * shards))
 
 
 def _bytes_of_a_shard(plan: Plan) -> float:
@@ -52,8 +52,8 @@ def free_at(place: Path) -> Free:
     return Free(about.f_favail if about.f_files else None, about.f_bavail * about.f_frsize)
 
 
-def room_needed(store: Path, plan: Plan, shards: int) -> str:
-    """In words: how much room is needed for what is missing, and how much there is."""
+def space_needed(store: Path, plan: Plan, shards: int) -> str:
+    """A clause for a message: how much space is needed for what is missing, and how much there is."""
     written = [receipt.size for receipt in receipts(store, plan, "features")]
     each = sum(written) / len(written) if written else _bytes_of_a_shard(plan)
     free = free_at(store)
@@ -64,7 +64,7 @@ def room_needed(store: Path, plan: Plan, shards: int) -> str:
     )
 
 
-def shortage(needed: Room, free: Free) -> Iterable[str]:
+def shortage(needed: Space, free: Free) -> Iterable[str]:
     """What a file system has too little of, in sentences."""
     if free.bytes < needed.bytes:
         yield f"{decimal(needed.bytes)} are needed, {decimal(free.bytes)} are free"

@@ -155,7 +155,7 @@ def shown_statuses(store: Path) -> list[str]:
 
 
 class IndexUpdater:
-    """An observer that withdraws segments before their shard is written anew, and shows those that are complete.
+    """An observer that withdraws segments before their shard is written again, and shows those that are complete.
 
     It is called before the writing begins.
     """

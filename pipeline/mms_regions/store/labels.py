@@ -90,4 +90,4 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         return read_twice(path)
     except Damaged as problem:
-        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
+        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store again, under another name") from None

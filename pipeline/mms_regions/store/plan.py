@@ -291,7 +291,7 @@ def read_plan(store: Path) -> Plan | None:
         data = _its_own(store, read_twice(path))
         return None if data is None else Plan.from_json(data)
     except Damaged as problem:
-        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store anew, under another name") from None
+        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store again, under another name") from None
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise EnvironmentProblem(f"{path}: not a plan that can be used ({problem}); use another store") from problem
 

@@ -180,7 +180,7 @@ def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values:
 def _encoded(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Any]:
     """The files of an array, of which this shard is all there is; chunks of mere fill values are among them.
 
-    A chunk that is not there would read as fill, in silence; zarr keeps this wish with the array, not in the metadata.
+    A chunk that is not there would read as fill, in silence; zarr keeps that setting out of the metadata.
     All chunks of a shard go to the compressor at once: one by one costs zarr as much again as compressing them.
     """
     files: dict[str, Any] = {}
@@ -278,7 +278,7 @@ def write_labels(
 
 
 def _steadiness(slot: Slot, shard: ShardPlan, label: NDArray[Any], sensitivity: Sensitivity) -> Steadiness:
-    """What is to be told of a segment's part in a shard; the sum does not depend on the order."""
+    """How steady the labels of a segment's part in a shard are; the sum does not depend on the order."""
     part = slice(max(slot.first, shard.begin) - shard.begin, min(slot.end, shard.end) - shard.begin)
     labelled = label[part] != NO_LABEL
     stability = math.fsum(sensitivity.stability[part][labelled].tolist())

@@ -1,4 +1,4 @@
-"""Whether every bit of a store is as it was written: what is not is named, and left to the next run to make anew."""
+"""Whether every bit of a store is as it was written: what is not is named, and the next run makes it again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Flaw:
     what: str
     array: str = ""
     segments: tuple[str, ...] = ()
-    receipt: Path | None = None  # of the stage that is to be made anew
+    receipt: Path | None = None  # of the stage that is to be made again
 
     def __str__(self) -> str:
         lost = f"; array {self.array}, segments {', '.join(self.segments)}" if self.array else ""
@@ -73,15 +73,15 @@ def verify(store: Path) -> Verified:
     flaws = [*_flaws_beside(store), *_missing_receipts(store, plan, labelled), *_flaws_of_description(store, plan)]
     looked_at = sum(1 for _ in _sealed(store)) + len(_described(store))
     stages = [*_features(store, plan), *_labels(store, plan, labelled)]
-    told = {flaw.file.parent.name for flaw in flaws if flaw.file.name == ROOT}
+    known = {flaw.file.parent.name for flaw in flaws if flaw.file.name == ROOT}
     for path, receipt in stages:
         looked_at += len(receipt.files)
-        flaws += _flaws_of_shard(store, plan, path, receipt, told)
+        flaws += _flaws_of_shard(store, plan, path, receipt, known)
     return Verified(looked_at, len({receipt.shard for _, receipt in stages}), tuple(flaws))
 
 
 def set_aside(store: Path, flaws: Iterable[Flaw]) -> None:
-    """Take away the receipts of damaged shards, so that the next run makes these anew, and only these.
+    """Take away the receipts of damaged shards, so that the next run makes these again, and only these.
 
     Raises EnvironmentProblem where a run works on the store, or its folder cannot be written.
     """
@@ -204,14 +204,14 @@ def _labels(store: Path, plan: Plan, labelled: Labelled | None) -> Iterator[tupl
             yield path, receipt
 
 
-def _flaws_of_shard(store: Path, plan: Plan, path: Path, receipt: Receipt, told: Collection[str]) -> Iterator[Flaw]:
-    """told: arrays of whose metadata it is told already that they are damaged."""
+def _flaws_of_shard(store: Path, plan: Plan, path: Path, receipt: Receipt, known: Collection[str]) -> Iterator[Flaw]:
+    """known: arrays whose metadata are known to be damaged already."""
     segments = plan.shards[receipt.shard].keys
     for name, written in receipt.files.items():
         array = name.partition("/")[0]
         if not is_as_written(store / name, written):
             yield Flaw(store / name, _how(store / name), array, segments, path)
-        elif array not in told and (why := _unreadable(store, array, receipt.shard, plan.shard_samples)):
+        elif array not in known and (why := _unreadable(store, array, receipt.shard, plan.shard_samples)):
             yield Flaw(store / name, why, array, segments)
 
 
