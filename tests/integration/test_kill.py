@@ -65,6 +65,28 @@ def test_a_run_that_is_killed_again_and_again_completes(killing: Killing, seed: 
     kill_and_complete(killing, random.Random(seed), tmp_path / "x.zarr")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_whose_workers_all_die_right_after_the_first_shard_goes_on_or_says_so(
+    processes: Nursery,
+    mms_regions_here: Command,
+    run_words: Callable[..., list[object]],
+    healthy: Path,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    """As where the out-of-memory killer takes them: nothing waits for a worker that is no more."""
+    words = run_words(tmp_path / "x.zarr")
+    run = processes.start(*words, "--workers", workers, env={})
+    run.until(" written\n")
+    for worker in run.workers:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    done = run.wait()
+    assert done.returncode in (0, 4), done.stderr
+    assert mms_regions_here(*words).returncode == 0
+    assert_same_store(tmp_path / "x.zarr", healthy)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(3, 23))
 def test_a_run_that_is_killed_again_and_again_completes_in_more_rounds(
