@@ -91,7 +91,7 @@ class Settings(BaseModel):
         65536, ge=1024, description="a multiple of 32 from 1024 to 8192, or a multiple of 8192"
     )
     margin: Seconds = Field(1.0, description="seconds loaded around an interval, from 0 to 3600")
-    bridge: Seconds = Field(0.15, description="seconds, the longest missing stretch that is bridged, from 0 to 3600")
+    bridge: Seconds = Field(0.15, description="seconds, the longest gap that is interpolated, from 0 to 3600")
     electrons: Literal["robust", "strict"] = Field(
         "robust", description="robust (average thin electrons) or strict (mask those below 0.05 cm^-3)"
     )
@@ -109,9 +109,9 @@ class Settings(BaseModel):
         2,
         ge=1,
         le=10,
-        description="a whole number, how often a task is tried where trying again can help, from 1 to 10",
+        description="a whole number of attempts of a task, from 1 to 10",
     )
-    grace: Seconds = Field(30.0, description="seconds that writing may take after a stop request, from 0 to 3600")
+    grace: Seconds = Field(30.0, description="seconds for pending writes after a stop request, from 0 to 3600")
     label_windows: Whole = Field(65536, ge=1, description="a whole number of windows per labelling task, 1 or more")
     origin: dict[str, str] = Field(default_factory=dict, repr=False)
 

@@ -50,7 +50,7 @@ class LoopbackArchive:
 
     faults: the first that strikes is done; `random` is asked where none does. extra: files by the path of their URL,
     e.g. {"/weights/best_model": path}. delay: seconds before each answer. hostile_listing: names that stand in every
-    listing as they are, with a made-up size. port: 0 takes a free one. The folder is read anew for each request.
+    listing as they are, with a made-up size. port: 0 takes a free one. The folder is read again for each request.
     Raises InputProblem where there is no such folder, EnvironmentProblem where the address cannot be had.
     """
 
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _send(self, answer: Answer) -> None:
-        """Head and body; the last byte goes out when the request is in the log, lest a client be ahead of it."""
+        """Head and body; the last byte is sent after the request is in the log, so that no client overtakes it."""
         self._status, length = answer.status, answer.end - answer.begin
         self.send_response(answer.status)
         for name, value in {**answer.headers, "Content-Length": str(length)}.items():
