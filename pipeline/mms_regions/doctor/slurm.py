@@ -42,7 +42,7 @@ def _allocation(environ: Mapping[str, str]) -> Finding:
 
 
 def _pool(where: str, pool: PoolSettings, environ: Mapping[str, str]) -> Finding:
-    advice = f"correct [cluster.{where}] of the profile (`sinfo` lists partitions), or ask the cluster's support"
+    advice = f"correct [cluster.{where}] of the profile (`sinfo` lists partitions), or ask the support of the cluster"
     try:
         ask(environ, "sbatch", "--test-only", *request(pool), "--wrap=true")
     except Unanswered as problem:
