@@ -279,7 +279,7 @@ def test_the_files_that_a_store_was_made_from_are_looked_at_if_asked_for(
         (str(gone), "is not there", ["LONG/mms1"]),
         (str(changed), "is not the file that it was", ["B/mms2"]),
     ]
-    assert done.stderr == f"mms-regions: {store}: some of the files it was made from are not what they were\n"
+    assert done.stderr == f"mms-regions: {store}: some of its input files have changed\n"
     assert mms_regions_here("verify", store).returncode == 0, "the store itself is sound"
 
 
