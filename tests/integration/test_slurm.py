@@ -7,19 +7,16 @@ import os
 import re
 import shutil
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from listeners import Listener, listeners
 from private_slurm import Slurm
 from processes import Nursery, Started
 from stores import assert_same_store, run_folder
@@ -116,61 +113,6 @@ def tasks(store: Path) -> list[dict[str, Any]]:
     """What the trace tells of each task that ended."""
     lines = (run_folder(store) / "trace.jsonl").read_text().splitlines()
     return [told for told in map(json.loads, lines) if told["event"] == "TaskEnded"]
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A socket that a process listens on."""
-
-    command: str
-    host: str
-    port: int
-
-    @property
-    def is_local(self) -> bool:
-        return self.host in ("127.0.0.1", "::1")
-
-    @property
-    def speaks_tls(self) -> bool:
-        """Whether it shows a certificate before it hears anything else, and who has none gets no further."""
-        anyone = ssl.create_default_context()
-        anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-        host = ip_address(self.host)
-        here = {4: "127.0.0.1", 6: "::1"}[host.version] if host.is_unspecified else self.host
-        with socket.create_connection((here, self.port), timeout=30) as plain:
-            try:
-                with anyone.wrap_socket(plain) as connection:
-                    shown = bool(connection.getpeercert(binary_form=True))
-                    return shown and not _gets_an_answer(connection)
-            except (ssl.SSLError, ConnectionError):
-                return False
-
-
-def _gets_an_answer(connection: ssl.SSLSocket) -> bool:
-    with suppress(ssl.SSLError, ConnectionError):
-        return bool(connection.recv(1))
-    return False
-
-
-def listeners(pids: dict[int, str]) -> list[Listener]:
-    """The TCP sockets that these processes listen on."""
-    inodes = {inode: command for pid, command in pids.items() for inode in _sockets(pid)}
-    found = []
-    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            local, state, inode = (line.split()[i] for i in (1, 3, 9))
-            if state == "0A" and inode in inodes:
-                words, port = local.split(":")
-                host = b"".join(bytes.fromhex(words[i : i + 8])[::-1] for i in range(0, len(words), 8))
-                found.append(Listener(inodes[inode], socket.inet_ntop(family, host), int(port, 16)))
-    return found
-
-
-def _sockets(pid: int) -> Iterator[str]:
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            if inode := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
-                yield inode[1]
 
 
 INTRUDER = """
