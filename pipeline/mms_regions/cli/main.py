@@ -44,6 +44,7 @@ from mms_regions.cli.report import report
 from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
+from mms_regions.core.child_process import safe_path
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ app.add_typer(config, name="config", rich_help_panel="Models, catalogues, settin
 def main() -> None:
     """The console script: every failure becomes one sentence and an exit code of docs/command-line.md."""
     protect_streams()
+    os.environ.update(safe_path(os.environ))  # of this process's children
     debug = "--debug" in sys.argv
     sys.argv = [arg for arg in sys.argv if arg != "--debug"]
     code = 0

@@ -30,7 +30,7 @@ def _walltime(text: str) -> str:
 
 
 def _memory(text: str) -> str:
-    if not _MEMORY.fullmatch(text):
+    if text and not _MEMORY.fullmatch(text):
         raise ValueError("must be an amount of memory such as 4 GB")
     return text
 
@@ -71,7 +71,7 @@ class PoolSettings(_Table):
     account: Word = ""
     walltime: Annotated[str, AfterValidator(_walltime)] = "01:00:00"
     cores: int = Field(1, ge=1)
-    memory: Annotated[str, AfterValidator(_memory)] = "4 GB"
+    memory: Annotated[str, AfterValidator(_memory)] = "4 GB"  # empty: no --mem, the cluster or a directive decides
     gres: Word = ""  # such as gpu:1
     constraint: Word = ""
     directives: tuple[Line, ...] = ()  # further #SBATCH lines, such as --qos=debug

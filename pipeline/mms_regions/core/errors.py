@@ -80,7 +80,13 @@ _ADVICE = {
     errno.EFBIG: "raise the limit of file sizes (`ulimit -f`), or choose another file system",
     errno.EAGAIN: "raise the limit of processes (`ulimit -u`), or use fewer --workers",
 }
-_NO_MEMORY = ("cannot allocate memory", "failed to map segment", "can't start new thread", "out of memory")
+_NO_MEMORY = (
+    "cannot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+    "out of memory",
+    "not enough memory",
+)
 
 
 def sentence(problem: BaseException) -> str:

@@ -13,6 +13,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
+from mms_regions.core.child_process import safe_path
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.finding import Finding, Unanswered, ask
@@ -63,7 +64,7 @@ def _numbers(version: str) -> list[int]:
 def imports(names: Sequence[str], environ: Mapping[str, str]) -> list[dict[str, Any]]:
     """The facts that probe.py reports about these packages, also of one that ends or hangs the importing process."""
     args = [sys.executable, "-B", "-P", str(Path(__file__).with_name("probe.py")), *names]
-    env = {**environ, **_NO_FILES_AT_HOME}
+    env = {**environ, **safe_path(environ), **_NO_FILES_AT_HOME}
     try:
         done = subprocess.run(args, env=env, capture_output=True, timeout=_LIMIT, check=False)
     except subprocess.TimeoutExpired as late:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.errors import EnvironmentProblem, sentence
 from mms_regions.workers.dask import DaskPool, Sentences
 from mms_regions.workers.pool import InProcessPool, Pool, PoolRequest
 from mms_regions.workers.ports import ON_LOCALHOST, PRELOAD, close_pages, port_settings, refused_noted
 from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.start import protected_start, require_dask
 
+_LEAST_ADDRESS_SPACE = 900 * 2**20  # bytes
 _ABSENT = 120.0  # s that all workers may be gone; new ones start within seconds
 # Of workers, whose arrays are for one core. Memory that is given back to the system at once, as Dask would have it, and
 # arenas of each thread that comes and goes, cost a fifth more time. The last two are set by `protected_start`.
@@ -43,6 +45,7 @@ def local_pool(request: PoolRequest, *, dashboard: bool = False) -> Iterator[Poo
         yield InProcessPool()
         return
     require_dask()
+    _require_address_space()
     import dask
     from distributed import Client
 
@@ -60,6 +63,16 @@ def local_pool(request: PoolRequest, *, dashboard: bool = False) -> Iterator[Poo
         opened = until_end.pop_all()
     with opened:
         yield DaskPool(client, {"cpu": count, "gpu": count}, _SENTENCES)
+
+
+def _require_address_space() -> None:
+    """A worker that has less dies, or stays half alive, when it imports its libraries."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
+        raise EnvironmentProblem(
+            f"Workers cannot start: this shell limits a process to {limit / 2**20:.0f} MiB of address space "
+            f"(`ulimit -v`), and each needs {_LEAST_ADDRESS_SPACE / 2**20:.0f} MiB or more; raise the limit"
+        )
 
 
 def _worker_settings(imports: tuple[str, ...]) -> dict[str, Any]:
@@ -98,9 +111,10 @@ def _local_cluster(workers: int, scratch: str) -> Any:
             local_directory=scratch,
             silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop reports
         )
-    except RuntimeError as problem:
+    except (RuntimeError, MemoryError, OSError) as problem:
         why = problem.__cause__ or problem  # of a nanny, what its worker died of, where that is known
+        reason = sentence(why) if isinstance(why, MemoryError | OSError) else why
         raise EnvironmentProblem(
-            f"Workers cannot start on this machine: {why}. Look at its free memory and at Dask's own settings "
+            f"Workers cannot start on this machine: {reason}. Look at its free memory and at Dask's own settings "
             "(DASK_..., ~/.config/dask), or choose --workers 0, which needs none"
         ) from problem

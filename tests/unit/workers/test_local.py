@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import dask
 import distributed  # noqa: F401  before its settings are changed
@@ -33,3 +34,10 @@ def test_there_is_one_worker_for_one_task_and_it_searches_no_working_folder(monk
     safe, path, _ = answers.pop()
     assert safe
     assert path.startswith("/somewhere") and not {"here", ""} & set(path.split(":"))
+
+
+def test_too_little_address_space_is_named_with_the_limit_that_is_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (700 * 2**20, resource.RLIM_INFINITY))
+    problem = pytest.raises(EnvironmentProblem, match=r"limits a process to 700 MiB of address space \(`ulimit -v`\)")
+    with problem, local_pool(PoolRequest(1)):
+        pass
