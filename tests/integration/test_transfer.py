@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,3 +355,14 @@ def test_waiting_for_another_process_is_told_and_has_an_end(served: Path, tmp_pa
         obtain(one, tmp_path, Client(QUICK, observe=meanwhile))
     assert told and all(isinstance(event, Waiting) and event.why == "another process fetches it" for event in told)
     assert_whole(tmp_path, served)
+
+
+def test_a_file_that_is_larger_than_what_is_free_is_not_begun(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with LoopbackArchive(served) as archive:
+        one = wanted(archive, served, tmp_path)
+        with pytest.raises(EnvironmentProblem, match=f"{one.size} bytes are to come, and 1000 are free; free some"):
+            obtain(one, tmp_path, Client(QUICK))
+    assert left_over(tmp_path) == []

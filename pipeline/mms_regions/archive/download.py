@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,15 +15,24 @@ from pathlib import Path
 import requests
 
 from mms_regions.archive.cdf_check import CdfContent, content_of, inspect
-from mms_regions.archive.http import CHUNK, Client, NetworkProblem, RequestFailed, refuse_status, shortly
+from mms_regions.archive.http import (
+    CHUNK,
+    Client,
+    NetworkProblem,
+    RequestFailed,
+    announced_bytes,
+    refuse_status,
+    shortly,
+)
 from mms_regions.archive.products import CdfFile
 from mms_regions.archive.staging import Staging, locked_staging, quarantine
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
-from mms_regions.core.files import sha256_of
+from mms_regions.core.files import is_full, sha256_of
 from mms_regions.core.messages import BytesArrived, Quarantined, TransferDone, TransferStarted
 
 _TOLD = 1 << 20  # bytes between two words to the observer
 _REMEMBERED = 4096  # sound files of a process
+_MOST_BYTES = 4 << 30  # of a file; the largest of MMS that are used here have 0.1 GB
 _MAGIC = b"\xcd\xf3\x00\x01"  # CDF version 3
 
 
@@ -145,6 +155,7 @@ def _receive(wanted: FileSpec, staging: Staging, client: Client) -> None:
         _refuse_no_file(response, staging)
         offset = _offset(response, staging)
         size = _announced(response, offset, wanted)
+        most = min(_MOST_BYTES, offset + _free_bytes(staging, (size or offset) - offset))
         client.observe(TransferStarted(name, size, offset))
         chunks = response.iter_content(CHUNK)
         if offset == 0:
@@ -152,19 +163,20 @@ def _receive(wanted: FileSpec, staging: Staging, client: Client) -> None:
             _refuse_no_cdf(first)
             staging.clear(_validator(response))
             chunks = chain([first], chunks)
-        for count in _write(staging, chunks, size):
+        for count in _write(staging, chunks, size, most):
             client.observe(BytesArrived(name, count))
 
 
-def _write(staging: Staging, chunks: Iterator[bytes], size: int | None) -> Iterator[int]:
+def _write(staging: Staging, chunks: Iterator[bytes], size: int | None, most: int) -> Iterator[int]:
     """Write what comes behind what is there; how many bytes, now and then. RequestFailed where it is not `size`."""
     end = told = staging.size
     for chunk in chunks:
-        staging.file.write(chunk)
         end += len(chunk)
-        if size is not None and end > size:
+        if end > (most if size is None else size):
             staging.clear()
-            raise RequestFailed(f"the server sends more than the {size} bytes it announced", again=True)
+            announced = f"{most} bytes, the most that is taken" if size is None else f"the {size} bytes it announced"
+            raise RequestFailed(f"the server sends more than {announced}", again=size is not None)
+        staging.file.write(chunk)
         if end - told >= _TOLD:
             yield end - told
             told = end
@@ -187,7 +199,7 @@ def _offset(response: requests.Response, staging: Staging) -> int:
     """Where in the file the body begins."""
     if response.status_code == 200:
         return 0
-    begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    begins = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
     if begins and int(begins[1]) == staging.size:
         return staging.size
     staging.clear()
@@ -196,10 +208,12 @@ def _offset(response: requests.Response, staging: Staging) -> int:
 
 def _announced(response: requests.Response, offset: int, wanted: FileSpec) -> int | None:
     """The size of the whole file, in bytes; RequestFailed where the server contradicts its listing."""
-    length = response.headers.get("Content-Length", "")
-    if not length.isdecimal():
+    length = announced_bytes(response)
+    if length is None:
         return wanted.size
-    size = offset + int(length)
+    size = offset + length
+    if size > _MOST_BYTES:
+        raise RequestFailed(f"the server announces {size} bytes, more than a file of MMS has", again=False)
     kind = response.headers.get("Content-Type", "")
     if wanted.size in (None, size) or kind.startswith(("text/", "application/json")):
         return size
@@ -208,6 +222,17 @@ def _announced(response: requests.Response, offset: int, wanted: FileSpec) -> in
         again=False,
         becomes=StaleListing,
     )
+
+
+def _free_bytes(staging: Staging, missing: int) -> int:
+    """What the file system has left. Raises EnvironmentProblem where that is less than what is to come."""
+    free = shutil.disk_usage(staging.path.parent).free
+    if missing > free:
+        raise EnvironmentProblem(
+            f"{staging.path.parent}: {missing} bytes are to come, and {free} are free; free some space, or choose "
+            "another --data-dir"
+        )
+    return free
 
 
 def _refuse_no_cdf(start: bytes) -> None:
@@ -244,7 +269,7 @@ def _disk_problems(path: Path) -> Iterator[None]:
     except OSError as problem:
         if problem.errno is None:  # of a throttle, not of a disk
             raise
+        advice = "free some space" if is_full(problem) else "correct its permissions"
         raise EnvironmentProblem(
-            f"{path}: cannot be written ({problem.strerror}); make room or correct permissions there, or choose "
-            "another --data-dir"
+            f"{path}: cannot be written ({problem.strerror}); {advice}, or choose another --data-dir"
         ) from problem

@@ -13,13 +13,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from typing import ClassVar, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import stamina
+import urllib3
 
+from mms_regions.archive.watch import Watch, WatchedAdapter
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.messages import Notify, Throttle, Waiting, ignore_messages
 from mms_regions.core.version import __version__
@@ -28,6 +31,7 @@ T = TypeVar("T")
 
 CHUNK = 1 << 14  # bytes of a body at a time: what a broken connection costs, at most
 _MOST_TEXT = 32 << 20  # bytes of a listing; a day of burst files is some 10 kB
+_MOST_REDIRECTS = 5
 _MOST_QUOTED = 120  # characters of a server's own words in a message
 _BUSY = {408, 425, 429}  # besides 5xx: asking again later can help
 
@@ -46,6 +50,7 @@ class Limits:
 
     attempts: of one file or listing. patience: no attempt begins later than this after the first, waits that the
     server asks for apart. longest_wait: of those, in all. wait_initial, wait_max: between attempts, growing.
+    least_rate: bytes a second of a body; a request that is slower is ended, as is one that takes longest_request.
     """
 
     connect_timeout: float = 10.0
@@ -55,10 +60,12 @@ class Limits:
     longest_wait: float = 900.0
     wait_initial: float = 0.5
     wait_max: float = 15.0
+    least_rate: float = 1000.0
+    longest_request: float = 3600.0
 
     def __post_init__(self) -> None:
         positive = (self.connect_timeout, self.read_timeout, self.attempts, self.patience, self.wait_max)
-        if min(positive) <= 0 or min(self.longest_wait, self.wait_initial) < 0:
+        if min(*positive, self.least_rate, self.longest_request) <= 0 or min(self.longest_wait, self.wait_initial) < 0:
             raise ValueError(f"{self}: attempts and timeouts must be above 0, waits not below")
 
 
@@ -98,13 +105,30 @@ class Client:
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[requests.Response]:
         """One GET request; its body is read inside the `with`. Raises RequestFailed, also for what reading raises."""
-        timeouts = (self.limits.connect_timeout, self.limits.read_timeout)
+        limits = self.limits
+        watch = Watch(limits.connect_timeout + 2 * limits.read_timeout, limits.least_rate, limits.longest_request)
         with (
             self._throttle(),
-            _failures(timeouts),
-            _session(os.getpid()).get(url, headers=dict(headers or {}), stream=True, timeout=timeouts) as response,
+            _failures((limits.connect_timeout, limits.read_timeout), watch),
+            watch,
+            self._answer(url, dict(headers or {})) as response,
         ):
+            watch.count(response.raw)
             yield response
+            if watch.is_late:  # what came until then may look like a whole body
+                raise RequestFailed(watch.about, again=True)
+
+    def _answer(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """The answer at the end of all redirects, whose own bodies nobody reads."""
+        session, timeouts = _session(os.getpid()), (self.limits.connect_timeout, self.limits.read_timeout)
+        for _ in range(_MOST_REDIRECTS):
+            response = session.get(url, headers=headers, stream=True, timeout=timeouts)
+            target = session.redirect_target(response)
+            if target is None:
+                return response
+            response.close()
+            url = urljoin(url, target)
+        raise RequestFailed(f"the server sends us on more than {_MOST_REDIRECTS} times", again=False)
 
     def text(self, url: str) -> str:
         """The whole body of a page. Raises RequestFailed."""
@@ -115,12 +139,14 @@ class Client:
         body = bytearray()
         with self.get(url) as response:
             refuse_status(response)
+            announced = announced_bytes(response)
+            if announced is not None and announced > most:
+                raise RequestFailed(f"the server announces {announced} bytes, more than {most}", again=False)
             for chunk in response.iter_content(CHUNK):
                 body += chunk
                 if len(body) > most:
                     raise RequestFailed(f"the server sends more than {most} bytes", again=False)
-            announced = response.headers.get("Content-Length", "")
-        if announced.isdecimal() and len(body) < int(announced):
+        if announced is not None and len(body) < announced:
             raise RequestFailed(f"{len(body)} bytes of {announced} came", again=True)
         return bytes(body)
 
@@ -207,6 +233,14 @@ def refuse_status(response: requests.Response) -> None:
     raise RequestFailed(f"{said}{_quoted(response)}", again=again, status=status, retry_after=retry_after)
 
 
+def announced_bytes(response: requests.Response) -> int | None:
+    """How many bytes the body of an answer has, if that is said. Raises RequestFailed where it is no such number."""
+    text = response.headers.get("Content-Length", "").strip()
+    if text and not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        raise RequestFailed(f"the server announces an impossible number of bytes, {shortly(text)}", again=False)
+    return int(text) if text else None
+
+
 def shortly(text: str) -> str:
     """A text from outside on one line, cut, and without signs that a terminal would obey."""
     line = " ".join(text.split())
@@ -229,16 +263,17 @@ def _seconds(text: str) -> float:
         return float(text)
     try:
         date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0
     return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 @contextmanager
-def _failures(timeouts: tuple[float, float]) -> Iterator[None]:
-    """What requests raises, as RequestFailed in words."""
+def _failures(timeouts: tuple[float, float], watch: Watch) -> Iterator[None]:
+    """Turn what libraries raise into RequestFailed with a reason."""
     try:
-        yield
+        with _too_late(watch):
+            yield
     except requests.ConnectTimeout as problem:
         raise RequestFailed(f"no connection within {timeouts[0]:g} s", again=True) from problem
     except requests.ReadTimeout as problem:
@@ -251,8 +286,19 @@ def _failures(timeouts: tuple[float, float]) -> Iterator[None]:
         stalled = "Read timed out" in str(problem)
         said = f"the server sends nothing for {timeouts[1]:g} s" if stalled else f"no connection ({_cause(problem)})"
         raise RequestFailed(said, again=True) from problem
-    except requests.RequestException as problem:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException) as problem:
         raise RequestFailed(f"it cannot be asked for ({shortly(str(problem))})", again=False) from problem
+
+
+@contextmanager
+def _too_late(watch: Watch) -> Iterator[None]:
+    """Whatever an ended connection makes libraries raise, the cause is that it was too slow."""
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as problem:
+        if watch.is_late:
+            raise RequestFailed(watch.about, again=True) from problem
+        raise
 
 
 def _cause(problem: BaseException) -> str:
@@ -271,17 +317,20 @@ class _Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.auth = lambda request: request  # else ~/.netrc would be asked
 
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, WatchedAdapter())
+
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target = super().get_redirect_target(resp)
-        if target is None:
-            return None
-        if not _is_as_safe(resp.url, target):
-            resp.close()
+        """Nowhere: requests would read the bodies of redirects to their ends."""
+        return None
+
+    def redirect_target(self, response: requests.Response) -> str | None:
+        """Where an answer sends us on to, if it does. Raises RequestFailed for weaker places."""
+        target = super().get_redirect_target(response)
+        if target is not None and not _is_as_safe(response.url, target):
+            response.close()
             raise RequestFailed(f"the server sends us on to {shortly(target)}, which is no safe place", again=False)
         return target
-
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Nothing: there is no login to carry along."""
 
 
 def _is_as_safe(url: str, target: str) -> bool:
@@ -294,6 +343,6 @@ def _is_as_safe(url: str, target: str) -> bool:
 
 
 @cache
-def _session(process: int) -> requests.Session:
+def _session(process: int) -> _Session:
     """The one of a process: connections must not be shared with a forked one."""
     return _Session()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import chain, repeat
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 import requests
@@ -148,3 +151,80 @@ def retry_after(header: str) -> float:
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="attempts and timeouts"):
         Limits(**wrong)
+
+
+# Servers that mean ill: each of these went on without end, or ended all of a command.
+
+SHORT = Limits(connect_timeout=0.2, read_timeout=1, attempts=1, least_rate=1e6, wait_initial=0.01, wait_max=0.02)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@contextmanager
+def sending(pieces: Callable[[], Iterator[bytes]], pause: float) -> Iterator[str]:
+    """A server that sends these pieces as its answer to any request, with a pause after each, until the client goes."""
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.settimeout(20)
+                self.request.recv(65536)
+                for piece in pieces():
+                    self.request.sendall(piece)
+                    if ended.wait(pause):
+                        return
+
+    ended = threading.Event()
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
+
+
+def problem_of(pieces: Callable[[], Iterator[bytes]], pause: float = 0.0) -> str:
+    with sending(pieces, pause) as url, pytest.raises(NetworkProblem) as problem:
+        ask(Client(SHORT), url)
+    assert "\n" not in str(problem.value) and len(str(problem.value)) < 500
+    return str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"HTTP/1.1 200 OK\r\nX: ", HEAD + b"Content-Length: 100000\r\n\r\n", HEAD + b"\r\n", b"HTTP/1.1 503 Busy\r\n\r\n"],
+    ids=["head", "body", "body without length", "error"],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_left(start: bytes) -> None:
+    said = "the server is too slow|sends nothing for|answers 503"
+    assert re.search(said, problem_of(lambda: chain([start], repeat(b"x")), 0.05))
+
+
+def test_an_endless_listing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mms_regions.archive.http._MOST_TEXT", 10**6)
+    assert "more than 1000000 bytes" in problem_of(lambda: chain([HEAD + b"\r\n"], repeat(bytes(10**5))))
+
+
+def test_the_endless_body_of_a_redirect_is_not_read() -> None:
+    start = b"HTTP/1.1 302 Found\r\nLocation: /on\r\n\r\n"
+    assert "sends us on more than" in problem_of(lambda: chain([start], repeat(bytes(10**5))))
+
+
+DIGITS = b"9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (HEAD + b"Content-Length: " + DIGITS, "an impossible number of bytes"),
+        (HEAD + b"Content-Length: -1", "an impossible number of bytes"),
+        (HEAD + b"Content-Length: " + b"9" * 17, "announces 99999999999999999 bytes, more than"),
+        (b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\nRetry-After: " + DIGITS, "answers 429"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: Mon, 01 Jan 99999 00:00:00 GMT", "answers 503"),
+    ],
+    ids=["length", "below zero", "too large", "wait", "date"],
+)
+def test_absurd_numbers_in_headers_end_the_request(head: bytes, said: str) -> None:
+    assert re.search(said, problem_of(lambda: iter([head + b"\r\n\r\n"])))
