@@ -12,6 +12,9 @@ VARIABLE = "MMS_REGIONS_REFERENCE"
 # Of Debian, without which some tests are skipped.
 PACKAGES = {"SLURM": "slurmctld slurmd slurm-client munge", "CHROMIUM": "chromium chromium-driver"}
 
+# Of tests on a cluster, and of those that kill commands or send them signals.
+SYSTEM_FIXTURES = {"slurm", "processes"}
+
 # A machine that others use too stalls now and then: a slow example is no failure.
 settings.register_profile("mms_regions", deadline=None)
 settings.load_profile("mms_regions")
@@ -36,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "reference" in fixtures:
             item.add_marker("reference")
-        if "slurm" in fixtures:
+        if not SYSTEM_FIXTURES.isdisjoint(fixtures):
             item.add_marker("system")
 
 

@@ -27,6 +27,8 @@ Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
 ALL = ["A/mms1", "A/mms2", "LONG/mms1", "B/mms1", "B/mms2"]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+
 PRODUCTS = 4  # of the default convention: as many listings, and here files, for each segment
 ONE = ("--events", "A", "--probes", "1")
 PASSING: tuple[Kind, ...] = ("busy", "stall", "cut", "reset", "html", "json_error", "wrong_size", "flipped")
@@ -232,6 +234,7 @@ def test_a_dry_run_says_files_and_bytes_and_writes_nothing(
 # Trouble on the way
 
 
+@pytest.mark.system
 def test_faulty_answers_end_in_whole_files_or_in_segments_that_say_why(
     mms_regions: Command, mms_regions_here: Command, words: Words, data_dir: Path, cache: Path
 ) -> None:
@@ -287,6 +290,7 @@ def test_bad_files_of_a_cache_are_named_offline_and_replaced_online(
     assert all(f"{name}: quarantined, " in online.stderr for name in bad)
 
 
+@pytest.mark.system
 def test_the_limit_is_that_of_all_workers_and_what_they_tell_is_heard(
     mms_regions: Command, words: Words, data_dir: Path, cache: Path
 ) -> None:
@@ -304,6 +308,7 @@ def test_the_limit_is_that_of_all_workers_and_what_they_tell_is_heard(
     assert waiting == [line for line in lines if ": waiting " in line and "mms1_fgm" in line], "told of once"
 
 
+@pytest.mark.system
 def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
     mms_regions_here: Command, environment: dict[str, str], words: Words, data_dir: Path, cache: Path
 ) -> None:
@@ -336,6 +341,7 @@ def test_ctrl_c_leaves_whole_files_which_the_next_fetch_does_not_fetch_again(
     assert contents(cache) == pinned(known_files(cache)) == served
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_kill_loses_no_word_of_where_a_file_came_from(
     mms_regions_here: Command,

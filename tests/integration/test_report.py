@@ -295,6 +295,7 @@ def test_where_there_is_no_room_nothing_is_left_and_an_older_report_stays(
     assert (names(tmp_path), content(out)) == (["r"], before)
 
 
+@pytest.mark.system
 def test_a_process_that_is_killed_is_named_and_leaves_nothing(
     store: Path, mms_regions_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +309,7 @@ def test_a_process_that_is_killed_is_named_and_leaves_nothing(
     assert names(tmp_path) == sorted([*before, "died"])
 
 
+@pytest.mark.system
 def test_pages_are_the_same_whatever_the_number_of_workers(
     healthy: Path, mms_regions_here: Command, tmp_path: Path
 ) -> None:

@@ -373,6 +373,7 @@ def test_events_with_the_noise_of_real_files_are_prepared_and_say_what_was_done(
     assert {"fpi_caution", "partial"} <= said
 
 
+@pytest.mark.system
 @pytest.mark.timeout(300)
 def test_the_whole_catalogue_is_fetched_in_one_go_and_then_labelled_offline(
     mms_regions: Command, mms_regions_here: Command, tmp_path: Path
