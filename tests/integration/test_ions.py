@@ -52,7 +52,7 @@ def test_it_is_what_the_files_hold_at_the_centres_of_accumulation(
     np.testing.assert_array_equal(found.values, flux)
     np.testing.assert_array_equal(found["energy"].values, energy)
     assert found.dims == ("time", "energy") and found["time"].dtype == "datetime64[ns]"
-    assert (found.attrs["units"], found["energy"].attrs["units"]) == ("keV/(cm2 s sr keV)", "eV")
+    assert (found.attrs["units"], found["energy"].attrs["units"]) == ("keV cm^-2 s^-1 sr^-1 keV^-1", "eV")
 
 
 @pytest.fixture(scope="module")

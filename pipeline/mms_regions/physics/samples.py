@@ -12,6 +12,7 @@ from mms_regions.core.types import ENERGIES, Bits, Flags, Floats, Times
 
 FEATURES = ("Bx", "By", "Bz", "Ex", "Ey", "Ez", "ni", "ne", "vix", "viy", "viz", "vex", "vey", "vez")
 VECTOR, TENSOR, SPECTRUM = ("xyz",), ("xyz", "xyz_"), ("energy",)
+SPECTRUM_UNITS = "keV cm^-2 s^-1 sr^-1 keV^-1"  # as UDUNITS, pint and astropy read it
 DIMENSIONS = MappingProxyType({"xyz": 3, "xyz_": 3, "energy": ENERGIES})
 
 
@@ -33,8 +34,8 @@ def _measured() -> list[Quantity]:
     return [
         Quantity("b_gsm", VECTOR, "nT", "magnetic field, GSM, averaged over the electron accumulation"),
         Quantity("e_gsm", VECTOR, "mV/m", "electric field, GSM, averaged over the electron accumulation"),
-        Quantity("ni", (), "cm-3", "ion density without background"),
-        Quantity("ne", (), "cm-3", "electron density"),
+        Quantity("ni", (), "cm^-3", "ion density without background"),
+        Quantity("ne", (), "cm^-3", "electron density"),
         Quantity("vi_gsm", VECTOR, "km/s", "ion bulk velocity without background, GSM"),
         Quantity("ve_gsm", VECTOR, "km/s", "electron bulk velocity, GSM"),
         Quantity("ti_par", (), "eV", "ion temperature along B, without background"),
@@ -42,10 +43,10 @@ def _measured() -> list[Quantity]:
         Quantity("te_par", (), "eV", "electron temperature along B"),
         Quantity("te_perp", (), "eV", "electron temperature across B"),
         Quantity("pe_gsm", TENSOR, "nPa", "electron pressure tensor, GSM"),
-        Quantity("qe_gsm", VECTOR, "mW/m2", "electron heat flux, GSM"),
+        Quantity("qe_gsm", VECTOR, "mW m^-2", "electron heat flux, GSM"),
         Quantity("electron_energy", SPECTRUM, "eV", "energies of the electron spectra"),
         *(
-            Quantity(f"electron_spectrum_{name}", SPECTRUM, "keV/(cm2 s sr keV)", f"electron energy flux, {text}")
+            Quantity(f"electron_spectrum_{name}", SPECTRUM, SPECTRUM_UNITS, f"electron energy flux, {text}")
             for name, text in {
                 "omni": "all directions",
                 "par": "along B",
@@ -67,14 +68,14 @@ def _derived() -> list[Quantity]:
         found += _split(name, "mV/m", text)
     currents = {"j": "current density", "ji": "ion current density", "je": "electron current density"}
     for name, text in currents.items():
-        found.append(Quantity(f"{name}_gsm", VECTOR, "uA/m2", f"{text}, GSM"))
-        found.append(Quantity(f"{name}_mag", (), "uA/m2", f"magnitude of the {text}"))
-        found += _split(name, "uA/m2", text)
+        found.append(Quantity(f"{name}_gsm", VECTOR, "uA m^-2", f"{text}, GSM"))
+        found.append(Quantity(f"{name}_mag", (), "uA m^-2", f"magnitude of the {text}"))
+        found += _split(name, "uA m^-2", text)
         for field, field_text in fields.items():
             product = f"{text} times {field_text}"
-            found.append(Quantity(f"{name}_dot_{field}", (), "nW/m3", product))
-            found.append(Quantity(f"{name}_dot_{field}_par", (), "nW/m3", f"{product}, parts along B"))
-            found.append(Quantity(f"{name}_dot_{field}_perp", (), "nW/m3", f"{product}, parts across B"))
+            found.append(Quantity(f"{name}_dot_{field}", (), "nW m^-3", product))
+            found.append(Quantity(f"{name}_dot_{field}_par", (), "nW m^-3", f"{product}, parts along B"))
+            found.append(Quantity(f"{name}_dot_{field}_perp", (), "nW m^-3", f"{product}, parts across B"))
     return found
 
 

@@ -14,6 +14,7 @@ from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.types import SECOND
 from mms_regions.physics.burst import read_ions
 from mms_regions.physics.corrected import rows_of
+from mms_regions.physics.samples import SPECTRUM_UNITS
 from mms_regions.physics.screening import in_time_order
 from mms_regions.store.cdf_inputs import recorded_files
 
@@ -21,7 +22,7 @@ _AROUND = SECOND  # an accumulation begins before its centre
 
 
 def ion_spectrum(data: xr.Dataset, data_dir: Path | str) -> xr.DataArray:
-    """(time, energy) ion energy flux of all directions in keV/(cm2 s sr keV), with `energy` (time, energy) in eV.
+    """(time, energy) ion energy flux of all directions, `samples.SPECTRUM_UNITS`; `energy` (time, energy) is in eV.
 
     data: as `open_segment` gives it. data_dir: the folder of the CDF files that it was made from. Times are
     centres of accumulations (150 ms) within the segment's interval, UTC; a value that is fill or out of range is NaN,
@@ -48,7 +49,7 @@ def ion_spectrum(data: xr.Dataset, data_dir: Path | str) -> xr.DataArray:
             "time": clock.utc(time).astype("datetime64[ns]"),
             "energy": (("time", "energy"), energy, {"units": "eV", "long_name": "energies of the ion spectra"}),
         },
-        attrs={"units": "keV/(cm2 s sr keV)", "long_name": "ion energy flux, all directions"},
+        attrs={"units": SPECTRUM_UNITS, "long_name": "ion energy flux, all directions"},
         name="ion_spectrum_omni",
     )
 

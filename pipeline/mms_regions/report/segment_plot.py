@@ -79,8 +79,8 @@ def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.Dat
 def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArray | None = None) -> Figure:
     """One segment as `open_segment` gives it: fields, moments, J.E', spectra, probabilities, regions, cautions.
 
-    ion_spectrum: (time, energy) keV/(cm2 s sr keV) with the coordinate `energy` (time, energy) in eV; it is in the CDF
-    files alone, and without it the picture says so. Raises ValueError where there are no samples, or no regions.
+    ion_spectrum: (time, energy) as `ion_spectrum` gives it, with the coordinate `energy` in eV; it is in the CDF files
+    alone, and without it the picture says so. Raises ValueError where there are no samples, or no regions.
     """
     strip = Strip("region", 0.0, data["label"])
     spectra = {} if ion_spectrum is None else {"ions": ion_spectrum}

@@ -231,7 +231,7 @@ def _add_index(
     row("t_start", nanoseconds(e.t_start for e in events), "start of the interval (UTC)", **_UTC)
     row("t_end", nanoseconds(e.t_end for e in events), "end of the interval (UTC), included", **_UTC)
     row("b0", np.array([e.B0 for e in events]), "field that scales B, v and E", units="nT")
-    row("n0", np.array([e.n0 for e in events]), "density that scales n, v and E", units="cm-3")
+    row("n0", np.array([e.n0 for e in events]), "density that scales n, v and E", units="cm^-3")
     row("first", np.array([slot.first for slot in slots], np.int64), "first sample of the segment")
     row("n_samples", np.array([record.n_samples for record in made], np.int64), "samples")
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")

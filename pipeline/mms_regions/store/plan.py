@@ -268,7 +268,7 @@ def _identity(event: Event) -> str:
 
 
 def _described(event: Event) -> str:
-    return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm-3"
+    return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm^-3"
 
 
 def write_plan(store: Path, plan: Plan) -> None:
