@@ -222,7 +222,7 @@ BAD_WORDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "store is a file": (RUN + "--store {site}/plain", 5, ("{site}/plain exists", "choose another --store")),
     "store is something else": (RUN + "--store {site}/other", 5, ("{site}/other exists", "choose another --store")),
     "store below a file": (RUN + "--store {site}/plain/x.zarr", 5, ("{site}/plain/x.zarr", "Not a directory")),
-    "store without a name": (RUN + "--store /", 2, ("/ cannot be a store", "name another path")),
+    "store without a name": (RUN + "--store /", 2, ("/ cannot be a store", "give another path")),
     "store of other settings": (
         RUN + "--store {site}/sound.zarr --convention published",
         5,

@@ -64,7 +64,7 @@ def test_the_words_say_the_same(mms_regions_here: Command, run_words: Words, tmp
     first, second, third, last = done.stdout.splitlines()
     assert first == f"{store}: 5 segments, 5 to prepare"
     assert second == "3 shards to write, 3 to label with first"
-    assert third.startswith("at most about 2.6 MB in ") and third.endswith(" free")
+    assert third.startswith("at most about 2.7 MB in ") and third.endswith(" free")
     assert last == "0 segments to prepare without any file in the data folder"
 
 
@@ -87,7 +87,7 @@ def test_a_store_is_as_large_as_was_said(
 @pytest.mark.parametrize(
     ("free", "sentence"),
     [
-        ({"f_bavail": 500}, "2.6 MB are needed, 500.0 kB are free"),
+        ({"f_bavail": 500}, "2.7 MB are needed, 500.0 kB are free"),
         ({"f_favail": 40}, "310 files are needed, 40 more can be made"),
     ],
 )

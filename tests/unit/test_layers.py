@@ -32,7 +32,7 @@ LAYERS = (
     "cli",
 )
 MODULES = {"api", "older"}  # of the root
-MOST_LINES, MOST_MODULES = 450, 16
+MOST_LINES, MOST_MODULES = 420, 16
 
 # Where a library may be imported: a folder, or a module of one.
 CONFINED = {

@@ -30,7 +30,7 @@ from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
 from mms_regions.core.files import is_full, sha256_of
 from mms_regions.core.messages import BytesArrived, Quarantined, TransferDone, TransferStarted
 
-_TOLD = 1 << 20  # bytes between two words to the observer
+_REPORTED_EVERY = 1 << 20  # bytes between two words to the observer
 _REMEMBERED = 4096  # sound files of a process
 _MOST_BYTES = 4 << 30  # of a file; the largest of MMS that are used here have 0.1 GB
 _MAGIC = b"\xcd\xf3\x00\x01"  # CDF version 3
@@ -169,7 +169,7 @@ def _receive(wanted: FileSpec, staging: Staging, client: Client) -> None:
 
 def _write(staging: Staging, chunks: Iterator[bytes], size: int | None, most: int) -> Iterator[int]:
     """Write what comes behind what is there; how many bytes, now and then. RequestFailed where it is not `size`."""
-    end = told = staging.size
+    end = reported = staging.size
     for chunk in chunks:
         end += len(chunk)
         if end > (most if size is None else size):
@@ -177,11 +177,11 @@ def _write(staging: Staging, chunks: Iterator[bytes], size: int | None, most: in
             announced = f"{most} bytes, the most that is taken" if size is None else f"the {size} bytes it announced"
             raise RequestFailed(f"the server sends more than {announced}", again=size is not None)
         staging.file.write(chunk)
-        if end - told >= _TOLD:
-            yield end - told
-            told = end
+        if end - reported >= _REPORTED_EVERY:
+            yield end - reported
+            reported = end
     staging.file.flush()
-    yield end - told
+    yield end - reported
     if size is not None and end < size:
         raise RequestFailed(f"{end} bytes of {size} came", again=True)
 

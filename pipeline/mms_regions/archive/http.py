@@ -93,7 +93,7 @@ class RequestFailed(Exception):
 class Client:
     """Asks a server on behalf of one segment.
 
-    throttle: entered around each request, so that a whole cluster can keep to a number of them at once. observe: told
+    throttle: entered around each request, so that a whole cluster can keep to a number of them at once. observe: hears
     of waits; what it raises ends them.
     """
 
@@ -203,7 +203,7 @@ class _Tries:
         if not in_time or self._count >= self._limits.attempts:
             return False
         self._asked = problem.retry_after
-        if not self._asked:  # such a wait is told of while it lasts
+        if not self._asked:  # such a wait is reported while it lasts
             wait = min(self._limits.wait_initial * 2 ** (self._count - 1), self._limits.wait_max)
             self._client.observe(Waiting(self._name, wait, problem.said))
         return True

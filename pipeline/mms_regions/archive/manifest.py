@@ -279,7 +279,7 @@ def _entries(noted: bytes) -> list[Pinned]:
 
 
 def _append(journal: Path, lines: list[bytes]) -> None:
-    """One write for each line; the first begins anew where the last one was cut off."""
+    """One write for each line; the first starts a new line where the last one was cut off."""
     with journal.open("a+b", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         if before and os.pread(file.fileno(), 1, before - 1) != b"\n":

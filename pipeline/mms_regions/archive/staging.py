@@ -66,7 +66,7 @@ class Staging:
         return self.file.seek(0, os.SEEK_END)
 
     def headers(self) -> dict[str, str]:
-        """What asks for the rest only, if the file is still the same; nothing where that cannot be told."""
+        """What asks for the rest only, if the file is still the same; nothing where that is not known."""
         with suppress(OSError):
             if self.size:
                 return {"Range": f"bytes={self.size}-", "If-Range": self._validator.read_text()}

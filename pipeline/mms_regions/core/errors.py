@@ -73,6 +73,7 @@ class Interrupted(MMSRegionsError):
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or choose another place"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "it is in the way; choose another place"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get write permission there, or choose another place"),
     **dict.fromkeys(
         (errno.EMFILE, errno.ENFILE), "raise the limit of open files (`ulimit -n`), or use fewer --workers"

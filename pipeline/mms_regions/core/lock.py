@@ -5,9 +5,8 @@ holder touches it again and again. It promises: of all who want a lock one gets 
 at once on its own machine, and elsewhere after `silence` seconds without a touch, counted by looking, so that clocks
 need not agree; nobody removes a lock that is not stale; who loses a lock gets a word.
 
-It does not promise that only the holder writes: a machine that freezes for longer than `silence`, or cannot reach the
-file system for so long, has lost the lock, and may write for up to one beat more when it wakes. Where the file system
-knows no hard links it relies on exclusive creation (O_EXCL). A crash amid a takeover may leave a small hidden file.
+It does not promise that only the holder writes: a machine that freezes, or cannot reach the file system, for longer
+than `silence` has lost the lock, and may write for one beat more. Without hard links it relies on O_EXCL.
 """
 
 from __future__ import annotations
