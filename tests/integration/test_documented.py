@@ -34,6 +34,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     r"mms-regions model import": ("the authors' file", "tests/parity/test_published_weights.py"),
     r"mms-regions demo": ("half a minute", "tests/integration/test_demo.py"),
     r"mms-regions train": ("five minutes", "tests/unit/training/test_train.py"),
+    r"mms-regions simulate": ("half an hour", "tests/integration/test_simulate.py"),
     r"mms-regions doctor": ("seconds of imports", "tests/integration/test_doctor_command.py"),
     r"mms-regions --show-completion": ("asks which shell it is in", "tests/integration/test_command_line.py"),
     r"mms-regions serve-archive": ("serves until Ctrl-C", "tests/unit/synthetic/test_archive_server.py"),
