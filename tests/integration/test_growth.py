@@ -31,7 +31,7 @@ from stores import (
 )
 
 from mms_regions.core.catalogue import Catalogue, read_catalogue
-from mms_regions.store.read import card_of, open_segment
+from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
 from mms_regions.synthetic.write import synthesise
 
@@ -188,7 +188,7 @@ def model_read(store: Path, sound: dict[str, xr.Dataset]) -> str:
     read = {name: data[name].values for name in ("label", "probability", "status") if name in data}
     if (store / "zarr.json").read_bytes() != before or "label" not in read:
         return ""
-    model = str(card_of(data)["name"])
+    model = str(data.attrs["model"]["name"])
     if set(read["status"].tolist()) != {"complete"}:
         return ""
     for name, values in read.items():

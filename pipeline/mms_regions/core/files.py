@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def made_whole(path: Path) -> Iterator[Path]:
         rename(staging, path)
     except BaseException as problem:
         remove(staging)
-        if isinstance(problem, OSError):
+        if isinstance(problem, OSError) and problem.filename in (None, str(staging)):
             raise OSError(problem.errno, problem.strerror, str(path)) from problem
         raise
     sync_folder(path.parent)
@@ -107,9 +107,26 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def write_twice(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a sealed file and its copy: it survives the loss of one of them."""
-    for place in (path, copy_of(path)):
-        write_changed(place, sealed(data))
+    """Write a sealed file and its copy: it survives the loss of one of them.
+
+    Both are on the disk before either gets its name, so that a full disk leaves both as they were.
+    """
+    content = sealed(data)
+    with ExitStack() as names:
+        for place in (copy_of(path), path):  # the file itself gets its name first
+            if _content_of(place) != content:
+                staging = names.enter_context(made_whole(place))
+                with staging.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+
+
+def _content_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def read_twice(path: Path) -> dict[str, Any] | None:
