@@ -150,9 +150,9 @@ def spoil(many: Many, data: Path) -> str:
 
 
 def test_an_exception_that_nobody_thought_of(many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mms_regions.run import prepare
+    from mms_regions.physics import conventions
 
-    store, sound = tmp_path / "x.zarr", prepare.read_burst
+    store, sound = tmp_path / "x.zarr", conventions.read_burst
 
     def raise_for_one(files: Any, trange: tuple[int, int], invalid: Any) -> Burst:
         begin, _ = next(s for s in many.catalogue.segments() if s.key == BAD).event.trange
@@ -161,7 +161,7 @@ def test_an_exception_that_nobody_thought_of(many: Many, tmp_path: Path, monkeyp
         return sound(files, trange, invalid)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "read_burst", raise_for_one)
+        patch.setattr(conventions, "read_burst", raise_for_one)
         summary = many.run(store)
     reason = f"{BAD}: unexpected ZeroDivisionError: nobody thought of this"
     assert summary.failed == {BAD: reason} and len(summary.complete) == 91

@@ -79,7 +79,7 @@ def test_what_passes_on_the_second_try_succeeds_and_what_does_not_fails_after_it
         return obtain_files(segment, inputs)
 
     store = tmp_path / "x.zarr"
-    monkeypatch.setattr("mms_regions.run.loop.obtain_files", unreliable)
+    monkeypatch.setattr("mms_regions.run.tasks.obtain_files", unreliable)
     done = mms_regions_here(*run_words(store, "--events", "A", "--json"))
     assert done.returncode == 4
     assert json.loads(done.stdout)["failed"] == {"A/mms1": "A/mms1: the server was not there"}
@@ -108,7 +108,7 @@ def test_how_often_is_a_setting(
 
     store = tmp_path / "x.zarr"
     (tmp_path / "patient.toml").write_text(profile.read_text() + "attempts = 4\n")
-    monkeypatch.setattr("mms_regions.run.loop.obtain_files", gone)
+    monkeypatch.setattr("mms_regions.run.tasks.obtain_files", gone)
     words = run_words(store, "--events", "A", "--probes", "2", "--profile", tmp_path / "patient.toml")
     assert mms_regions_here(*words).returncode == 4
     assert attempts(store, "fetch") == [("A/mms2", i, False) for i in (1, 2, 3, 4)]
