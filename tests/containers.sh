@@ -71,7 +71,7 @@ get_packages() { # here, so that the images need no package index, nor the way t
     local needs get
     mapfile -t needs < <("$PYTHON" -c 'import tomllib; found = tomllib.load(open("pyproject.toml", "rb"))
 project = found["project"]
-print(*found["build-system"]["requires"], *project["dependencies"], *project["optional-dependencies"]["tplot"], sep="\n")')
+print(*found["build-system"]["requires"], *project["dependencies"], sep="\n")')
     get=("$PYTHON" -m pip download -qq --no-cache-dir --only-binary :all: --python-version 3.11)
     get+=(--dest "$work/pip/wheels" --constraint constraints.txt)
     if [ -n "$TORCH_INDEX" ]; then

@@ -181,7 +181,7 @@ def test_a_strip_too_short_to_be_seen_is_magnified_and_says_how_much() -> None:
     table = [OverviewRow("A/mms1", labels([0] * 40_000)), OverviewRow("B/mms1", labels([1] * 333 + [3] * 333))]
     figure = catalogue_overview(table, "20 min and 20 s")
     assert {"1200 s", "20 s", f"{TIMES} 20"} <= {*words_apart(figure)}
-    assert "so many times longer" in figure.axes[0].get_xlabel()
+    assert "that many times longer" in figure.axes[0].get_xlabel()
     found = [colour_at(figure, figure.axes[0], x, -2) for x in (190, 210, 390)]
     np.testing.assert_allclose(found, [to_rgb(COLOURS[i]) for i in (1, 3, 3)], atol=0.02)
 
