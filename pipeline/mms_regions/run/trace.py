@@ -121,7 +121,7 @@ def _event(line: str) -> Mapping[str, Any] | None:
     with suppress(ValueError, RecursionError, TypeError, KeyError, AttributeError):
         event = json.loads(line, parse_float=_finite, parse_constant=_finite)
         _checked(event["event"]).validate_python({name: event[name] for name in event if name not in ("event", "at")})
-        if 0 < event["at"] < _LATEST:
+        if 0 <= event["at"] < _LATEST:
             return dict(event)
     return None
 

@@ -163,7 +163,7 @@ def test_fill_values_are_nan(tmp_path: Path) -> None:
     [
         ("edp_brst", "dce_gse", 6000, 701.0, lambda burst: burst.electric.e_gse[6000 - 4096]),
         ("fgm", "b_gse", 100, -20_001.0, lambda burst: burst.magnetic.b_gse[100 - 64]),
-        ("des", "numberdensity", 30, 1e-6, lambda burst: burst.electrons.n[30 - 17]),
+        ("des", "numberdensity", 30, -1e-6, lambda burst: burst.electrons.n[30 - 17]),
         ("dis", "bulkv_gse", 5, 2e5, lambda burst: burst.ions.v_gse[5 - 4]),
     ],
 )
