@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from mms_regions.archive.manifest import Manifest, read_manifest, write_manifest
-from mms_regions.core.errors import EnvironmentProblem, InputProblem, UsageProblem
+from mms_regions.core.errors import EnvironmentProblem, InputProblem, Interrupted, UsageProblem
 from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
@@ -176,6 +176,14 @@ class _Work:
         if self.todo.segments:
             refuse_no_files([slot.segment for slot in self.todo.segments], self.inputs())
         index = IndexUpdater(self.store, self.plan)  # before there are workers to wait for it
+        try:
+            self._use_workers(index)
+        except Interrupted:
+            sweep(self.store)  # what workers that were ended at once were writing
+            raise
+        sweep(self.store)  # what lost workers were writing
+
+    def _use_workers(self, index: IndexUpdater) -> None:
         with self.pool(self._pool_request()) as workers:
             self._check(workers)
             self.observe(RunStarted(len(self.todo.segments), len(self.todo.unwritten) + len(self.todo.unlabelled)))
@@ -188,7 +196,6 @@ class _Work:
                     self._keep_manifests(ledger)
                 raise
             self._keep_manifests(ledger)
-        sweep(self.store)  # what lost workers were writing
 
     def _check(self, workers: Pool) -> None:
         """Wait for the first worker that labels, and refuse what it cannot use before hours of preparing."""
