@@ -19,7 +19,7 @@ import torch
 from mms_regions.physics.frames import gse_to_gsm
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
 
 import fetching  # noqa: E402  (of this folder)
 import labelling  # noqa: E402
