@@ -69,24 +69,25 @@ class Watch:
                     return
 
 
-class _Connection(urllib3.connection.HTTPConnection):
+class _Watched:
+    """What both kinds of connections have in common; comes before theirs in the order of bases."""
+
+    sock: Any
+    close: Any
+
     def getresponse(self) -> Any:
         _attach(self.sock)
         try:
-            return super().getresponse()
+            return super().getresponse()  # type: ignore[misc]
         except BaseException:
             self.close()  # urllib3 leaves it open where a header is impossible
             raise
 
 
-class _SecureConnection(urllib3.connection.HTTPSConnection):
-    def getresponse(self) -> Any:
-        _attach(self.sock)
-        try:
-            return super().getresponse()
-        except BaseException:
-            self.close()  # urllib3 leaves it open where a header is impossible
-            raise
+class _Connection(_Watched, urllib3.connection.HTTPConnection): ...
+
+
+class _SecureConnection(_Watched, urllib3.connection.HTTPSConnection): ...
 
 
 def _attach(connection: Any) -> None:

@@ -77,9 +77,8 @@ def make_folder(folder: Path) -> None:
 
 def write_changed(path: Path, data: bytes) -> bool:
     """The same, unless that is what the file holds already; whether it was written."""
-    with suppress(FileNotFoundError):
-        if path.read_bytes() == data:
-            return False
+    if _content_of(path) == data:
+        return False
     write_whole(path, data)
     return True
 
