@@ -46,8 +46,9 @@ def needed(files: list[RemoteFile], asked: Query) -> list[str]:
 @given(st.lists(minutes, unique=True, max_size=20), minutes, st.integers(1, 30))
 def test_files_that_start_inside_and_the_last_before_are_chosen(starts: list[int], begin: int, length: int) -> None:
     end = begin + length
-    reached = [start for start in starts if begin - 60 < start <= begin]  # a burst file lasts an hour at most
-    expected = [*([max(reached)] if reached else []), *sorted(start for start in starts if begin < start <= end)]
+    before = [start for start in starts if begin - 60 < start < begin]  # a burst file lasts an hour at most
+    # A name gives whole seconds: a file of the first second may begin after the interval does.
+    expected = [*([max(before)] if before else []), *sorted(start for start in starts if begin <= start <= end)]
     assert needed(remotes(*map(name, starts)), query(begin, end)) == list(map(name, expected))
 
 
