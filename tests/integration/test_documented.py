@@ -16,10 +16,10 @@ from subprocess import CompletedProcess
 
 import pytest
 import typer.main
+from archive_faults import LoopbackArchive
 from documented import PAGES, ROOT, Line, blocks, commands, examples, inline, unknown_words
 
 from mms_regions.cli.main import app
-from mms_regions.synthetic.archive_server import LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]
 ROOT_COMMAND = typer.main.get_command(app)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archive_faults import Fault, LoopbackArchive, RandomFaults
 from cdf_files import Scene, truncate, write_files
 
 from mms_regions.archive.fetch import FetchOptions, check_offline, fetch_segment, files_of, plan_segment
@@ -30,7 +31,6 @@ from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.files import sha256_of
 from mms_regions.core.messages import FetchEvent, Quarantined, Waiting, ignore_messages
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files
-from mms_regions.synthetic.archive_server import Fault, LoopbackArchive, RandomFaults
 from mms_regions.workers.pool import InProcessPool
 
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=5, wait_initial=0.01, wait_max=0.02)

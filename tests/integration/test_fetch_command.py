@@ -17,11 +17,11 @@ from subprocess import CompletedProcess
 
 import pytest
 import xarray as xr
+from archive_faults import Fault, Kind, LoopbackArchive, RandomFaults
 from cdf_files import truncate
 
 from mms_regions.archive.manifest import Manifest, known_files, read_manifest, write_manifest
 from mms_regions.core.files import sha256_of
-from mms_regions.synthetic.archive_server import Fault, Kind, LoopbackArchive, RandomFaults
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

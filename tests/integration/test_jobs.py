@@ -15,11 +15,10 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from archive_faults import LoopbackArchive
 from distributed import Client
 from private_slurm import Slurm
 from stores import assert_same_store, left_over, run_folder
-
-from mms_regions.synthetic.archive_server import LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]
 

@@ -12,13 +12,13 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
+from archive_faults import Fault, LoopbackArchive
 
 from mms_regions.archive.http import Limits
 from mms_regions.core.files import sha256_of
 from mms_regions.model.card import CARD_FILE, find_model
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import load_model
-from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
 
 Command = Callable[..., "CompletedProcess[str]"]
 

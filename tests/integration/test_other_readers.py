@@ -12,6 +12,7 @@ from pathlib import Path
 import cdflib
 import numpy as np
 import pytest
+from archive_faults import LoopbackArchive
 from numpy.typing import NDArray
 
 from mms_regions.archive.fetch import FetchOptions, fetch_segment
@@ -20,7 +21,6 @@ from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.types import SECOND, Floats, Times
 from mms_regions.physics.burst import Burst, ElectricField, Moments, read_burst
-from mms_regions.synthetic.archive_server import LoopbackArchive
 from mms_regions.synthetic.instruments import Troubles
 from mms_regions.synthetic.write import synthesise
 

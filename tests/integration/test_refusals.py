@@ -140,7 +140,6 @@ CASES = {
     "model import: unknown card": Refused("model import {empty} --name unknown", 3, "unknown"),
     "model import: another file": Refused("model import {bad_rows}", 3, "not the published file"),
     "weights that are not here": Refused(f"{RUN} --model waters2025", 3, "mms-regions model fetch"),
-    "faults that cannot be read": Refused("serve-archive {data} --faults {bad_profile}", 3, "bad.toml"),
     # 4: no data
     "offline without data": Refused(RUN.replace("{data}", "{folder}"), 4, "None of the 1 segments"),
     # 5: the machine

@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pycdfpp
 import pytest
+from archive_faults import LoopbackArchive
 
 from mms_regions.archive.manifest import known_files
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
@@ -25,7 +26,6 @@ from mms_regions.physics.conventions import convention
 from mms_regions.physics.formulas import subtract_ion_background
 from mms_regions.physics.frames import gse_to_gsm
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
-from mms_regions.synthetic.archive_server import LoopbackArchive
 from mms_regions.synthetic.crossing import Crossing, draw_crossing
 from mms_regions.synthetic.instruments import Troubles
 from mms_regions.synthetic.write import DESCRIPTION, read_truth, synthesise, truth_path

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from archive_faults import Fault, Kind, LoopbackArchive, Request
 from cdf_files import Scene, relabel_spacecraft, truncate, write_files
 
 from mms_regions.archive.cdf_check import Inspected, inspect
@@ -22,7 +23,6 @@ from mms_regions.archive.products import CdfFile, file_named
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
 from mms_regions.core.files import sha256_of
 from mms_regions.core.messages import BytesArrived, FetchEvent, Quarantined, TransferDone, TransferStarted, Waiting
-from mms_regions.synthetic.archive_server import Fault, Kind, LoopbackArchive, Request
 
 QUICK = Limits(connect_timeout=2, read_timeout=0.3, attempts=3, wait_initial=0.01, wait_max=0.02)
 

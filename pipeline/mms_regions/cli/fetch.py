@@ -1,4 +1,4 @@
-"""The commands `fetch`, and `serve-archive`, with which fetching can be tried offline."""
+"""The commands `fetch`, and `serve-archive`, with which `fetch` can be tried without internet access."""
 
 from __future__ import annotations
 
@@ -85,19 +85,14 @@ def serve_archive(
     *,
     port: Annotated[int, typer.Option("--port", help="0: any free port.")] = 0,
     delay: Annotated[float, typer.Option("--delay", help="Seconds before each answer.")] = 0.0,
-    faults: Annotated[
-        Path | None,
-        typer.Option("--faults", callback=at_home, help="A TOML file of [[fault]] tables: failures to simulate."),
-    ] = None,
 ) -> None:
-    """Serve a folder on this machine as the archives do, until Ctrl-C; faults can be simulated.
+    """Serve a folder on this machine as the archives do, until Ctrl-C.
 
     Example: mms-regions serve-archive synthetic --port 8181
     """
-    from mms_regions.synthetic.archive_server import LoopbackArchive
-    from mms_regions.synthetic.faults import read_faults
+    from mms_regions.synthetic.archive_server import ArchiveServer
 
-    archive = LoopbackArchive(folder, faults=read_faults(faults) if faults else (), delay=delay, port=port)
+    archive = ArchiveServer(folder, delay=delay, port=port)
     print(f"--source sdc  --archive-url {archive.sdc_url}")
     print(f"--source spdf --archive-url {archive.spdf_url}", flush=True)
     try:

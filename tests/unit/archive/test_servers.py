@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from archive_faults import Fault, LoopbackArchive
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from mms_regions.archive.products import DES, EDP_BURST, EDP_FAST, FGM, Product,
 from mms_regions.archive.servers import RemoteFile, Source
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.types import SECOND
-from mms_regions.synthetic.archive_server import Fault, LoopbackArchive
 
 DAY = 1_499_731_200 * SECOND  # 2017-07-11
 NAME = "mms4_fpi_brst_l2_des-moms_{}_v{}.cdf"

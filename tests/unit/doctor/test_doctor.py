@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+from archive_faults import LoopbackArchive
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from mms_regions.doctor.finding import Finding, Unanswered, ask
 from mms_regions.doctor.probe import module_of
 from mms_regions.doctor.python import gpu, imports, minimal_versions, python
 from mms_regions.doctor.slurm import request, slurm
-from mms_regions.synthetic.archive_server import LoopbackArchive
 
 LOCAL = ClusterSettings()
 ANY = {"sbatch": "echo Job 1 to start at once >&2", "squeue": "", "scancel": ""}
