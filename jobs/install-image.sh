@@ -15,7 +15,7 @@ python3 -m venv --without-pip "$prefix"
 if [ -n "$torch_index" ]; then
     into_prefix --no-deps --index-url "$torch_index" torch
 fi
-into_prefix .
+into_prefix '.[tplot]'
 
 # A fifth of the size: what is there to test packages, or to compile against torch.
 packages=$("$prefix/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

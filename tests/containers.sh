@@ -17,7 +17,7 @@ REVISION=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null |
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/mms-regions-containers.XXXXXX")
 trap tidy_up EXIT
-mkdir -m 1777 "$work/tmp" "$work/cache"
+mkdir -m 1777 "$work/tmp" "$work/cache" "$work/demo"
 chmod 755 "$work"
 export APPTAINER_TMPDIR=$work/tmp APPTAINER_CACHEDIR=$work/cache
 
@@ -71,9 +71,11 @@ get_packages() { # here, so that the images need no package index, nor the way t
     local needs get
     mapfile -t needs < <("$PYTHON" -c 'import tomllib; found = tomllib.load(open("pyproject.toml", "rb"))
 project = found["project"]
-print(*found["build-system"]["requires"], *project["dependencies"], sep="\n")')
+print(*found["build-system"]["requires"], *project["dependencies"], *project["optional-dependencies"]["tplot"], sep="\n")')
     get=("$PYTHON" -m pip download -qq --no-cache-dir --only-binary :all: --python-version 3.11)
     get+=(--dest "$work/pip/wheels" --constraint constraints.txt)
+    # Of all of them this alone, which pyspedas needs, is published as sources only.
+    "$PYTHON" -m pip wheel -qq --no-cache-dir --no-deps --wheel-dir "$work/pip/wheels" --constraint constraints.txt hapiclient
     if [ -n "$TORCH_INDEX" ]; then
         "${get[@]}" --no-deps --index-url "$TORCH_INDEX" torch
     fi
@@ -100,11 +102,14 @@ run_image() { # without network, nothing to write to but /tmp, as a user whom no
             "$(podman image inspect --format "{{index .Labels \"org.opencontainers.image.${name%%=*}\"}}" "$IMAGE")"
     done
     quietly doctor "${run[@]}" "$IMAGE" doctor --model analytic-layer --store /tmp/x.zarr
-    "${run[@]}" --name "$NAME" "$IMAGE" demo --workers 2 --json >"$work/demo.json" 2>"$work/demo.log" || {
+    run+=(--volume "$work/demo:/mnt")
+    "${run[@]}" --name "$NAME" "$IMAGE" demo --out /mnt --workers 2 --json >"$work/demo.json" 2>"$work/demo.log" || {
         cat "$work/demo.log"
         exit 1
     }
     expect_agreement "$work/demo.json"
+    quietly tplot "${run[@]}" "$IMAGE" export /mnt/demo.zarr --format tplot --probes 1 --data-dir /mnt/data --out /mnt/tplot
+    expect "the number of tplot files" 6 "$(find "$work/demo/tplot" -type f | wc -l)"
     step "podman: read-only, unknown user, no network"
 }
 

@@ -23,13 +23,14 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from mms_regions.core.files import write_changed
+from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Cause, Status
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 from mms_regions.store.labels import Labelled
 from mms_regions.store.paths import ROOT
 from mms_regions.store.plan import FIRST_FORMAT, Plan
-from mms_regions.store.receipts import InputFile, Record, Steadiness, origin_of
+from mms_regions.store.receipts import InputFile, Record, Steadiness
 
 TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
 NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
@@ -238,7 +239,8 @@ def _add_index(
     row("reason", (record.reason for record in made), "why it failed")
     row("cause", (record.cause for record in made), f"why it failed, as a code: {', '.join(filter(None, Cause))}")
     row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
-    row("origin", (origin_of(record.inputs) for record in made), "of its data: measured, synthetic, mixed or unknown")
+    origins = (origin_of(map(vars, record.inputs)).word for record in made)
+    row("origin", origins, "of its data: measured, synthetic, mixed or unknown")
     steady = [steadiness.get(slot.segment.key, Steadiness("", 0, 0.0, 0)) for slot in slots]
     row(
         "mean_stability",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,14 +38,6 @@ class InputFile:
 def _input_file(name: str, version: str, size: int, sha256: str, origin: Origin = "unknown") -> InputFile:
     """Once for all segments that were made from it, of which there may be hundreds."""
     return InputFile(name, version, size, sha256, origin)
-
-
-def origin_of(files: Iterable[InputFile]) -> str:
-    """The origin of data made from these files: that of all of them, else `mixed`; `unknown` where one does not say."""
-    found = {file.origin for file in files}
-    if "unknown" in found or not found:
-        return "unknown"
-    return found.pop() if len(found) == 1 else "mixed"
 
 
 @dataclass(frozen=True)
