@@ -26,7 +26,7 @@ from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign
 from mms_regions.store.labels import read_provenance, write_provenance
 from mms_regions.store.paths import manifest_path, run_folder
 from mms_regions.store.plan import Plan, read_plan, require_plan, write_plan
-from mms_regions.store.receipts import Record, origin_of, records_of, written_shards
+from mms_regions.store.receipts import Record, records_of, written_shards
 from mms_regions.store.relabel import (
     Labelling,
     finish_labelling,
@@ -60,7 +60,7 @@ class Summary:
             synthetic=tuple(
                 key
                 for key, record in records.items()
-                if record.status == "complete" and origin_of(record.inputs) in ("synthetic", "mixed")
+                if record.status == "complete" and record.origin in ("synthetic", "mixed")
             ),
         )
 

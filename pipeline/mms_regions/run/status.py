@@ -17,7 +17,7 @@ from mms_regions.store.index import shown_statuses
 from mms_regions.store.labels import read_labelled
 from mms_regions.store.paths import lock_path
 from mms_regions.store.plan import Plan, require_plan
-from mms_regions.store.receipts import labelled_shards, origin_of, shown_records, written_shards
+from mms_regions.store.receipts import labelled_shards, shown_records, written_shards
 
 State = Literal["complete", "prepared", "running", "failed", "missing"]
 
@@ -72,7 +72,7 @@ def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str, str]]:
     hidden: dict[str, tuple[State, str]] = {
         key: ("prepared", "") for key, r in found.items() if r.status == "complete" and key not in open_to_all
     }
-    origins = {key: origin_of(r.inputs) if r.inputs else "" for key, r in found.items()}
+    origins = {key: r.origin if r.inputs else "" for key, r in found.items()}
     return {key: (*hidden.get(key, (r.status, r.reason)), origins[key]) for key, r in found.items()}
 
 

@@ -23,7 +23,6 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from mms_regions.core.files import write_changed
-from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Cause, Status
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
@@ -239,8 +238,7 @@ def _add_index(
     row("reason", (record.reason for record in made), "why it failed")
     row("cause", (record.cause for record in made), f"why it failed, as a code: {', '.join(filter(None, Cause))}")
     row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
-    origins = (origin_of(map(vars, record.inputs)).word for record in made)
-    row("origin", origins, "of its data: measured, synthetic, mixed or unknown")
+    row("origin", (record.origin for record in made), "of its data: measured, synthetic, mixed or unknown")
     steady = [steadiness.get(slot.segment.key, Steadiness("", 0, 0.0, 0)) for slot in slots]
     row(
         "mean_stability",

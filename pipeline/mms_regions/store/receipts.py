@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
+from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Cause
 from mms_regions.physics.samples import Samples
 from mms_regions.store.paths import Stage, receipt_path
@@ -75,6 +76,11 @@ class Record:
     position_gse: tuple[float, float, float] | None = None
     inputs: tuple[InputFile, ...] = ()
     cause: str = Cause.NONE.value  # of a failure
+
+    @property
+    def origin(self) -> str:
+        """Of its data: measured, synthetic, mixed or unknown."""
+        return origin_of(map(vars, self.inputs)).word
 
     @classmethod
     def of(cls, outcome: Prepared | Failed | Reused) -> Record:
