@@ -75,6 +75,8 @@ def results(seeds: int = 10) -> str:
                         known = np.concatenate(tally.label) != NO_LABEL
                         right = agreement(np.concatenate(tally.label), np.concatenate(tally.truth), 6).overall
                         worst[key].append((known.mean(), right))
+                        said = f"labelled {known.mean():.2%}, right {right:.2%}"
+                        print(f"seed {seed}, {name}, density x {density:g}, {way}: {said}", file=sys.stderr, flush=True)
                         for part, values in vars(tallies[key]).items():
                             values += vars(tally)[part]
     rows = [

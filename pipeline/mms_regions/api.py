@@ -314,7 +314,8 @@ def run_segments(
     Returns
     -------
     Summary
-        Keys of complete segments, such as "A/mms4", and by key why segments failed, which is no error of this call.
+        Keys of complete segments, such as "A/mms4", and by key why segments failed or have no data, which is no error
+        of this call.
 
     Raises
     ------

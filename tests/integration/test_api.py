@@ -101,7 +101,7 @@ def test_a_tilde_is_the_home_folder(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} >= {"new.zarr", "new.zarr.run"} and not (folder / "~").exists()
 
 
-def test_a_segment_that_failed_is_in_the_summary(folder: Path) -> None:
+def test_a_segment_without_files_is_in_the_summary(folder: Path) -> None:
     for path in folder.glob("mms/mms2/**/*.cdf"):
         path.unlink()
     done = mms_regions.run_segments(
@@ -113,7 +113,7 @@ def test_a_segment_that_failed_is_in_the_summary(folder: Path) -> None:
         workers=0,
         model="first",
     )
-    assert done.complete == ("A/mms1",) and list(done.failed) == ["A/mms2"]
+    assert (done.complete, done.failed, list(done.no_data)) == (("A/mms1",), {}, ["A/mms2"])
 
 
 def test_the_older_names_work_and_warn(folder: Path) -> None:

@@ -450,6 +450,7 @@ def background_takes_all(row: int) -> Edit:
 
 
 SOUND_SEGMENTS = ("first", "middle", "last")
+EMPTY = ("fill-b", "fill-n", "all-flagged", "infinite-b", "infinite-n", "zero-density")  # nothing was measured there
 EMPTY_B, EMPTY_N = ("no usable sample of magnetic field", "flagged"), ("no usable sample of electrons", "newer")
 SPOILT: dict[str, Spoilt] = {
     "no-files": alike("no file of", "fpi_brst_l2_dis-moms", "edp_brst_l2_dce", "/all", "--data-dir", products=()),
@@ -517,7 +518,9 @@ def runs(request: pytest.FixtureRequest, site: Path, data: Path) -> Runs:
     alone = call(site, *words, data / f"{convention}-sound.zarr", "--events", ",".join(SOUND_SEGMENTS))
     assert alone.code == 0, alone.err
     said = call(site, *words, data / f"{convention}-spoilt.zarr")
-    reasons = {key.partition("/")[0]: why for key, why in json.loads(said.out)["failed"].items()}
+    answer = json.loads(said.out)
+    assert {key.partition("/")[0] for key in answer["no_data"]} == set(EMPTY)
+    reasons = {key.partition("/")[0]: why for key, why in (answer["failed"] | answer["no_data"]).items()}
     return Runs(convention, said, data / f"{convention}-spoilt.zarr", data / f"{convention}-sound.zarr", reasons)
 
 
@@ -531,7 +534,7 @@ def test_a_run_with_bad_segments_exits_4_and_names_each(runs: Runs) -> None:
     assert_refused(
         runs.said,
         4,
-        *(f"failed {name}/mms1: " for name in runs.reasons),
+        *(f"{'no data' if name in EMPTY else 'failed'} {name}/mms1: " for name in runs.reasons),
         *(told(n, r) for n, r in runs.reasons.items()),
     )
     assert "unexpected" not in runs.said.err and "Warning" not in runs.said.err
@@ -542,7 +545,8 @@ def test_a_bad_segment_has_its_reason_in_the_index(name: str, runs: Runs, site: 
     parts = SPOILT[name].says(runs.convention)
     rows = json.loads(call(site, "status", runs.spoilt, "--json").out)["segments"]
     found = next(row for row in rows if row["segment"] == f"{name}/mms1")
-    assert found["status"] == ("complete" if parts is None else "failed"), found["reason"]
+    status = "complete" if parts is None else "no_data" if name in EMPTY else "failed"
+    assert found["status"] == status, found["reason"]
     assert [part for part in parts or () if part not in found["reason"]] == [], found["reason"]
 
 

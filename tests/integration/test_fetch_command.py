@@ -156,7 +156,7 @@ def test_what_a_manifest_lacks_or_a_server_no_longer_has_is_named(
         gone = file_of(own_data, "mms1_*des-moms_20170711103358*")
         gone.unlink()
         without = mms_regions_here(*words("fetch", archive.sdc_url, *ONE, *pin))
-    reason = json.loads(lacks.stdout)["failed"]["A/mms1"]
+    reason = json.loads(lacks.stdout)["no_data"]["A/mms1"]
     assert lacks.returncode == 4 and "the manifest has no file of fpi_brst_l2_dis-moms for 2017-07-11" in reason
     reason = json.loads(without.stdout)["failed"]["A/mms1"]
     assert without.returncode == 4 and f"{gone.name}: the server has no such file (404)" in reason
@@ -173,7 +173,7 @@ def test_fetching_again_asks_for_listings_only(
     again = mms_regions_here(*words("fetch", archive.sdc_url, "--json"))
     assert (again.returncode, again.stdout.count("\n")) == (0, 1)
     size = sum(path.stat().st_size for path in data_dir.rglob("*.cdf"))
-    told = {"data_dir": str(cache), "complete": ALL, "failed": {}, "files": 20, "bytes": size}
+    told = {"data_dir": str(cache), "complete": ALL, "failed": {}, "no_data": {}, "files": 20, "bytes": size}
     assert json.loads(again.stdout) == told
     later = archive.requests[asked:]
     assert [request.name for request in later] == [""] * (1 + PRODUCTS * len(ALL))  # the first: does it answer?

@@ -41,7 +41,7 @@ def test_a_run_says_as_json_what_the_store_holds(mms_regions_here: Command, run_
     done = mms_regions_here(*run_words(store, "--json"))
     assert (done.returncode, json.loads(done.stdout)) == (
         0,
-        {"store": str(store), "complete": ALL, "failed": {}, "synthetic": ALL},
+        {"store": str(store), "complete": ALL, "failed": {}, "no_data": {}, "synthetic": ALL},
     )
 
 
@@ -49,7 +49,7 @@ def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Comma
     done = mms_regions_here("status", healthy, "--json")
     assert done.returncode == 0
     told = json.loads(done.stdout)
-    assert told["counts"] == {"complete": 5, "prepared": 0, "running": 0, "failed": 0, "missing": 0}
+    assert told["counts"] == {"complete": 5, "prepared": 0, "running": 0, "failed": 0, "no_data": 0, "missing": 0}
     assert [row["segment"] for row in told["segments"]] == ALL
     lines = mms_regions_here("status", healthy).stdout.splitlines()
     assert lines[0].split() == ["A/mms1", "complete", "SYNTHETIC", "data"]

@@ -401,7 +401,7 @@ def test_the_whole_catalogue_is_fetched_in_one_go_and_then_labelled_offline(
     done = mms_regions("run", written, "--store", store, *words)
     assert done.returncode == 0, done.stderr
     counts = json.loads(mms_regions_here("status", store, "--json").stdout)["counts"]
-    assert counts == {"complete": 92, "prepared": 0, "running": 0, "failed": 0, "missing": 0}
+    assert counts == {"complete": 92, "prepared": 0, "running": 0, "failed": 0, "no_data": 0, "missing": 0}
 
 
 def event_of_6_s(row: Event) -> Event:

@@ -27,6 +27,7 @@ from mms_regions.archive.products import (
     Reaching,
     file_named,
     files_in,
+    known_loss,
     reaching,
     refuse_no_file,
 )
@@ -34,6 +35,7 @@ from mms_regions.archive.servers import RemoteFile, Source
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.messages import Notify, Remark, Throttle, ignore_messages
+from mms_regions.core.outcomes import Cause
 
 _WITH_BACKGROUND = (3, 3, 0)  # of ion moments, the first version with the penetrating radiation
 _MMS4_WITHOUT_FIELD = int(np.datetime64("2023-07-04", "ns").astype(np.int64))
@@ -295,11 +297,13 @@ def _before(
 
 
 def _refuse_missing(segment: Segment, choices: Iterable[_Choice], nobody: str) -> None:
-    missing = [choice.query.product.name for choice in choices if not choice.files]
+    missing = [choice.query.product for choice in choices if not choice.files]
     if missing:
         raise SegmentProblem(
-            f"{segment.key}: {nobody} no file of {', '.join(missing)} for {segment.event.interval}; leave this "
-            "spacecraft out, or look whether another --source or --manifest has them"
+            f"{segment.key}: {nobody} no file of {', '.join(product.name for product in missing)} for "
+            f"{segment.event.interval}; leave this spacecraft out, or look whether another --source or --manifest has "
+            f"them{known_loss(segment, missing)}",
+            Cause.NO_FILES,
         )
 
 
@@ -314,7 +318,7 @@ def _remarks(segment: Segment, choice: _Choice) -> Iterator[str]:
     """What is known to be missing before anything is fetched."""
     product = choice.query.product
     if not choice.files:
-        yield f"no file of {product.name} for {segment.event.interval}"
+        yield f"no file of {product.name} for {segment.event.interval}{known_loss(segment, [product])}"
     if product.instrument == "edp" and segment.probe == 4 and choice.query.begin >= _MMS4_WITHOUT_FIELD:
         yield "mms4 has no electric field in GSE (dce_gse) after 2023-07-03"
     if product is DIS:

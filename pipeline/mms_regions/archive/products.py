@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +18,7 @@ import numpy as np
 
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.outcomes import Cause
 from mms_regions.core.types import DAY, SECOND
 
 
@@ -58,6 +59,7 @@ EDP_FAST = Product("edp_fast", "edp", "fast", "dce", DAY + SECOND * 3600)
 PRODUCTS = (DIS, DES, FGM, EDP_BURST, EDP_FAST)
 
 _MOST_EARLIER = 3
+_MMS4_LOST_HEADS = int(np.datetime64("2018-06-07", "ns").astype(np.int64))
 
 _NAME = re.compile(
     r"mms(?P<probe>[1-4])_(?P<product>[a-z]+_(?:brst|fast)_l2(?:_[a-z-]+)?)_(?P<start>\d{8}(?:\d{6})?)"
@@ -233,13 +235,20 @@ def find_files(
     return found
 
 
-def refuse_no_file(missing: Iterable[Product], segment: Segment, data_dir: Path) -> None:
+def refuse_no_file(missing: Sequence[Product], segment: Segment, data_dir: Path) -> None:
     """Raise SegmentProblem that names these products, if there are any."""
     if names := ", ".join(product.name for product in missing):
         raise SegmentProblem(
             f"{segment.key}: no file of {names} for {segment.event.interval} under {data_dir}; fetch it, or point "
-            f"--data-dir to the folder that holds mms{segment.probe}/"
+            f"--data-dir to the folder that holds mms{segment.probe}/{known_loss(segment, missing)}",
+            Cause.NO_FILES,
         )
+
+
+def known_loss(segment: Segment, missing: Iterable[Product]) -> str:
+    """What is known to explain that products are missing, as the end of a sentence; empty where nothing is."""
+    lost = segment.probe == 4 and segment.event.trange[0] >= _MMS4_LOST_HEADS and DES in missing
+    return "; mms4 has lost heads of its electron spectrometer in June and July 2018" if lost else ""
 
 
 def has_files(segment: Segment, products: Iterable[Product], data_dir: Path, margin: float = 0.0) -> bool:

@@ -104,22 +104,23 @@ def serve_archive(
 
 
 def _print_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> None:
-    """Print what was fetched; exit code 4 if something failed."""
+    """Print what was fetched; exit code 4 if something failed, or the archive has none of it."""
     from rich.filesize import decimal
 
     from mms_regions.core.messages import counted
 
     if as_json:
-        result = {"complete": fetched.complete, "failed": dict(fetched.failed), "files": fetched.files}
-        print(json.dumps({"data_dir": str(data_dir), **result, "bytes": fetched.size}))
+        result = {"complete": fetched.complete, "failed": dict(fetched.failed), "no_data": dict(fetched.no_data)}
+        print(json.dumps({"data_dir": str(data_dir), **result, "files": fetched.files, "bytes": fetched.size}))
     else:
-        for reason in fetched.failed.values():
+        for reason in [*fetched.failed.values(), *fetched.no_data.values()]:
             print(reason)
+        without = f", {len(fetched.no_data)} without data" if fetched.no_data else ""
         print(
-            f"{data_dir}: {counted(len(fetched.complete), 'segment')} complete, {len(fetched.failed)} failed; "
+            f"{data_dir}: {counted(len(fetched.complete), 'segment')} complete, {len(fetched.failed)} failed{without}; "
             f"{counted(fetched.files, 'file')}, {decimal(fetched.size)}"
         )
-    if fetched.failed:
+    if fetched.failed or fetched.no_data:
         raise typer.Exit(4)
 
 

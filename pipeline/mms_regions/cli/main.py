@@ -282,23 +282,26 @@ def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
 
 
 def _print_summary(summary: Summary, store: Path, as_json: bool) -> None:
-    """Print what the store holds now; exit code 4 if segments failed."""
+    """Print what the store holds now; exit code 4 if segments failed or have no data."""
     from mms_regions.core.messages import counted
 
     result: dict[str, Any] = {
         "store": str(store),
         "complete": list(summary.complete),
         "failed": dict(summary.failed),
+        "no_data": dict(summary.no_data),
         "synthetic": list(summary.synthetic),
     }
     if as_json:
         print(json.dumps(result))
     else:
-        hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed else ""
-        print(f"{store}: {counted(len(summary.complete), 'segment')} complete, {len(summary.failed)} failed{hint}")
+        without = f", {len(summary.no_data)} without data" if summary.no_data else ""
+        hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed or without else ""
+        complete = counted(len(summary.complete), "segment")
+        print(f"{store}: {complete} complete, {len(summary.failed)} failed{without}{hint}")
         if summary.synthetic:
             print(f"{counted(len(summary.synthetic), 'segment')} made from SYNTHETIC data, not from measurements")
-    if summary.failed:
+    if summary.failed or summary.no_data:
         raise typer.Exit(4)
 
 

@@ -62,6 +62,10 @@ def _reason(key: str, reason: str) -> str:
     return f"{key}: {reason.removeprefix(f'{key}: ')}"
 
 
+def _verdict(done: SegmentDone | SegmentFetched) -> str:
+    return "no data" if done.no_data else "failed"
+
+
 def describe(event: Stopping | Remark) -> str:
     """An event as a line for people."""
     if isinstance(event, Remark):
@@ -118,10 +122,10 @@ class ProgressBar:
                 self._tasks["labelled"] = self._steps.add_task("shards labelled", total=shards)
             case FetchStarted(segments):
                 self._tasks["fetched"] = self._steps.add_task("segments fetched", total=segments)
-            case SegmentFetched(key, reason):
-                self._advance("fetched", key, reason)
-            case SegmentDone(key, reason):
-                self._advance("prepared", key, reason)
+            case SegmentFetched() as done:
+                self._advance("fetched", done)
+            case SegmentDone() as done:
+                self._advance("prepared", done)
             case ShardLabelled():
                 self._steps.advance(self._tasks["labelled"])
             case Stopping() | Remark():
@@ -131,10 +135,11 @@ class ProgressBar:
             case _:
                 self._show_transfers(event)
 
-    def _advance(self, step: str, key: str, reason: str) -> None:
+    def _advance(self, step: str, done: SegmentDone | SegmentFetched) -> None:
         self._steps.advance(self._tasks[step])
-        if reason:
-            self._live.console.print(Text.assemble(("failed", "red"), f" {_reason(key, reason)}"))
+        if done.reason:
+            colour = "yellow" if done.no_data else "red"
+            self._live.console.print(Text.assemble((_verdict(done), colour), f" {_reason(done.key, done.reason)}"))
 
     def _show_transfers(self, event: FetchEvent) -> None:
         self._transfers = self._transfers.after(event)
@@ -173,10 +178,10 @@ class PlainLines:
             case FetchStarted(segments):
                 self._segments = segments
                 self._write(f"{counted(segments, 'segment')} to fetch")
-            case SegmentFetched(key, reason):
-                self._write_segment("fetched", key, reason)
-            case SegmentDone(key, reason):
-                self._write_segment("prepared", key, reason)
+            case SegmentFetched() as done:
+                self._write_segment("fetched", done)
+            case SegmentDone() as done:
+                self._write_segment("prepared", done)
             case ShardWritten(shard):
                 self._write(f"shard {shard} written")
             case ShardLabelled(shard):
@@ -191,11 +196,10 @@ class PlainLines:
                 self._waits.add((name, why))
                 self._write(f"{name}: waiting {seconds:.0f} s, {why}")
 
-    def _write_segment(self, outcome: str, key: str, reason: str) -> None:
+    def _write_segment(self, outcome: str, done: SegmentDone | SegmentFetched) -> None:
         self._done += 1
-        self._write(
-            f"[{self._done}/{self._segments}] " + (f"failed {_reason(key, reason)}" if reason else f"{outcome} {key}")
-        )
+        said = f"{_verdict(done)} {_reason(done.key, done.reason)}" if done.reason else f"{outcome} {done.key}"
+        self._write(f"[{self._done}/{self._segments}] {said}")
 
     def __enter__(self) -> Self:
         return self

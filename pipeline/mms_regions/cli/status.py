@@ -33,7 +33,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until no run is active.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the state of each segment of a store: complete, prepared, running, failed (with the reason) or missing.
+    """Show the state of each segment of a store: complete, prepared, running, failed, no data (with reasons), missing.
 
     Works during a run too. With --watch and --json, one object per line.
 
@@ -65,13 +65,13 @@ def _print_now(found: StoreStatus, store: Path, as_json: bool) -> None:
 def _rows(found: StoreStatus) -> list[str]:
     remarks = [row.reason or _MARKS.get(row.origin, "") for row in found.segments]
     return [
-        f"{row.segment.key:<24}{row.state:<10}{remark}".rstrip()
+        f"{row.segment.key:<24}{row.state.replace('_', ' '):<10}{remark}".rstrip()
         for row, remark in zip(found.segments, remarks, strict=True)
     ]
 
 
 def _counts(found: StoreStatus) -> str:
-    counts = ", ".join(f"{n} {state}" for state, n in found.counts.items() if n)
+    counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in found.counts.items() if n)
     return f"{counts}; in use by {found.run_by}" if found.run_by else counts
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from mms_regions.core.outcomes import Cause
+from mms_regions.core.outcomes import Cause, Status
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -52,6 +52,11 @@ class SegmentProblem(MMSRegionsError):
     def __init__(self, message: str, cause: Cause = Cause.FILES):
         super().__init__(message)
         self.cause = cause
+
+    @property
+    def no_data(self) -> bool:
+        """Whether there is nothing to make the segment from, which is no failure."""
+        return self.cause.status is Status.NO_DATA
 
 
 class EnvironmentProblem(MMSRegionsError):

@@ -120,10 +120,11 @@ class SegmentStarted:
 
 @dataclass(frozen=True)
 class SegmentDone:
-    """A segment was prepared, or failed for a reason."""
+    """A segment was prepared, or for a reason was not; no_data: because there is nothing to make it from."""
 
     key: str
     reason: str = ""
+    no_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,11 @@ class FetchStarted:
 
 @dataclass(frozen=True)
 class SegmentFetched:
-    """The files of a segment are in the cache, or cannot be had for a reason."""
+    """The files of a segment are in the cache, or cannot be had for a reason; no_data: the archive has none."""
 
     key: str
     reason: str = ""
+    no_data: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 | how it ends | status | exit code of the run |
 |---|---|---|
-| its files, samples or event cannot be used, its worker died, an error of the software | `failed`, with a cause | 4 |
+| its files or event cannot be used, its worker died, an error of the software | `failed`, with a cause | 4 |
+| there are no files of a product, or nothing was measured in its interval | `no_data`, with a cause | 4 |
 | the run was stopped before it was made, or labelled | `missing`, `prepared` | 75 |
 | the machine did not allow more | `missing`, `prepared` | 5 |
 | samples and labels are there | `complete` | 0 |
@@ -22,7 +23,7 @@ class Status(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"  # it could not be made; the next run tries again
     DAMAGED = "damaged"  # complete once; a file of it is missing
-    NO_DATA = "no_data"  # nothing was measured there; reserved: today such a segment is `failed`, with that cause
+    NO_DATA = "no_data"  # there is nothing to make it from; the next run looks again
 
 
 class Cause(StrEnum):
@@ -31,7 +32,13 @@ class Cause(StrEnum):
     NONE = ""
     UNKNOWN = "unknown"  # in stores made before causes were kept
     EVENT = "event"  # of the catalogue: it cannot be used
-    FILES = "files"  # not there, not fetched, damaged or not what they should be
-    NOTHING_MEASURED = "nothing_measured"  # no sample has all features
+    FILES = "files"  # not fetched, damaged or not what they should be
+    NO_FILES = "no_files"  # the archive or the data folder has none of a product
+    NOTHING_MEASURED = "nothing_measured"  # no sample in the interval has all features
     WORKER = "worker"  # died
     UNEXPECTED = "unexpected"  # an error of the software
+
+    @property
+    def status(self) -> Status:
+        """`no_data` where there was nothing to make a segment from, which is no failure; else `failed`."""
+        return Status.NO_DATA if self in (Cause.NO_FILES, Cause.NOTHING_MEASURED) else Status.FAILED

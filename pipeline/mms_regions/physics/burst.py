@@ -20,6 +20,7 @@ from mms_regions.archive.cdf_check import open_cdf
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.leap_seconds import Clock
+from mms_regions.core.outcomes import Cause
 from mms_regions.core.types import ENERGIES, Flags, Floats, Times
 
 _FILL_TIME = np.iinfo(np.int64).min
@@ -357,7 +358,8 @@ def _joined(parts: Sequence[dict[str, Any]], files: Sequence[CdfFile], trange: t
         names = ", ".join(file.name for file in files[-3:])
         raise SegmentProblem(
             f"mms{files[0].probe}: no sample of {files[0].product} between {begin} and {end} (looked in {names}); "
-            "the archive may have none, or a file is missing: fetch it"
+            "the archive may have none, or a file is missing: fetch it",
+            Cause.NOTHING_MEASURED,
         )
     joined: dict[str, Any] = {"files": tuple(part.pop("file") for part in parts)}
     for name, first in parts[0].items():

@@ -11,9 +11,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mms_regions.core.catalogue import Event
+from mms_regions.archive.products import DES, known_loss
+from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.leap_seconds import Clock
+from mms_regions.core.outcomes import Cause
 from mms_regions.core.types import SECOND, Bits, Flags, Floats, Times
 from mms_regions.physics.burst import Burst, Moments
 from mms_regions.physics.features import scaled_features
@@ -117,7 +119,10 @@ def rows_of(species: str, samples: Times, step: int, event: Event, clock: Clock)
     begin, end = clock.even(np.array(event.trange))
     inside = np.flatnonzero((samples >= begin) & (samples <= end))
     if not inside.size:
-        raise SegmentProblem(f"{event.name}: no {species} sample in {event.interval}; see whether a file is missing")
+        raise SegmentProblem(
+            f"{event.name}: no {species} sample in {event.interval}; see whether a file is missing",
+            Cause.NOTHING_MEASURED,
+        )
     known = samples[inside]
     gaps = np.maximum(np.rint(np.diff(known) / step).astype(np.int64), 1)
     lead, tail = (known[0] - begin) // step, (end - known[-1]) // step
@@ -232,4 +237,6 @@ def _refuse_nothing_measured(inputs: dict[str, Input], event: Event, burst: Burs
     raise SegmentProblem(
         f"{event.name}/mms{burst.probe}: no usable sample of {', '.join(empty)} in {event.interval}: "
         f"only gaps, or values that are fill, flagged or out of range{because}; look for newer versions of its files"
+        f"{known_loss(Segment(event, burst.probe), [DES] if 'electrons' in empty else [])}",
+        Cause.NOTHING_MEASURED,
     )

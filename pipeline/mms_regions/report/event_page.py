@@ -18,6 +18,7 @@ from PIL import Image
 from mms_regions.core.catalogue import Event, is_safe_name
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
 from mms_regions.core.origin import origin_of
+from mms_regions.core.outcomes import Status
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import LOW_CONFIDENCE, low_confidence_of
 from mms_regions.report.facts import SegmentFacts, measure
@@ -158,7 +159,8 @@ def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
 
 def _row(seen: _Seen) -> OverviewRow:
     labels = None if seen.data is None else seen.data["label"]
-    return OverviewRow(seen.facts.key, labels, seen.facts.why or seen.facts.state)
+    without = "no data" if seen.facts.state == Status.NO_DATA else seen.facts.why or seen.facts.state
+    return OverviewRow(seen.facts.key, labels, without)
 
 
 def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:

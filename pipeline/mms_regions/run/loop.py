@@ -216,7 +216,8 @@ class RunLoop:
             self._settle(key, Failed(key, _reason(key, error), _cause(error)))
 
     def _settle(self, key: str, outcome: SegmentOutcome) -> None:
-        self.observe(SegmentDone(key, outcome.reason if isinstance(outcome, Failed) else ""))
+        failed = outcome if isinstance(outcome, Failed) else None
+        self.observe(SegmentDone(key, failed.reason, failed.no_data) if failed else SegmentDone(key))
         for shard in self.todo.settle(key, outcome):
             self._submit_write(shard)
 
@@ -254,7 +255,7 @@ class RunLoop:
             if error is not None:
                 broken = True
                 self.todo.settled[key] = failed = Failed(key, _reason(key, error), _cause(error))
-                self.observe(SegmentDone(key, failed.reason))
+                self.observe(SegmentDone(key, failed.reason, failed.no_data))
         return broken
 
     def _note_labelled(self, task: Task, shards: Sequence[ShardPlan], done: Future) -> None:

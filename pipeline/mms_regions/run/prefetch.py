@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mms_regions.archive.fetch import FetchPlan
@@ -20,12 +20,16 @@ _IN_FLIGHT = 4  # segments per worker; how many requests are made at once is ano
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a cache holds after fetching: keys of whole segments, reasons of the others, number of files, bytes."""
+    """What a cache holds after fetching: keys of complete segments, number of files, bytes.
+
+    failed, no_data: the reasons of the others; no_data: the archive has no file of a product.
+    """
 
     complete: tuple[str, ...]
     failed: Mapping[str, str]
     files: int
     size: int
+    no_data: Mapping[str, str] = field(default_factory=dict)
 
 
 def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory, observe: Observer) -> Fetched:
@@ -37,11 +41,13 @@ def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory,
     with pool(_request(segments, settings)) as workers:
         ledger = Ledger(lambda: inputs, workers, settings.transfers, observe)
         try:
-            failed = _fetch_all(segments, ledger, workers, observe)
+            problems = _fetch_all(segments, ledger, workers, observe)
         finally:
             ledger.write()
-    complete = tuple(segment.key for segment in segments if segment.key not in failed)
-    return Fetched(complete, failed, len(ledger.files), sum(pin.size for pin in ledger.files.values()))
+    complete = tuple(segment.key for segment in segments if segment.key not in problems)
+    no_data = {key: str(problem) for key, problem in problems.items() if problem.no_data}
+    failed = {key: str(problem) for key, problem in problems.items() if key not in no_data}
+    return Fetched(complete, failed, len(ledger.files), sum(pin.size for pin in ledger.files.values()), no_data)
 
 
 def plan_prestage(
@@ -53,24 +59,28 @@ def plan_prestage(
         observe(FetchStarted(len(segments)))
         found: dict[str, FetchPlan | str] = {}
         for segment, done in _each(segments, plan_files, inputs.over(workers, settings.transfers, observe), workers):
-            reason = _reason(done)
-            found[segment.key] = reason or done.result()
-            observe(SegmentFetched(segment.key, reason))
+            problem = _problem(done)
+            found[segment.key] = str(problem) if problem else done.result()
+            observe(_fetched(segment, problem))
     return {segment.key: found[segment.key] for segment in segments}
 
 
-def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe: Observer) -> dict[str, str]:
-    """Fetch, and give the reasons of the segments that failed."""
-    failed = {}
+def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe: Observer) -> dict[str, SegmentProblem]:
+    """Fetch, and give by key why segments could not be."""
+    problems = {}
     observe(FetchStarted(len(segments)))
     for segment, done in _each(segments, obtain_files, ledger.inputs, pool):
-        reason = _reason(done)
-        if reason:
-            failed[segment.key] = reason
+        problem = _problem(done)
+        if problem:
+            problems[segment.key] = problem
         else:
             ledger.note(done.result())
-        observe(SegmentFetched(segment.key, reason))
-    return failed
+        observe(_fetched(segment, problem))
+    return problems
+
+
+def _fetched(segment: Segment, problem: SegmentProblem | None) -> SegmentFetched:
+    return SegmentFetched(segment.key, str(problem), problem.no_data) if problem else SegmentFetched(segment.key)
 
 
 def _each(
@@ -86,13 +96,11 @@ def _each(
         yield under_way.pop(done), done
 
 
-def _reason(done: Future) -> str:
-    """Why a task failed, or nothing. Raises what is wrong with the machine rather than with the segment."""
+def _problem(done: Future) -> SegmentProblem | None:
+    """Why a task failed, if it did. Raises what is wrong with the machine rather than with the segment."""
     error = done.exception()
-    if error is None:
-        return ""
-    if isinstance(error, SegmentProblem):
-        return str(error)
+    if error is None or isinstance(error, SegmentProblem):
+        return error
     raise error
 
 

@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
 from mms_regions.archive.manifest import Manifest, read_manifest, write_manifest
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, Interrupted, UsageProblem
-from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten
+from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten, counted
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import InstalledModel
@@ -45,23 +45,26 @@ _SHOWN_WITHIN = 60.0  # s
 class Summary:
     """What a store holds after a run: keys of complete segments, of failed ones with their reasons.
 
-    synthetic: complete segments that were made from synthetic files, or from some that are.
+    synthetic: complete segments that were made from synthetic files, or from some that are. no_data: those that there
+    is nothing to make from, with their reasons; they are not among the failed ones.
     """
 
     complete: tuple[str, ...]
     failed: Mapping[str, str]
     synthetic: tuple[str, ...] = ()
+    no_data: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Mapping[str, Record]) -> Summary:
         return cls(
             complete=tuple(key for key, record in records.items() if record.status == "complete"),
-            failed={key: record.reason for key, record in records.items() if record.status == "failed"},
+            failed=_reasons(records, "failed"),
             synthetic=tuple(
                 key
                 for key, record in records.items()
                 if record.status == "complete" and record.origin in ("synthetic", "mixed")
             ),
+            no_data=_reasons(records, "no_data"),
         )
 
 
@@ -271,6 +274,13 @@ class _Work:
             return Manifest()
 
 
+def _reasons(records: Mapping[str, Record], status: str) -> dict[str, str]:
+    """By key, why the segments of this status have no samples."""
+    return {key: record.reason for key, record in records.items() if record.status == status}
+
+
 def _outcome(summary: Summary) -> str:
-    n = len(summary.failed)
-    return f"{n} segment{'s' if n != 1 else ''} failed" if n else "complete"
+    n, without = len(summary.failed), len(summary.no_data)
+    parts = [f"{counted(n, 'segment')} failed"] if n else []
+    parts += [f"{counted(without, 'segment')} without data"] if without else []
+    return ", ".join(parts) or "complete"

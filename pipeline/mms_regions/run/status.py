@@ -19,7 +19,7 @@ from mms_regions.store.paths import lock_path
 from mms_regions.store.plan import Plan, require_plan
 from mms_regions.store.receipts import labelled_shards, shown_records, written_shards
 
-State = Literal["complete", "prepared", "running", "failed", "missing"]
+State = Literal["complete", "prepared", "running", "failed", "no_data", "missing"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def store_status(store: Path) -> StoreStatus:
     plan, owner = require_plan(store), owner_of(lock_path(store))
     states = _on_disk(store, plan)
     if owner is not None:
-        sound = {key: state for key, state in states.items() if state[0] != "failed"}
+        sound = {key: state for key, state in states.items() if state[0] not in ("failed", "no_data")}
         states = {**states, **_under_way(last_run(store)), **sound}
     found = (SegmentStatus(slot.segment, *states.get(slot.segment.key, ("missing", "", ""))) for slot in plan.slots)
     return StoreStatus(tuple(found), owner)
@@ -86,7 +86,7 @@ def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, st
             case {"event": SegmentStarted.__name__, "key": key}:
                 found[key] = ("running", "", "")
             case {"event": SegmentDone.__name__, "key": key, "reason": reason} if reason:
-                found[key] = ("failed", reason, "")
+                found[key] = ("no_data" if event.get("no_data") else "failed", reason, "")
     return found
 
 

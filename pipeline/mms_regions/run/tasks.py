@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from mms_regions.archive.fetch import files_of
 from mms_regions.archive.manifest import Pinned
+from mms_regions.archive.products import DES, known_loss
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
 from mms_regions.core.messages import FilesChecked, Notify, TaskEnded
@@ -198,7 +199,8 @@ def _refuse_nothing_complete(segment: Segment, samples: Samples) -> None:
     missing = f"{', '.join(never)} never" if never else "each of them at some time, but not together"
     raise SegmentProblem(
         f"{segment.key}: no sample from {segment.event.interval} has all features ({missing}): the files hold only "
-        "fill values, flagged or infinite samples, or zero ion density; leave it out, or look for newer versions",
+        "fill values, flagged or infinite samples, or zero ion density; leave it out, or look for newer versions"
+        f"{known_loss(segment, [DES] if 'ne' in never else [])}",
         Cause.NOTHING_MEASURED,
     )
 

@@ -91,7 +91,7 @@ class Outstanding:
 def outstanding(
     plan: Plan, written: Mapping[int, Receipt], labelled: Collection[int], redo: Collection[str] = ()
 ) -> Outstanding:
-    """What receipts do not show as done: shards without features or with failed segments, shards without labels.
+    """What receipts do not show as done: shards without features or with segments not made, shards without labels.
 
     redo: keys of segments that are made again though they are there. Of the shards that are written again, segments
     that are complete in the store are kept and not prepared again.

@@ -81,7 +81,8 @@ class FailureLogs:
             path = self._folder / f"{event.key.replace('/', '_')}.log"
             if event.reason:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                path.write_text("\n".join([*tried, f"{event.key} failed: {event.reason}", ""]))
+                what = "has no data" if event.no_data else "failed"
+                path.write_text("\n".join([*tried, f"{event.key} {what}: {event.reason}", ""]))
             else:
                 remove(path)
 

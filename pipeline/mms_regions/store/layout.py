@@ -33,7 +33,7 @@ from mms_regions.store.receipts import InputFile, Record, Steadiness
 
 TITLE = "Regions of magnetic reconnection in MMS burst data, by sample"
 NO_TIME = np.iinfo(np.int64).min  # decoded as NaT
-STATUSES = (Status.MISSING, Status.PREPARED, Status.COMPLETE, Status.FAILED)
+STATUSES = (Status.MISSING, Status.PREPARED, Status.COMPLETE, Status.FAILED, Status.NO_DATA)
 FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
@@ -235,8 +235,8 @@ def _add_index(
     row("first", np.array([slot.first for slot in slots], np.int64), "first sample of the segment")
     row("n_samples", np.array([record.n_samples for record in made], np.int64), "samples")
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
-    row("reason", (record.reason for record in made), "why it failed")
-    row("cause", (record.cause for record in made), f"why it failed, as a code: {', '.join(filter(None, Cause))}")
+    row("reason", (record.reason for record in made), "why it failed or has no data")
+    row("cause", (record.cause for record in made), f"the reason as a code: {', '.join(filter(None, Cause))}")
     row("inputs", (_as_json(record.inputs) for record in made), "the CDF files it was made from, as JSON")
     row("origin", (record.origin for record in made), "of its data: measured, synthetic, mixed or unknown")
     steady = [steadiness.get(slot.segment.key, Steadiness("", 0, 0.0, 0)) for slot in slots]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
 from mms_regions.core.origin import origin_of
-from mms_regions.core.outcomes import Cause
+from mms_regions.core.outcomes import Cause, Status
 from mms_regions.physics.samples import Samples
 from mms_regions.store.paths import Stage, receipt_path
 from mms_regions.store.plan import Plan, digest
@@ -57,12 +57,17 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Failed:
-    """A segment that could not be made, and why, in one sentence."""
+    """A segment that could not be made, and why, in one sentence; for lack of data, or for another cause."""
 
     key: str
     reason: str
     cause: Cause = Cause.UNKNOWN
     n_samples = 0
+
+    @property
+    def no_data(self) -> bool:
+        """Whether there was nothing to make it from."""
+        return self.cause.status is Status.NO_DATA
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,12 @@ class Record:
     """What the index says of a segment."""
 
     key: str
-    status: Literal["prepared", "complete", "failed"]  # prepared: without labels
+    status: Literal["prepared", "complete", "failed", "no_data"]  # prepared: without labels
     reason: str = ""
     n_samples: int = 0
     position_gse: tuple[float, float, float] | None = None
     inputs: tuple[InputFile, ...] = ()
-    cause: str = Cause.NONE.value  # of a failure
+    cause: str = Cause.NONE.value  # why there are no samples
 
     @property
     def origin(self) -> str:
@@ -87,7 +92,8 @@ class Record:
         if isinstance(outcome, Reused):
             return outcome.record
         if isinstance(outcome, Failed):
-            return cls(outcome.key, "failed", outcome.reason, cause=outcome.cause.value)
+            status: Literal["failed", "no_data"] = "no_data" if outcome.no_data else "failed"
+            return cls(outcome.key, status, outcome.reason, cause=outcome.cause.value)
         return cls(
             outcome.key,
             "complete",
@@ -188,7 +194,8 @@ class Receipt:
 
     @property
     def has_failures(self) -> bool:
-        return any(record.status == "failed" for record in self.records)
+        """Whether a segment of it could not be made, so that the next run tries again."""
+        return any(record.status != "complete" for record in self.records)
 
     @property
     def content(self) -> str:

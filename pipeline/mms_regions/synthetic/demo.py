@@ -108,8 +108,8 @@ def label_synthetic(
     settings = resolve_settings(flags, {})
     request = RunRequest(read_catalogue(CATALOGUE), segments, folder.store, settings, model)
     summary = run(request, local_pool, observe)
-    if summary.failed:
-        raise SegmentProblem(f"{folder.store}: some segments failed: {'; '.join(summary.failed.values())}")
+    if reasons := [*summary.failed.values(), *summary.no_data.values()]:
+        raise SegmentProblem(f"{folder.store}: some segments failed: {'; '.join(reasons)}")
 
 
 def compare(store: Path, data_dir: Path, model: InstalledModel) -> list[Compared]:

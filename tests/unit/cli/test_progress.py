@@ -36,7 +36,7 @@ FETCH: tuple[Event, ...] = (
     TransferDone("a.cdf", 3_000_000, "0" * 64, "http://archive/a.cdf"),
     SegmentFetched("A/mms1"),
     Waiting("b.cdf", 0.5, "the server answers 503"),
-    SegmentFetched("A/mms2", "A/mms2: no file of [fgm_brst_l2]; leave it out"),
+    SegmentFetched("A/mms2", "A/mms2: no file of [fgm_brst_l2]; leave it out", no_data=True),
 )
 
 
@@ -65,7 +65,7 @@ def test_a_log_has_a_line_for_each_file_segment_and_wait() -> None:
         "a.cdf: 3.0 MB arrived",
         "[1/2] fetched A/mms1",
         "b.cdf: waiting 0 s, the server answers 503",
-        "[2/2] failed A/mms2: no file of [fgm_brst_l2]; leave it out",
+        "[2/2] no data A/mms2: no file of [fgm_brst_l2]; leave it out",
     ]
 
 
