@@ -22,6 +22,7 @@ from mms_regions.model.card import find_model
 from mms_regions.model.label import label_windows
 from mms_regions.model.stability import feature_factors, sensitivity_of
 from mms_regions.model.weights import load_model
+from mms_regions.physics.samples import bridged_in
 from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
 from mms_regions.store.plan import require_plan
@@ -64,7 +65,8 @@ def make_store(here: Path, events: str, name: str) -> Path:
 
 def scales_and_cost(store: Path, model: str) -> str:
     network, (shard,) = load_model(find_model(model, os.environ)), require_plan(store).shards
-    windows, withheld = read_windows(store, shard)
+    windows, quality = read_windows(store, shard)
+    withheld = bridged_in(quality)
 
     def label(windows: Floats, withheld: Flags) -> NDArray[np.int8]:
         return label_windows(network, windows, withheld, "cpu").label

@@ -39,10 +39,16 @@ def no_pool(request: PoolRequest, dashboard: bool) -> Iterator[Pool]:
 
 def test_a_run_says_as_json_what_the_store_holds(mms_regions_here: Command, run_words: Words, store: Path) -> None:
     done = mms_regions_here(*run_words(store, "--json"))
-    assert (done.returncode, json.loads(done.stdout)) == (
-        0,
-        {"store": str(store), "complete": ALL, "failed": {}, "no_data": {}, "synthetic": ALL},
-    )
+    answer = json.loads(done.stdout)
+    assert (done.returncode, list(answer["coverage"])) == (0, ALL)
+    about_labels = ("coverage", "scale_cautions", "warnings")  # see test_coverage.py
+    assert {name: value for name, value in answer.items() if name not in about_labels} == {
+        "store": str(store),
+        "complete": ALL,
+        "failed": {},
+        "no_data": {},
+        "synthetic": ALL,
+    }
 
 
 def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Command, healthy: Path) -> None:
@@ -52,7 +58,7 @@ def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Comma
     assert told["counts"] == {"complete": 5, "prepared": 0, "running": 0, "failed": 0, "no_data": 0, "missing": 0}
     assert [row["segment"] for row in told["segments"]] == ALL
     lines = mms_regions_here("status", healthy).stdout.splitlines()
-    assert lines[0].split() == ["A/mms1", "complete", "SYNTHETIC", "data"]
+    assert lines[0].split() == ["A/mms1", "complete", "100%", "labelled;", "SYNTHETIC", "data"]
     assert lines[-1] == "5 complete"
 
 

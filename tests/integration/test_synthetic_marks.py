@@ -34,10 +34,10 @@ def test_run_and_status_mark_segments_made_from_synthetic_files(
     args = ("run", events, "--store", store, "--data-dir", data_dir, "--offline", "--model", "first", "--workers", 0)
     done = mms_regions_here(*args)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "2 segments made from SYNTHETIC data, not from measurements"
+    assert done.stdout.splitlines()[-1] == "2 segments made wholly or partly from SYNTHETIC data"
     assert json.loads(mms_regions_here(*args, "--json").stdout)["synthetic"] == ["A/mms1", "A/mms2"]
     shown = mms_regions_here("status", store).stdout.splitlines()
-    assert [line.split()[1:] for line in shown[:2]] == [["complete", "SYNTHETIC", "data"]] * 2
+    assert [line.split()[1:] for line in shown[:2]] == [["complete", "100%", "labelled;", "SYNTHETIC", "data"]] * 2
     rows = json.loads(mms_regions_here("status", store, "--json").stdout)["segments"]
     assert [row["origin"] for row in rows] == ["synthetic"] * 2
 

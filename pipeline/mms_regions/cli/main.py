@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -44,13 +44,13 @@ from mms_regions.cli.report import report
 from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
+from mms_regions.cli.summary import print_summary
 from mms_regions.core.child_process import safe_path
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
 
 if TYPE_CHECKING:
     from mms_regions.export.export import Exported
     from mms_regions.run.dry_run import PlannedRun
-    from mms_regions.run.run import Summary
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 _SETTINGS = "Precedence of settings: flag, environment, profile, default; see `config show`."
@@ -184,7 +184,7 @@ def run(
             return
         with display(as_json) as observe, heard_signals() as stop:
             summary = run_segments(request, pool, observe, stop)
-    _print_summary(summary, store, as_json)
+    print_summary(summary, store, as_json)
 
 
 @app.command(rich_help_panel="Runs")
@@ -216,7 +216,7 @@ def label(
         installed = find_model(settings.model, os.environ)
         with display(as_json) as observe, heard_signals() as stop:
             summary = relabel(store, installed, settings, pool, observe, stop)
-    _print_summary(summary, store, as_json)
+    print_summary(summary, store, as_json)
 
 
 @app.command(rich_help_panel="Results")
@@ -279,30 +279,6 @@ def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
         print(f"{counted(planned.without_files, 'segment')} to prepare without any file in the data folder")
     if planned.shortages:
         raise EnvironmentProblem(f"{store}: {'; '.join(planned.shortages)}; free some space, or choose another --store")
-
-
-def _print_summary(summary: Summary, store: Path, as_json: bool) -> None:
-    """Print what the store holds now; exit code 4 if segments failed or have no data."""
-    from mms_regions.core.messages import counted
-
-    result: dict[str, Any] = {
-        "store": str(store),
-        "complete": list(summary.complete),
-        "failed": dict(summary.failed),
-        "no_data": dict(summary.no_data),
-        "synthetic": list(summary.synthetic),
-    }
-    if as_json:
-        print(json.dumps(result))
-    else:
-        without = f", {len(summary.no_data)} without data" if summary.no_data else ""
-        hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed or without else ""
-        complete = counted(len(summary.complete), "segment")
-        print(f"{store}: {complete} complete, {len(summary.failed)} failed{without}{hint}")
-        if summary.synthetic:
-            print(f"{counted(len(summary.synthetic), 'segment')} made from SYNTHETIC data, not from measurements")
-    if summary.failed or summary.no_data:
-        raise typer.Exit(4)
 
 
 app.command(rich_help_panel="Results")(report)

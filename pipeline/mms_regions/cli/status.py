@@ -18,7 +18,7 @@ from mms_regions.core.errors import DamagedStore, EnvironmentProblem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mms_regions.run.status import StoreStatus
+    from mms_regions.run.status import SegmentStatus, StoreStatus
     from mms_regions.store.verify import Flaw
 
 _EVERY = 2.0  # s
@@ -63,11 +63,17 @@ def _print_now(found: StoreStatus, store: Path, as_json: bool) -> None:
 
 
 def _rows(found: StoreStatus) -> list[str]:
-    remarks = [row.reason or _MARKS.get(row.origin, "") for row in found.segments]
+    remarks = [row.reason or _remark(row) for row in found.segments]
     return [
         f"{row.segment.key:<24}{row.state.replace('_', ' '):<10}{remark}".rstrip()
         for row, remark in zip(found.segments, remarks, strict=True)
     ]
+
+
+def _remark(row: SegmentStatus) -> str:
+    """How much of a complete segment has a label, and of which data it is."""
+    parts = [str(row.coverage) if row.coverage else "", _MARKS.get(row.origin, "")]
+    return "; ".join(filter(None, parts))
 
 
 def _counts(found: StoreStatus) -> str:
@@ -78,7 +84,13 @@ def _counts(found: StoreStatus) -> str:
 def _as_json(found: StoreStatus, store: Path) -> str:
     owner = found.run_by
     rows = [
-        {"segment": row.segment.key, "status": row.state, "reason": row.reason, "origin": row.origin}
+        {
+            "segment": row.segment.key,
+            "status": row.state,
+            "reason": row.reason,
+            "origin": row.origin,
+            "coverage": row.coverage.to_json() if row.coverage else None,
+        }
         for row in found.segments
     ]
     run_by = {"command": owner.command, "host": owner.host, "pid": owner.pid, "since": owner.since} if owner else None

@@ -193,6 +193,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+NOT_KNOWN = "-"
+
+
+def percent(share: float | None) -> str:
+    """A share for people: a non-zero share is never rounded to 0%, nor an incomplete one to 100%."""
+    if share is None:
+        return NOT_KNOWN
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return "<0.1%" if share < 0.0005 else ">99.9%" if share >= 0.9995 else f"{share:.1%}"
+
+
 Event = (
     RunStarted
     | RunEnded

@@ -17,12 +17,13 @@ from PIL import Image
 
 from mms_regions.core.catalogue import Event, is_safe_name
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
+from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Status
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import LOW_CONFIDENCE, low_confidence_of
 from mms_regions.report.facts import SegmentFacts, measure
-from mms_regions.report.html import percent, render
+from mms_regions.report.html import render
 from mms_regions.report.ion_spectrum import ion_spectrum
 from mms_regions.report.overview_plot import OverviewRow, agreement, event_overview
 from mms_regions.report.segment_plot import segment_picture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,8 @@ import xarray as xr
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.cautions import cautions, low_confidence_of
-from mms_regions.physics.samples import QUALITY_BITS
+from mms_regions.model.coverage import Coverage, Lost, coverage_of, lost_by_field
+from mms_regions.physics.samples import FEATURES, QUALITY_BITS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Measured:
     regions: of each region, among the samples with a label; all 0 where there are none. labelled: of those with one
     among all. confidence: mean of the largest probability, None without labels. low_confidence, and cautions by name
     (`model.cautions`), all of them: among the samples with a label. quality: by flag, among all samples, those that are
-    set at all. mean_stability, share_changed: None where they were not asked for, or are not known.
+    set at all. mean_stability, share_changed: None where they were not asked for, or are not known. coverage, lost: why
+    samples have no label, and where in the sheet. doubts: what does not fit B0 and n0, empty where all fits.
     """
 
     samples: int
@@ -33,6 +35,9 @@ class Measured:
     quality: Mapping[str, float]
     mean_stability: float | None = None
     share_changed: float | None = None
+    coverage: Coverage | None = None
+    lost: tuple[Lost, ...] = ()
+    doubts: str = ""
 
     def __post_init__(self) -> None:
         shares = [*self.regions, self.labelled, self.low_confidence]
@@ -67,6 +72,7 @@ def measure(data: xr.Dataset) -> Measured:
     known = label != NO_LABEL
     n = max(int(known.sum()), 1)
     found, quality = cautions(data), data["quality"].values
+    features = data["features"].values if "features" in data else np.full((len(label), len(FEATURES)), np.nan)
     flags = {name: float(((quality.astype(np.uint32) & bit) != 0).mean()) for name, bit in QUALITY_BITS.items()}
     return Measured(
         samples=len(label),
@@ -78,6 +84,18 @@ def measure(data: xr.Dataset) -> Measured:
         quality={name: share for name, share in flags.items() if share},
         mean_stability=_finite(data.attrs.get("mean_stability")),
         share_changed=_finite(data.attrs.get("share_changed")),
+        coverage=coverage_of("", label, quality, features),
+        lost=lost_by_field(label, features),
+        doubts=data.attrs.get("scale_caution", ""),
+    )
+
+
+def lost_together(measured: Iterable[Measured]) -> tuple[Lost, ...]:
+    """Samples without a label by |Bx|/B0, of several segments."""
+    by_field = zip(*(one.lost for one in measured), strict=True)
+    return tuple(
+        Lost(some[0].low, some[0].high, sum(one.samples for one in some), sum(one.without for one in some))
+        for some in by_field
     )
 
 

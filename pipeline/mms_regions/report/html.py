@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.filesize import decimal
 
+from mms_regions.core.messages import NOT_KNOWN, percent
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import MEANING
+from mms_regions.model.coverage import REASONS
 
-_NOT_KNOWN = "-"
 NOT_MADE = "It has not been made yet."
 
 
@@ -42,7 +43,7 @@ def _templates() -> Environment:
     )
     ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _spelled, _utc, _words)
     found.filters.update({function.__name__.removeprefix("_"): function for function in ours})
-    found.globals["cautions_mean"] = MEANING
+    found.globals |= {"cautions_mean": MEANING, "reasons_mean": REASONS}
     return found
 
 
@@ -61,17 +62,8 @@ def _base64(data: bytes) -> str:
     return b64encode(data).decode()
 
 
-def percent(share: float | None) -> str:
-    """A share for people: a non-zero share is never rounded to 0%, nor an incomplete one to 100%."""
-    if share is None:
-        return _NOT_KNOWN
-    if share in (0, 1):
-        return f"{share:.0%}"
-    return "<0.1%" if share < 0.0005 else ">99.9%" if share >= 0.9995 else f"{share:.1%}"
-
-
 def _number(value: float | None) -> str:
-    return _NOT_KNOWN if value is None else f"{value:.3f}"
+    return NOT_KNOWN if value is None else f"{value:.3f}"
 
 
 def _bytes(size: int) -> str:

@@ -26,9 +26,10 @@ from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
 from mms_regions.core.version import SOFTWARE, __version__
 from mms_regions.model.card import names_are_inferred
+from mms_regions.model.coverage import ENOUGH, Coverage, together
 from mms_regions.report.efficiency import efficiency
 from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, write_event_page
-from mms_regions.report.facts import SegmentFacts
+from mms_regions.report.facts import SegmentFacts, lost_together
 from mms_regions.report.html import NOT_MADE, render, script
 from mms_regions.report.overview_plot import catalogue_overview, overview_pages
 from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
@@ -154,6 +155,10 @@ def _on_index(
         "events": {one.segment.event.name for one in facts},
         "counts": Counter(one.state for one in facts),
         "troubled": _troubled(facts),
+        "coverage": _coverage(complete),
+        "lost": lost_together(one.measured for one in complete if one.measured),
+        "few": [one.key for one in complete if one.measured and one.measured.labelled < ENOUGH],
+        "doubts": {one.key: one.measured.doubts for one in complete if one.measured and one.measured.doubts},
         "flagged": _flagged(complete),
         "run_by": str(status.run_by) if status.run_by else "",
         "pages": {one.segment.event.name: page_of(one.segment.event) for one in facts},
@@ -175,6 +180,10 @@ def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]
         if one.measured is None or one.reason:
             found.setdefault((one.state, one.why or NOT_MADE), []).append(one.key)
     return found
+
+
+def _coverage(complete: Sequence[SegmentFacts]) -> Coverage:
+    return together(one.measured.coverage for one in complete if one.measured and one.measured.coverage)
 
 
 def _flagged(complete: Sequence[SegmentFacts]) -> dict[str, int]:

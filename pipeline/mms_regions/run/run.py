@@ -16,13 +16,14 @@ from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStar
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import InstalledModel
+from mms_regions.model.coverage import Coverage
 from mms_regions.run.begin import RunRequest, cannot_be_written, locked, planned, sweep, to_all
 from mms_regions.run.inputs import Inputs, Ledger, open_inputs, refuse_no_files, require_data_dir
 from mms_regions.run.loop import RunLoop
 from mms_regions.run.provenance import now, this_run
 from mms_regions.run.tasks import check_labelling
 from mms_regions.run.todo import Outstanding, keys_to_redo, outstanding, read_redo, write_redo
-from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign
+from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign, shown_coverage
 from mms_regions.store.labels import read_provenance, write_provenance
 from mms_regions.store.paths import manifest_path, run_folder
 from mms_regions.store.plan import Plan, read_plan, require_plan, write_plan
@@ -46,16 +47,21 @@ class Summary:
     """What a store holds after a run: keys of complete segments, of failed ones with their reasons.
 
     synthetic: complete segments that were made from synthetic files, or from some that are. no_data: those that there
-    is nothing to make from, with their reasons; they are not among the failed ones.
+    is nothing to make from, with their reasons; they are not among the failed ones. coverage: by key, where it is
+    known. doubts: by key, what does not fit B0 and n0.
     """
 
     complete: tuple[str, ...]
     failed: Mapping[str, str]
     synthetic: tuple[str, ...] = ()
     no_data: Mapping[str, str] = field(default_factory=dict)
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Mapping[str, Record]) -> Summary:
+    def of(cls, records: Mapping[str, Record], plan: Plan, coverage: Mapping[str, Coverage]) -> Summary:
+        events = {slot.segment.key: slot.segment.event for slot in plan.slots}
+        doubts = {key: r.scales.doubts(events[key].B0, events[key].n0) for key, r in records.items() if r.scales}
         return cls(
             complete=tuple(key for key, record in records.items() if record.status == "complete"),
             failed=_reasons(records, "failed"),
@@ -65,6 +71,8 @@ class Summary:
                 if record.status == "complete" and record.origin in ("synthetic", "mixed")
             ),
             no_data=_reasons(records, "no_data"),
+            coverage=coverage,
+            doubts={key: found for key, found in doubts.items() if found},
         )
 
 
@@ -156,7 +164,7 @@ class _Work:
         """Do what is outstanding, and bring labels, index and provenance up to date, also where it ends early."""
         if not self.todo:
             self._finish_labels()
-            return Summary.of(describe_store(self.store, self.plan))
+            return self._summary()
         runs = read_provenance(self.store)
         command = "run" if self.todo.segments else "label"
         started = this_run(self.settings, self.labelling.model.card, command, os.environ)
@@ -170,9 +178,12 @@ class _Work:
             with suppress(OSError, EnvironmentProblem):  # what ended the run is reported, not what came of it
                 self._end([*runs, {**started, "ended": now(), "outcome": outcome}])
             raise
-        summary = Summary.of(describe_store(self.store, self.plan))
+        summary = self._summary()
         self._end([*runs, {**started, "ended": now(), "outcome": _outcome(summary)}])
         return summary
+
+    def _summary(self) -> Summary:
+        return Summary.of(describe_store(self.store, self.plan), self.plan, shown_coverage(self.store, self.plan))
 
     def _work_off(self) -> None:
         self.stop.check()

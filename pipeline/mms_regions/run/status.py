@@ -12,12 +12,13 @@ from mms_regions.core.catalogue import Catalogue, Segment
 from mms_regions.core.errors import UsageProblem
 from mms_regions.core.lock import Owner, owner_of
 from mms_regions.core.messages import RunStarted, SegmentDone, SegmentStarted
+from mms_regions.model.coverage import Coverage
 from mms_regions.run.trace import last_run
 from mms_regions.store.index import shown_statuses
 from mms_regions.store.labels import read_labelled
 from mms_regions.store.paths import lock_path
 from mms_regions.store.plan import Plan, require_plan
-from mms_regions.store.receipts import labelled_shards, shown_records, written_shards
+from mms_regions.store.receipts import coverage_by_segment, labelled_shards, shown_records, written_shards
 
 State = Literal["complete", "prepared", "running", "failed", "no_data", "missing"]
 
@@ -27,13 +28,14 @@ class SegmentStatus:
     """What became of a segment; running: a run is at it, or at its shard.
 
     prepared: its labels are missing, or are there but not shown yet by the index, by which people open segments.
-    origin: of its data: measured, synthetic, mixed or unknown; empty where it has none.
+    origin: of its data: measured, synthetic, mixed or unknown; empty where it has none. coverage: where it is known.
     """
 
     segment: Segment
     state: State
     reason: str = ""
     origin: str = ""
+    coverage: Coverage | None = None
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,23 @@ class StoreStatus:
 def store_status(store: Path) -> StoreStatus:
     """What a store holds. Raises UsageProblem where there is no store."""
     plan, owner = require_plan(store), owner_of(lock_path(store))
-    states = _on_disk(store, plan)
+    states, coverage = _on_disk(store, plan)
     if owner is not None:
         sound = {key: state for key, state in states.items() if state[0] not in ("failed", "no_data")}
         states = {**states, **_under_way(last_run(store)), **sound}
-    found = (SegmentStatus(slot.segment, *states.get(slot.segment.key, ("missing", "", ""))) for slot in plan.slots)
-    return StoreStatus(tuple(found), owner)
+    rows = []
+    for segment in (slot.segment for slot in plan.slots):
+        state, reason, origin = states.get(segment.key, ("missing", "", ""))
+        known = coverage.get(segment.key) if state == "complete" else None
+        rows.append(SegmentStatus(segment, state, reason, origin, known))
+    return StoreStatus(tuple(rows), owner)
 
 
-def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str, str]]:
-    """What receipts say, for they alone tell what is done; what the index does not show yet is not complete."""
+def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]], dict[str, Coverage]]:
+    """What receipts say, for they alone tell what is done; what the index does not show yet is not complete.
+
+    By key: state, reason and origin; and the coverage of those whose labels are there.
+    """
     labelled, written = read_labelled(store), written_shards(store, plan)
     shown = labelled.sha256 if labelled and not labelled.swapping else ""
     with_labels = labelled_shards(store, store, written, shown) if shown else {}
@@ -73,7 +82,8 @@ def _on_disk(store: Path, plan: Plan) -> dict[str, tuple[State, str, str]]:
         key: ("prepared", "") for key, r in found.items() if r.status == "complete" and key not in open_to_all
     }
     origins = {key: r.origin if r.inputs else "" for key, r in found.items()}
-    return {key: (*hidden.get(key, (r.status, r.reason)), origins[key]) for key, r in found.items()}
+    states = {key: (*hidden.get(key, (r.status, r.reason)), origins[key]) for key, r in found.items()}
+    return states, coverage_by_segment(with_labels)
 
 
 def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, str, str]]:
@@ -101,7 +111,7 @@ def planned_segments(store: Path, events: str | None = None, probes: str | None 
 def complete_segments(store: Path, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
     """Those of them that are complete. Raises UsageProblem as `planned_segments`, and where nothing is complete."""
     plan = require_plan(store)
-    complete = {key for key, (state, *_) in _on_disk(store, plan).items() if state == "complete"}
+    complete = {key for key, (state, *_) in _on_disk(store, plan)[0].items() if state == "complete"}
     found = tuple(segment for segment in _chosen(store, plan, events, probes) if segment.key in complete)
     if not found:
         raise UsageProblem(f"{store}: none of the segments asked for is complete; see `mms-regions status {store}`")

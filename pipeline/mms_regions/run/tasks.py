@@ -31,13 +31,13 @@ from mms_regions.core.types import Flags, Floats
 from mms_regions.model.card import read_model
 from mms_regions.model.stability import sensitivity_of
 from mms_regions.physics.conventions import convention
-from mms_regions.physics.samples import FEATURES, Samples
+from mms_regions.physics.samples import FEATURES, Samples, bridged_in
 from mms_regions.run.inputs import Inputs, obtain_files
 from mms_regions.store.paths import receipt_path
 from mms_regions.store.plan import ShardPlan, Slot
 from mms_regions.store.receipts import InputFile, Outcome, Prepared, Receipt, labels_made_from
 from mms_regions.store.relabel import Labelling
-from mms_regions.store.shards import read_windows, write_features, write_labels
+from mms_regions.store.shards import coverage_in, read_windows, write_features, write_labels
 
 if TYPE_CHECKING:
     from mms_regions.model.label import Prediction  # imports torch, which all others do without
@@ -239,10 +239,11 @@ def _label_batch(
     labelling: Labelling, batch: Sequence[ShardPlan], label: Callable[[Floats, Flags], Prediction]
 ) -> Iterator[Receipt]:
     read = [read_windows(labelling.store, shard) for shard in batch]
-    windows, withheld = (np.concatenate(parts) for parts in zip(*read, strict=True))
-    whole = label(windows, withheld)
+    windows, qualities = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    whole = label(windows, bridged_in(qualities))
     first = 0
-    for shard, (features, flags) in zip(batch, read, strict=True):
+    for shard, (features, quality) in zip(batch, read, strict=True):
+        flags = bridged_in(quality)
         some = slice(first, first + len(flags))
         prediction = replace(whole, label=whole.label[some], probability=whole.probability[some])
         sensitivity = None
@@ -250,17 +251,24 @@ def _label_batch(
             begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
             others = (begins, labelling.perturb, lambda *moved: label(*moved).label)
             sensitivity = sensitivity_of(prediction.label, features, flags, *others)
+        receipt = _receipt_of_features(labelling, shard)
         yield write_labels(
-            labelling.store, labelling.folder, shard, prediction, _made_from(labelling, shard), sensitivity
+            labelling.store,
+            labelling.folder,
+            shard,
+            prediction,
+            labels_made_from(labelling.sha256, receipt),
+            sensitivity,
+            coverage_in(shard, receipt.records, prediction.label, quality, features),
         )
         first += len(flags)
 
 
-def _made_from(labelling: Labelling, shard: ShardPlan) -> dict[str, Any]:
-    features = Receipt.read(receipt_path(labelling.store, "features", shard.number))
-    if features is None:
+def _receipt_of_features(labelling: Labelling, shard: ShardPlan) -> Receipt:
+    receipt = Receipt.read(receipt_path(labelling.store, "features", shard.number))
+    if receipt is None:
         raise EnvironmentProblem(f"{labelling.store}: the receipt of shard {shard.number} is gone; run again")
-    return labels_made_from(labelling.sha256, features)
+    return receipt
 
 
 @lru_cache(maxsize=1)

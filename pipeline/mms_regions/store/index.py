@@ -17,6 +17,7 @@ import zarr
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import Damaged, read_sealed, remove, remove_tree, sealed, write_changed
 from mms_regions.core.messages import Event, ShardBegun, ShardLabelled, ShardWritten
+from mms_regions.model.coverage import Coverage
 from mms_regions.store.labels import read_labelled, read_provenance
 from mms_regions.store.layout import Files, whole_store, write_files
 from mms_regions.store.paths import (
@@ -31,6 +32,7 @@ from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import (
     Record,
     Written,
+    coverage_by_segment,
     labelled_shards,
     shown_records,
     steadiness_of,
@@ -52,10 +54,20 @@ def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> 
     made = labelled_shards(store, store, written, labelled.sha256)
     with_labels = {number: receipt for number, receipt in made.items() if number not in rewritten}
     records = shown_records(plan, written, with_labels)
-    steady = {key: s for key, s in steadiness_of(with_labels).items() if _is_complete(records.get(key))}
-    withdrawn = _withdrawn(store, plan, records)
-    write_description(store, plan.uuid, whole_store(plan, records, labelled, read_provenance(store), steady), withdrawn)
+    complete = {key for key, record in records.items() if _is_complete(record)}
+    steady = {key: s for key, s in steadiness_of(with_labels).items() if key in complete}
+    coverage = {key: c for key, c in coverage_by_segment(with_labels).items() if key in complete}
+    files = whole_store(plan, records, labelled, read_provenance(store), steady, coverage)
+    write_description(store, plan.uuid, files, _withdrawn(store, plan, records))
     return records
+
+
+def shown_coverage(store: Path, plan: Plan) -> dict[str, Coverage]:
+    """The coverage of each segment whose labels a store shows, where it is known."""
+    labelled = read_labelled(store)
+    if labelled is None or labelled.swapping:
+        return {}
+    return coverage_by_segment(labelled_shards(store, store, written_shards(store, plan), labelled.sha256))
 
 
 def _is_complete(record: Record | None) -> bool:

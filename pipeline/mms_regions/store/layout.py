@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,9 @@ from zarr.storage import MemoryStore
 from mms_regions.core.files import write_changed
 from mms_regions.core.outcomes import Cause, Status
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
+from mms_regions.model.coverage import Coverage
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
+from mms_regions.physics.scales import Scales
 from mms_regions.store.labels import Labelled
 from mms_regions.store.paths import ROOT
 from mms_regions.store.plan import FIRST_FORMAT, Plan
@@ -51,6 +53,7 @@ def whole_store(
     labelled: Labelled | None,
     runs: Sequence[Mapping[str, Any]],
     steadiness: Mapping[str, Steadiness] = MappingProxyType({}),
+    coverage: Mapping[str, Coverage] = MappingProxyType({}),
 ) -> Files:
     """All files of a store but the shards; segments without a record are `missing`, `labelled` is None without labels.
 
@@ -63,6 +66,8 @@ def whole_store(
         if labelled is not None:
             _add_labels(group, plan, labelled)
         _add_index(group, plan, records, steadiness)
+        _add_coverage(group, plan, coverage)
+        _add_scales(group, plan, records)
         group.attrs.update(_attributes(plan, labelled, runs))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Consolidated metadata")  # that readers of other makers may not use it
@@ -220,8 +225,7 @@ def _add_index(
     known = [records.get(slot.segment.key) for slot in slots]
     made = [record or Record("", "failed") for record in known]
 
-    def row(name: str, values: NDArray[Any] | Iterable[str], long_name: str, **more: str) -> None:
-        _put(group, name, ("segment",), values, {"long_name": long_name, **more})
+    row = partial(_put_row, group)
 
     def nanoseconds(values: Iterable[np.datetime64]) -> NDArray[np.int64]:
         return np.array(list(values), dtype="datetime64[ns]").astype(np.int64)
@@ -254,3 +258,38 @@ def _add_index(
     _put(group, "feature", ("feature",), FEATURES, {"long_name": "feature, in simulation axes"})
     axes = "component, in the frame that the variable's name or long_name says"
     _put(group, "xyz", ("xyz",), ("x", "y", "z"), {"long_name": axes})
+
+
+def _put_row(group: zarr.Group, name: str, values: NDArray[Any] | Iterable[str], long_name: str, **more: str) -> None:
+    """A column of the index."""
+    _put(group, name, ("segment",), values, {"long_name": long_name, **more})
+
+
+def _add_coverage(group: zarr.Group, plan: Plan, coverage: Mapping[str, Coverage]) -> None:
+    """Of each segment the share of samples with a label, and why the others have none."""
+    known = [coverage.get(slot.segment.key) for slot in plan.slots]
+    shares = np.array([np.nan if one is None else one.share for one in known])
+    _put_row(group, "coverage", shares, "share of its samples that have a label; NaN: not known", units="1")
+    reasons = (json.dumps(one.shares_without) if one else "" for one in known)
+    _put_row(group, "without_label", reasons, "shares of its samples without a label, by reason, as JSON")
+
+
+def _add_scales(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) -> None:
+    """What was measured of the scales B0 and n0 of each segment, and what does not fit."""
+    known = [(record.scales if record else None) or Scales() for record in map(records.get, _keys(plan))]
+    columns = {
+        "lobe_field": ("nT", "field that balances the pressure of plasma and field, median"),
+        "sheet_temperature": ("eV", "T_i + T_e where the pressure of plasma exceeds that of the field"),
+        "median_ey": ("mV m^-1", "median of E_y, GSM"),
+    }
+    names = ("lobe_field", "sheet_temperature", "electric_field")
+    for (column, (units, text)), name in zip(columns.items(), names, strict=True):
+        values = [getattr(scales, name) for scales in known]
+        _put_row(group, column, np.array([np.nan if x is None else x for x in values]), text, units=units)
+    events = [slot.segment.event for slot in plan.slots]
+    doubts = ("; ".join(scales.doubts(e.B0, e.n0)) for scales, e in zip(known, events, strict=True))
+    _put_row(group, "scale_caution", doubts, "what does not fit B0 and n0; empty where all that is known fits")
+
+
+def _keys(plan: Plan) -> list[str]:
+    return [slot.segment.key for slot in plan.slots]

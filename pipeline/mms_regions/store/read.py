@@ -17,6 +17,8 @@ from mms_regions.store.paths import root_path
 
 # Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
 _WITH_PARTS = ("catalogues", "deciding", "inputs", "model", "provenance")
+# Columns of the index that older stores lack.
+_LATER_COLUMNS = ("coverage", "without_label", "lobe_field", "sheet_temperature", "median_ey", "scale_caution")
 
 
 def open_store(store: Path | str) -> xr.Dataset:
@@ -138,6 +140,7 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
         "inputs": index["inputs"].item(),
         "origin": index["origin"].item() if "origin" in index else "unknown",  # of the first format
         **{name: float(index[name]) for name in ("mean_stability", "share_changed") if "stability" in whole},
+        **{name: index[name].item() for name in _LATER_COLUMNS if name in index},
         **{name: whole.attrs[name] for name in ("deciding", "model", "perturb", "uuid") if name in whole.attrs},
     }
     return data

@@ -17,7 +17,9 @@ from typing import Any, Literal
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
 from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Cause, Status
+from mms_regions.model.coverage import Coverage, together
 from mms_regions.physics.samples import Samples
+from mms_regions.physics.scales import Scales, measured_scales
 from mms_regions.store.paths import Stage, receipt_path
 from mms_regions.store.plan import Plan, digest
 
@@ -81,6 +83,7 @@ class Record:
     position_gse: tuple[float, float, float] | None = None
     inputs: tuple[InputFile, ...] = ()
     cause: str = Cause.NONE.value  # why there are no samples
+    scales: Scales | None = None  # what was measured of B0 and n0
 
     @property
     def origin(self) -> str:
@@ -100,6 +103,7 @@ class Record:
             n_samples=outcome.n_samples,
             position_gse=outcome.position_gse,
             inputs=outcome.inputs,
+            scales=measured_scales(outcome.samples.physics),
         )
 
     @classmethod
@@ -107,7 +111,9 @@ class Record:
         position = data["position_gse"]
         inputs = tuple(_input_file(**file) for file in data["inputs"])
         cause = data.get("cause", Cause.UNKNOWN.value if data["status"] == "failed" else Cause.NONE.value)
-        return cls(**{**data, "position_gse": position and tuple(position), "inputs": inputs, "cause": cause})
+        scales = Scales(**data["scales"]) if data.get("scales") else None
+        known = {"position_gse": position and tuple(position), "inputs": inputs, "cause": cause, "scales": scales}
+        return cls(**{**data, **known})
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,7 @@ class Receipt:
     files: Mapping[str, Written]  # by path below the group that they are in
     records: tuple[Record, ...] = ()
     steadiness: tuple[Steadiness, ...] = ()  # of labels, where it was asked for
+    coverage: tuple[Coverage, ...] = ()  # of labels; not in stores made before it was kept
 
     def matches(self, uuid: str, made_from: Mapping[str, Any]) -> bool:
         """Whether it is of this store, and of a stage that is made from just this."""
@@ -221,10 +228,16 @@ class Receipt:
             files = {_inside(name): Written(**written) for name, written in data["files"].items()}
             records = tuple(Record.from_json(record) for record in data["records"])
             steadiness = tuple(Steadiness(**part) for part in data.get("steadiness", ()))
+            coverage = tuple(_coverage(part) for part in data.get("coverage", ()))
             made_from = data.pop("decides")
-            return cls(**data | {"made_from": made_from, "files": files, "records": records, "steadiness": steadiness})
+            parts = {"files": files, "records": records, "steadiness": steadiness, "coverage": coverage}
+            return cls(**data | {"made_from": made_from, **parts})
         except (FileNotFoundError, NotADirectoryError, Damaged, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _coverage(part: Mapping[str, Any]) -> Coverage:
+    return Coverage(**{**part, "without": tuple((str(name), int(n)) for name, n in part["without"])})
 
 
 def _inside(name: str) -> str:
@@ -284,6 +297,15 @@ def steadiness_of(labelled: Mapping[int, Receipt]) -> dict[str, Steadiness]:
                 so_far.changes + part.changes,
             )
     return found
+
+
+def coverage_by_segment(labelled: Mapping[int, Receipt]) -> dict[str, Coverage]:
+    """What the receipts of labels say of each segment, its parts put together; nothing of older stores."""
+    parts: dict[str, list[Coverage]] = {}
+    for number in sorted(labelled):
+        for part in labelled[number].coverage:
+            parts.setdefault(part.key, []).append(part)
+    return {key: together(found, key) for key, found in parts.items()}
 
 
 def records_of(plan: Plan, written: Mapping[int, Receipt]) -> dict[str, Record]:

@@ -17,8 +17,9 @@ from zarr.storage import MemoryStore, StorePath
 
 from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
 from mms_regions.core.files import busy_disk_retried, made_whole, make_folder, remove, remove_tree, rename, sync_folder
-from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
-from mms_regions.physics.samples import FEATURES, Samples, bridged_in
+from mms_regions.core.types import NO_LABEL, WINDOW, Bits, Floats
+from mms_regions.model.coverage import Coverage, coverage_of
+from mms_regions.physics.samples import FEATURES, Samples
 from mms_regions.store.layout import (
     FEATURE_ARRAYS,
     LABEL_ARRAYS,
@@ -210,15 +211,15 @@ def _sync_above(folder: Path, files: Iterable[str]) -> None:
         sync_folder(folder / above)
 
 
-def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Flags]:
-    """Every window of a shard: features (W, 32, 14) float32, and (W, 32) bool, the samples that get no label.
+def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Bits]:
+    """Every window of a shard: features (W, 32, 14) float32, and quality (W, 32), bits `QUALITY_BITS`.
 
     Raises DamagedStore where they cannot be read.
     """
     try:
         group = _group(store, "r")
         features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
-        return features, bridged_in(_part(group, "quality", shard)).reshape(-1, WINDOW)
+        return features, _part(group, "quality", shard).reshape(-1, WINDOW)
     except (MMSRegionsError, MemoryError, OSError):
         raise
     except Exception as problem:  # whatever damaged files make zarr and its codecs raise
@@ -243,11 +244,12 @@ def write_labels(
     prediction: Prediction,
     made_from: Mapping[str, Any],
     sensitivity: Sensitivity | None = None,
+    coverage: tuple[Coverage, ...] = (),
 ) -> Receipt:
     """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
 
     folder: the store, or the group beside it in which a store is relabelled. made_from: with `labels_sha256`.
-    sensitivity: of the samples of the shard, where the group has an array for it.
+    sensitivity: of the samples of the shard, where the group has an array for it. coverage: of its segments.
     """
     path = receipt_path(store, "labels", shard.number, made_from["labels_sha256"])
     before = Receipt.read(path)
@@ -272,9 +274,25 @@ def write_labels(
     for name in names:
         files |= _write_shard(folder, arrays[name], shard, values[name])
     _sync_above(folder, files)
-    receipt = Receipt("labels", shard.uuid, shard.number, made_from, files, steadiness=steady)
+    receipt = Receipt("labels", shard.uuid, shard.number, made_from, files, steadiness=steady, coverage=coverage)
     receipt.write(path)
     return receipt
+
+
+def coverage_in(
+    shard: ShardPlan, records: Iterable[Record], label: NDArray[np.int8], quality: Bits, features: Floats
+) -> tuple[Coverage, ...]:
+    """The coverage of each segment's part in a shard; arrays are of the whole shard: (W, 32), features (W, 32, 14)."""
+    samples = {record.key: record.n_samples for record in records}
+    labels, bits, inputs = label.reshape(-1), quality.reshape(-1), features.reshape(-1, features.shape[-1])
+    found = []
+    for slot in shard.slots:
+        key = slot.segment.key
+        begin, end = max(slot.first, shard.begin), min(slot.first + samples.get(key, 0), shard.end)
+        if begin < end:
+            part = slice(begin - shard.begin, end - shard.begin)
+            found.append(coverage_of(key, labels[part], bits[part], inputs[part]))
+    return tuple(found)
 
 
 def _steadiness(slot: Slot, shard: ShardPlan, label: NDArray[Any], sensitivity: Sensitivity) -> Steadiness:

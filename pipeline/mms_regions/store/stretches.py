@@ -178,7 +178,7 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
 
 
 def _about(data: xr.Dataset) -> dict[str, Any]:
-    names = ("t_start", "t_end", "b0", "n0", "mean_stability", "share_changed")
+    names = ("t_start", "t_end", "b0", "n0", "scale_caution", "mean_stability", "share_changed")
     found = {name: data.attrs[name] for name in names if name in data.attrs}
     origin = origin_of(attributes_of(data)["inputs"]).word
     return {

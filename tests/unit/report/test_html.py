@@ -16,11 +16,12 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_named
 from mms_regions.report.event_page import page_of
 from mms_regions.report.facts import SegmentFacts
-from mms_regions.report.html import percent, render, script
+from mms_regions.report.html import render, script
 from mms_regions.report.report import SOFTWARE
 
 
