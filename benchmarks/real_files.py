@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from mms_regions.archive.products import find_files
 from mms_regions.core.catalogue import Segment, read_catalogue
 from mms_regions.core.errors import MMSRegionsError
+from mms_regions.core.messages import percent
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.model.card import find_model
+from mms_regions.model.coverage import Lost, lost_by_field
 from mms_regions.model.label import label_windows
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import load_model
@@ -30,6 +32,7 @@ from mms_regions.physics.conventions import convention
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS, Samples
 from mms_regions.physics.thin_electrons import FASTEST, WIDTHS
 
+NONE, NOTHING = np.zeros(0, np.int8), np.zeros((0, len(FEATURES)))  # of no samples
 MASKED = ("te_par", "te_perp", "pe_gsm", "qe_gsm", "electron_spectrum_omni", "electron_spectrum_par", "je_gsm", "j_gsm")
 LEAST_LABELLED, MOST_ASSUMED = 0.95, 0.08
 
@@ -46,6 +49,7 @@ class Found:
     fastest: float  # km/s
     unmasked: tuple[str, ...]  # quantities that are finite in a sample without electrons
     missing: dict[str, float]
+    lost: tuple[Lost, ...]
 
     @property
     def good(self) -> bool:
@@ -53,8 +57,14 @@ class Found:
         return enough and not self.unmasked and self.fastest <= FASTEST
 
 
-def figures(samples: Samples, label_of: Flags) -> Found:
-    """The figures of a segment; label_of: which samples have a label."""
+def between(one: Lost) -> str:
+    """A range of |Bx|/B0, as a heading."""
+    return f"{one.low:g} to {one.high:g}" if np.isfinite(one.high) else f"{one.low:g} and more"
+
+
+def figures(samples: Samples, label: NDArray[np.int8]) -> Found:
+    """The figures of a segment."""
+    label_of = label != NO_LABEL
     labelled = max(int(label_of.sum()), 1)
 
     def share(bit: str) -> float:
@@ -71,6 +81,7 @@ def figures(samples: Samples, label_of: Flags) -> Found:
         fastest=float(np.nanmax(speed, initial=0)),
         unmasked=tuple(name for name in MASKED if np.isfinite(samples.physics[name][masked]).any()),
         missing={bit: float(has(samples, bit).mean()) for bit in QUALITY_BITS if has(samples, bit).any()},
+        lost=lost_by_field(label, samples.features),
     )
 
 
@@ -98,7 +109,7 @@ def prepared(segment: Segment, folder: Path, settings: Settings) -> Samples:
 
 
 def main(folder: Path, events: Path, model: str = "analytic-layer") -> int:
-    rows, good, notes = [], True, []
+    rows, lost, good, notes = [], [], True, []
     network = load_model(find_model(model, os.environ))
     for segment in read_catalogue(str(events)).segments():
         if not (folder / segment.spacecraft).is_dir():
@@ -111,13 +122,16 @@ def main(folder: Path, events: Path, model: str = "analytic-layer") -> int:
                 notes.append(f"{segment.key} {electrons}: {problem}")
                 good &= electrons == "strict"
                 continue
-            found = figures(samples, network_labels(samples, network)[0] != NO_LABEL)
+            found = figures(samples, network_labels(samples, network)[0])
             good &= electrons == "strict" or found.good
             rows.append([segment.key, electrons, *_cells(found)])
+            lost.append([segment.key, electrons, *(percent(one.share) for one in found.lost)])
             reasons = ", ".join(f"{name} {share:.1%}" for name, share in found.missing.items())
             notes.append(f"{segment.key} {electrons}: quality bits, of all samples: {reasons or 'none'}")
     titles = ["segment", "electrons", "samples", "labelled", "averaged", "assumed velocity", "most accumulations"]
     print(table([*titles, "largest v_e, km/s", "not masked"], rows))
+    print("\nSamples without a label, by |Bx|/B0:\n")
+    print(table(["segment", "electrons", *map(between, lost_by_field(NONE, NOTHING))], lost))
     print("\n" + "\n".join(notes))
     return 0 if good and rows else 1
 

@@ -17,15 +17,18 @@ from pathlib import Path
 
 import numpy as np
 from measure import machine, table
-from real_files import has, network_labels, prepared
+from real_files import NONE, NOTHING, between, has, network_labels, prepared
 
 from mms_regions.core.catalogue import Event, Segment, read_catalogue
+from mms_regions.core.messages import percent
 from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL, Floats
 from mms_regions.model.card import find_model
+from mms_regions.model.coverage import lost_by_field
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.scores import agreement, calibration
 from mms_regions.model.weights import import_published, load_model
+from mms_regions.physics.samples import FEATURES
 from mms_regions.synthetic.demo import CATALOGUE, EVENTS, MODEL
 from mms_regions.synthetic.instruments import Troubles
 from mms_regions.synthetic.write import read_truth, synthesise
@@ -43,6 +46,7 @@ class Tally:
     truth: list[Floats] = field(default_factory=list)
     averaged: list[Floats] = field(default_factory=list)
     assumed: list[Floats] = field(default_factory=list)
+    bx: list[Floats] = field(default_factory=list)  # in B0
 
     def cells(self) -> list[str]:
         label, truth, sure = (np.concatenate(x) for x in (self.label, self.truth, self.confidence))
@@ -91,7 +95,23 @@ Events {EVENTS} x four spacecraft, seeds 1 to {seeds}; noise, empty accumulation
 in the tail (docs/science.md). Shares of right labels are of those samples that have one.
 
 {table([*head, "averaged", "assumed velocity", "labelled, least of the seeds"], rows)}
+
+Samples without a label, by |Bx|/B0 (of those whose B is known):
+
+{_lost(tallies)}
 """
+
+
+def _lost(tallies: Mapping[tuple[str, float, str], Tally]) -> str:
+    """Samples without a label by |Bx|/B0: the same for every model."""
+    rows = []
+    for (name, density, way), tally in sorted(tallies.items(), key=lambda item: -item[0][1]):
+        if name == MODEL:
+            features = np.full((sum(map(len, tally.bx)), len(FEATURES)), np.nan)
+            features[:, FEATURES.index("Bx")] = np.concatenate(tally.bx)
+            lost = lost_by_field(np.concatenate(tally.label).astype(np.int8), features)
+            rows.append([f"{density:g}", way, *(percent(one.share) for one in lost)])
+    return table(["density, times", "electrons", *map(between, lost_by_field(NONE, NOTHING))], rows)
 
 
 def _segments(density: float) -> tuple[Segment, ...]:
@@ -125,6 +145,7 @@ def _of_seed(data: Path, density: float, electrons: str, models: Mapping[str, Re
             tally.truth.append(truth)
             tally.averaged.append(has(samples, "electrons_averaged"))
             tally.assumed.append(has(samples, "electrons_assumed"))
+            tally.bx.append(samples.features[:, FEATURES.index("Bx")])
     return tallies
 
 

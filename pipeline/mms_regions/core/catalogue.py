@@ -135,8 +135,9 @@ class Event(BaseModel):
     """One crossing of a reconnection region: a row of a catalogue.
 
     name: also the folder name of the results. t_start, t_end: datetime64[ns], UTC, both inclusive, at most 24 h
-    apart; ISO texts are taken, with another UTC offset converted. B0: nT, n0: cm^-3, the normalisation (Waters et
-    al. 2025). probes: the spacecraft that have data. Raises pydantic.ValidationError (a ValueError).
+    apart; ISO texts are taken, with another UTC offset converted. The normalisation (Waters et al. 2025): B0, nT, is
+    the field of the lobe (the reversing field), n0, cm^-3, the density of the current sheet, not of the inflow.
+    probes: the spacecraft that have data. Raises pydantic.ValidationError (a ValueError).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
