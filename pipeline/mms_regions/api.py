@@ -153,8 +153,9 @@ def read_catalogue(source: Path | str = "rogers2023") -> Catalogue:
     Parameters
     ----------
     source : path or str
-        The name of a built-in list, or a CSV file with the columns event, t_start, t_end (UTC), B0 (nT), n0 (cm^-3),
-        and optionally probes and notes.
+        The name of a built-in list, `-` for stdin, or a CSV file with the columns t_start, t_end (UTC) and optionally
+        event, B0 (nT), n0 (cm^-3), B0_sigma, n0_sigma, probes and notes. Other columns are kept as notes, with a
+        warning.
 
     Returns
     -------
@@ -171,7 +172,10 @@ def read_catalogue(source: Path | str = "rogers2023") -> Catalogue:
     >>> [segment.key for segment in read_catalogue("rogers2023").segments("A,B", "4")]
     ['A/mms4', 'B/mms4']
     """
-    return _read_catalogue(source if source in builtin_catalogues() else _path(source))
+    found = _read_catalogue(source if source in ("-", *builtin_catalogues()) else _path(source))
+    for remark in found.remarks:
+        warnings.warn(remark, stacklevel=2)
+    return found
 
 
 def load_model(model: Path | str = "waters2025") -> Model:

@@ -154,7 +154,7 @@ BAD_CATALOGUES: dict[str, tuple[str, tuple[str, ...]]] = {
     "duplicate event": (HEADER + A + A.lower(), ("line 3", "column event = 'a'", "unique", "line 2 has it")),
     "a name that leaves its folder": (HEADER + A.replace("A,", "../../x,"), ("line 2", "'../../x'", "letters, digits")),
     "unknown spacecraft": (HEADER + A.replace("0.2,1", "0.2,7"), ("line 2", "column probes = '7'", "1 to 4")),
-    "a column missing": ("event,t_start,t_end,n0\n", ("line 1", "column B0 is missing", "separated by commas")),
+    "a column missing": ("event,t_start,B0,n0\n", ("line 1", "column t_end is missing", "separated by commas")),
     "empty": ("", ("is empty", "event,t_start,t_end,B0,n0")),
     "a header alone": (HEADER, ("no events below it", "add a row")),
     "several bad rows": (

@@ -200,14 +200,19 @@ def test_shipped_profiles_fit_the_schema(name: str) -> None:
 
 def test_the_schema_of_event_lists_takes_what_is_taken_and_refuses_what_is_refused() -> None:
     row = catalogue_schema()["items"]
-    assert row["required"] == ["event", "t_start", "t_end", "B0", "n0"]
+    assert row["required"] == ["t_start", "t_end"]
     columns = row["properties"]
     for event in read_catalogue(builtin_catalogues()[0]).events:
         assert re.search(columns["event"]["pattern"], event.name)
         assert re.search(columns["t_start"]["pattern"], str(event.t_start))
         assert columns["B0"]["exclusiveMinimum"] == 0
-    bad = {"event": ["", "../x", "a."], "t_start": ["yesterday", "2017-05-28"], "probes": ["7", "1-9", ""]}
-    good = {"probes": ["1-4", "1,3", "2;4", "1 3"], "t_end": ["2017-05-28T03:58:30.5Z"]}
+    bad = {
+        "event": ["", "../x", "a."],
+        "t_start": ["yesterday", "2017-05-28", "05/28/2017 03:58"],
+        "probes": ["7", "1-9", ""],
+    }
+    times = ["2017-05-28T03:58:30.5Z", "2017-05-28/03:58", "2017-148/03:58:30"]
+    good = {"probes": ["1-4", "1,3", "2;4", "1 3", "mms1-4", "all"], "t_end": times}
     assert [v for name, values in bad.items() for v in values if re.search(columns[name]["pattern"], v)] == []
     assert [v for name, values in good.items() for v in values if not re.search(columns[name]["pattern"], v)] == []
 

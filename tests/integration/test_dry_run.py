@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -49,6 +51,21 @@ def test_it_says_what_is_missing_and_writes_nothing(
     assert work(planned(mms_regions_here, run_words(store, "--redo", "A/mms1"))) == (5, 1, 1, 1, 0)
     assert planned(mms_regions_here, run_words(store, "--model", "second"))["to_label"] == 3
     assert everything(tmp_path) == before
+
+
+def test_an_interval_and_a_list_on_stdin_are_run_like_a_file(
+    mms_regions: Command, environment: dict[str, str], run_words: Words, tmp_path: Path
+) -> None:
+    interval = ["--interval", "2017-07-11/10:34:00/2017-07-11/10:34:06", "--b0", 12, "--n0", 0.2, "--probes", "mms1"]
+    words = [word for word in run_words(tmp_path / "x.zarr") if not str(word).endswith(".csv")]
+    assert work(planned(mms_regions, [*words, *interval])) == (1, 1, 1, 1, 0)
+    rows = "Start;Stop;B0;n0;Probe;Jet\n2017-07-11/10:34;2017-192/10:34:06;12,0;0,2;mms1-2;fast\n"
+    command = [sys.executable, "-m", "mms_regions", "run", "-", *words[1:], "--dry-run", "--json"]
+    done = subprocess.run(
+        list(map(str, command)), input=rows, env=environment, capture_output=True, text=True, check=False
+    )
+    assert work(json.loads(done.stdout)) == (2, 2, 1, 1, 0)
+    assert done.stderr == "mms-regions: warning: stdin: unknown columns are kept as notes: 'Jet'\n"
 
 
 def test_it_refuses_what_a_run_would_refuse(mms_regions_here: Command, run_words: Words, store: Path) -> None:

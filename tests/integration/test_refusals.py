@@ -44,6 +44,7 @@ def each(commands: dict[str, str], code: int, names: str, **env: str) -> dict[st
     return {what: Refused(words, code, names, env) for what, words in commands.items()}
 
 
+INTERVAL = "--interval 2017-05-28T03:58:22/2017-05-28T03:58:26"
 CASES = {
     # 2: words
     **each(
@@ -82,6 +83,10 @@ CASES = {
         2,
         "--probes '7'",
     ),
+    "interval: not two times": Refused(f"run {INTERVAL[:30]} --store {{new}}", 2, "--interval"),
+    "interval and catalogue": Refused(f"run {{list}} {INTERVAL} --store {{new}}", 2, "exclude each other"),
+    "interval with B0 = 0": Refused(f"run {INTERVAL} --b0 0 --n0 1 --store {{new}}", 2, "--b0"),
+    "B0 without interval": Refused("run {list} --b0 20 --store {new}", 2, "--b0 and --n0 go with --interval"),
     "no such command": Refused("rum", 2, "No such command 'rum'"),
     "no such command below": Refused("model rum", 2, "No such command 'rum'"),
     "no such option": Refused("status {store} --speed 9", 2, "--speed"),
@@ -119,6 +124,10 @@ CASES = {
         3,
         "catalogue",
     ),
+    "neither B0 nor n0": Refused(
+        f"run {INTERVAL} --store {{new}} --model first --data-dir {{data}} --offline", 3, "B0 or n0 is missing"
+    ),
+    "synthesise: no n0": Refused("synthesise {no_n0} --data-dir {new}", 3, "B0 or n0 is missing for A; give both"),
     "an interval that ends before it begins": Refused("catalogue check {backwards}", 3, "t_end"),
     "setting in the profile": Refused(f"{RUN} --profile {{bad_profile}}", 3, "margin"),
     "config show: setting in the profile": Refused("config show --profile {bad_profile}", 3, "margin"),
@@ -168,6 +177,7 @@ def places(
         "bad.csv": HEADER + SOUND.replace("12.0", "-1"),
         "backwards.csv": HEADER + SOUND.replace("10:34:06", "10:33:06"),
         "empty.csv": "",
+        "no_n0.csv": HEADER + SOUND.replace("0.2", ""),
         "bad.toml": 'margin = "wide"\n',
         "bad_cluster.toml": '[cluster]\nkind = "slurm"\n[cluster.cpu]\njobs = 0\n',
         "nobody.toml": '[cluster]\nkind = "address"\naddress = "tcp://127.0.0.1:9"\nstart_timeout = 1\n',

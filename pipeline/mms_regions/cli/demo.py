@@ -18,6 +18,7 @@ from mms_regions.cli.options import (
     ProbesOption,
     WorkersOption,
     at_home,
+    chosen_events,
     display,
 )
 
@@ -50,12 +51,11 @@ def synthesise(
     Example: mms-regions synthesise --events A,C-F --data-dir synthetic --seed 7
     Example: mms-regions synthesise --events A --probes 1 --data-dir troubled --gaps 3 --flags 2
     """
-    from mms_regions.core.catalogue import read_catalogue
     from mms_regions.core.messages import counted
     from mms_regions.synthetic.instruments import Troubles
     from mms_regions.synthetic.write import synthesise as synthesise_segments
 
-    segments = read_catalogue(catalogue).segments(events, probes)
+    segments = chosen_events(catalogue).segments(events, probes)
     troubles = Troubles(gaps, flags, background, pieces, perfect=perfect, checksum=checksum)
     synthesise_segments(segments, data_dir, seed, troubles, lambda segment: _notify(f"synthesised {segment.key}"))
     print(f"{data_dir}: {counted(len(segments), 'segment')}, SYNTHETIC; the true regions are in {data_dir / 'truth'}")

@@ -13,10 +13,11 @@ import typer
 
 from mms_regions.cli.options import (
     ArchiveUrlOption,
-    CatalogueArgument,
+    CatalogueOrNone,
     ConventionOption,
     DataDirOption,
     EventsOption,
+    IntervalOption,
     JsonOption,
     ManifestOption,
     ProbesOption,
@@ -24,6 +25,7 @@ from mms_regions.cli.options import (
     SourceOption,
     WorkersOption,
     at_home,
+    chosen_events,
     display,
 )
 
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    catalogue: CatalogueArgument = "rogers2023",
+    catalogue: CatalogueOrNone = None,
     *,
+    interval: IntervalOption = None,
     events: EventsOption = None,
     probes: ProbesOption = None,
     data_dir: DataDirOption = None,
@@ -54,7 +57,6 @@ def fetch(
     Example: mms-regions fetch --events A --data-dir ~/mms
     Example: mms-regions fetch --events A --data-dir ~/mms --dry-run
     """
-    from mms_regions.core.catalogue import read_catalogue
     from mms_regions.core.settings import resolve_settings
     from mms_regions.run.prefetch import plan_prestage, prestage
     from mms_regions.workers.local import local_pool
@@ -68,7 +70,7 @@ def fetch(
         "workers": workers,
     }
     settings = resolve_settings(flags, os.environ, profile)
-    segments = read_catalogue(catalogue).segments(events, probes)
+    segments = chosen_events(catalogue, interval).segments(events, probes)
     with display(as_json) as observe:
         if dry_run:
             plans = plan_prestage(segments, settings, local_pool, observe)

@@ -18,16 +18,19 @@ from mms_regions.cli.fetch import fetch, serve_archive
 from mms_regions.cli.models import catalogues, models
 from mms_regions.cli.options import (
     ArchiveUrlOption,
-    CatalogueArgument,
+    B0Option,
+    CatalogueOrNone,
     ConventionOption,
     DataDirOption,
     DeviceOption,
     EventsOption,
     FormatOption,
+    IntervalOption,
     JsonOption,
     ManifestOption,
     MinDurationOption,
     ModelOption,
+    N0Option,
     OfflineOption,
     PerturbOption,
     ProbesOption,
@@ -38,6 +41,7 @@ from mms_regions.cli.options import (
     StoreOption,
     WorkersOption,
     at_home,
+    chosen_events,
     display,
 )
 from mms_regions.cli.report import report
@@ -45,8 +49,8 @@ from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
 from mms_regions.cli.summary import print_summary
-from mms_regions.core.child_process import safe_path
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
+from mms_regions.core.isolated import safe_path
 
 if TYPE_CHECKING:
     from mms_regions.export.export import Exported
@@ -119,9 +123,12 @@ def _root(
 
 @app.command(rich_help_panel="Runs")
 def run(
-    catalogue: CatalogueArgument = "rogers2023",
+    catalogue: CatalogueOrNone = None,
     *,
     store: StoreOption,
+    interval: IntervalOption = None,
+    b0: B0Option = None,
+    n0: N0Option = None,
     events: EventsOption = None,
     probes: ProbesOption = None,
     data_dir: DataDirOption = None,
@@ -149,8 +156,8 @@ def run(
 
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
     Example: mms-regions run --data-dir ~/mms --offline --model analytic-layer --store all.zarr --dry-run
+    Example: mms-regions run --interval 2017-05-28T03:58:30/2017-05-28T03:59:15 --b0 21 --n0 0.14 --store mine.zarr
     """
-    from mms_regions.core.catalogue import read_catalogue
     from mms_regions.core.cluster_settings import read_cluster
     from mms_regions.core.settings import resolve_settings
     from mms_regions.core.stop import heard_signals
@@ -175,7 +182,7 @@ def run(
     }
     with pool_for(read_cluster(profile), run_folder(store)) as pool:
         settings = resolve_settings(flags, os.environ, profile)
-        chosen = read_catalogue(catalogue)
+        chosen = chosen_events(catalogue, interval, b0, n0)
         segments = chosen.segments(events, probes)
         installed = find_model(settings.model, os.environ)
         request = RunRequest(chosen, segments, store, settings, installed, redo or "")

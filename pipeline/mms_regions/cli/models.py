@@ -16,6 +16,7 @@ from mms_regions.cli.options import (
     ModelArgument,
     ProbesOption,
     at_home,
+    chosen_events,
 )
 
 models = typer.Typer(help="Models: list, show, get weights, check.", no_args_is_help=True)
@@ -118,16 +119,15 @@ def catalogue_show(
     Example: mms-regions catalogue show
     Example: mms-regions catalogue show --events A,C-F
     """
-    from mms_regions.core.catalogue import read_catalogue
-
-    chosen = read_catalogue(catalogue)
+    chosen = chosen_events(catalogue)
     selected = {segment.event.name for segment in chosen.segments(events, probes)}
     print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm^-3':>12}  probes")
     for event in chosen.events:
         if event.name in selected:
             start, end = str(event.t_start), str(event.t_end)
             spacecraft = ",".join(map(str, event.probes))
-            print(f"{event.name:<16}{start:<32}{end:<32}{event.B0:>10.4f}{event.n0:>12.5f}  {spacecraft}")
+            b0, n0 = ("-" if x is None else f"{x:.{digits}f}" for x, digits in ((event.B0, 4), (event.n0, 5)))
+            print(f"{event.name:<16}{start:<32}{end:<32}{b0:>10}{n0:>12}  {spacecraft}")
 
 
 @catalogues.command("check")
@@ -136,10 +136,9 @@ def catalogue_check(catalogue: CatalogueArgument = "rogers2023") -> None:
 
     Example: mms-regions catalogue check my-events.csv
     """
-    from mms_regions.core.catalogue import read_catalogue
     from mms_regions.core.messages import counted
 
-    chosen = read_catalogue(catalogue)
+    chosen = chosen_events(catalogue)
     events, segments = counted(len(chosen.events), "event"), counted(len(chosen.segments()), "segment")
     print(f"{chosen.name}: {events}, {segments}, sha256 {chosen.sha256[:12]}")
 

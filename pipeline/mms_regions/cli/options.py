@@ -15,6 +15,7 @@ from mms_regions.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from mms_regions.cli.progress import Display
+    from mms_regions.core.catalogue import Catalogue
 
 _PACKAGE = Path(__file__).parents[1]
 _WHICH, _FILES, _HOW = "Segments", "Input files", "Execution"
@@ -51,9 +52,31 @@ def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
     return sorted({name for name in names if name.startswith(incomplete)})
 
 
+_CATALOGUE_HELP = "A built-in name, a CSV file, or - for stdin."
 CatalogueArgument = Annotated[
     str,
-    typer.Argument(metavar="CATALOGUE", help="A built-in name or a CSV file.", autocompletion=_catalogue_names),
+    typer.Argument(metavar="CATALOGUE", help=_CATALOGUE_HELP, autocompletion=_catalogue_names),
+]
+CatalogueOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CATALOGUE", help=_CATALOGUE_HELP, show_default="rogers2023", autocompletion=_catalogue_names
+    ),
+]
+IntervalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--interval",
+        help="In place of a catalogue: START/END in UTC, e.g. 2017-07-11T22:33:30/2017-07-11T22:34:30.",
+        rich_help_panel=_WHICH,
+    ),
+]
+B0Option = Annotated[
+    float | None, typer.Option("--b0", help="B0 of --interval: the lobe field, nT.", rich_help_panel=_WHICH)
+]
+N0Option = Annotated[
+    float | None,
+    typer.Option("--n0", help="n0 of --interval: the density of the current sheet, cm^-3.", rich_help_panel=_WHICH),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A model's name or folder.", autocompletion=_model_names)]
 
@@ -92,7 +115,8 @@ EventsOption = Annotated[
     str | None, typer.Option("--events", help="Events, e.g. A,C-F. Default: all.", rich_help_panel=_WHICH)
 ]
 ProbesOption = Annotated[
-    str | None, typer.Option("--probes", help="Spacecraft, e.g. 1-4 or 1,3. Default: all.", rich_help_panel=_WHICH)
+    str | None,
+    typer.Option("--probes", help="Spacecraft, e.g. 1-4, 1,3, mms4. Default: all.", rich_help_panel=_WHICH),
 ]
 DataDirOption = Annotated[
     Path | None,
@@ -194,6 +218,24 @@ MinDurationOption = Annotated[
     typer.Option("--min-duration", help="With segments: merge intervals shorter than this many seconds into others."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
+
+
+def chosen_events(
+    catalogue: str | None, interval: str | None = None, b0: float | None = None, n0: float | None = None
+) -> Catalogue:
+    """The events that a command line names; what is to be remarked of their list goes to stderr."""
+    from mms_regions.core.catalogue import DEFAULT_CATALOGUE, one_interval, read_catalogue
+
+    if interval is None and not (b0 is None and n0 is None):
+        raise UsageProblem("--b0 and --n0 go with --interval; a catalogue has columns B0 and n0")
+    if interval is not None and catalogue is not None:
+        raise UsageProblem(f"--interval and the catalogue {catalogue} exclude each other; give one of them")
+    if interval is not None:
+        return one_interval(interval, b0, n0)
+    chosen = read_catalogue(catalogue or DEFAULT_CATALOGUE)
+    for remark in chosen.remarks:
+        print(f"mms-regions: warning: {remark}", file=sys.stderr)
+    return chosen
 
 
 def display(as_json: bool) -> Display:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mms_regions.core.catalogue import NAME, REQUIRED
 from mms_regions.core.cluster_settings import ClusterSettings
+from mms_regions.core.events import TIME
 from mms_regions.core.settings import Settings
 
+_NUMBER = {"type": "number", "exclusiveMinimum": 0}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TIME = {
     "type": "string",
-    "pattern": r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?$",
+    "pattern": f"^{re.sub('[?]P<[a-z]+>', '', TIME.pattern)}$",
     "description": "UTC, such as 2017-05-28T03:58:30",
 }
+_RANGE = r"(mms)?[1-4](\s*-\s*(mms)?[1-4])?"
 _PROBES = {
     "type": ["string", "integer"],
-    "pattern": r"^\s*[1-4](\s*-\s*[1-4])?([,;\s]+[1-4](\s*-\s*[1-4])?)*\s*$",
+    "pattern": rf"^\s*(all|{_RANGE}([,;\s]+{_RANGE})*)\s*$",
     "description": "spacecraft that have data, such as 1-4 or 1,3; all four where it is left out",
 }
 
@@ -27,12 +31,12 @@ def catalogue_schema() -> dict[str, Any]:
         "event": {"type": "string", "pattern": f"^{NAME.pattern}$"},
         "t_start": _TIME,
         "t_end": _TIME,
-        "B0": {"type": "number", "exclusiveMinimum": 0, "description": "in nT"},
-        "n0": {"type": "number", "exclusiveMinimum": 0, "description": "in cm^-3"},
+        **{name: {**_NUMBER, "description": "in nT"} for name in ("B0", "B0_sigma")},
+        **{name: {**_NUMBER, "description": "in cm^-3"} for name in ("n0", "n0_sigma")},
         "probes": _PROBES,
         "notes": {"type": "string"},
     }
-    row = {"type": "object", "properties": columns, "required": list(REQUIRED), "additionalProperties": False}
+    row = {"type": "object", "properties": columns, "required": list(REQUIRED)}
     return {"$schema": _DIALECT, "title": "An event list of mms-regions", "type": "array", "minItems": 1, "items": row}
 
 

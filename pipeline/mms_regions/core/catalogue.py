@@ -1,7 +1,8 @@
-"""Events, segments, and the lists of events that people write.
+"""The lists of events that people write, and selections from them.
 
-A catalogue is a CSV file of one event per row: event, t_start, t_end, B0 (nT), n0 (cm^-3) and, optionally, probes
-and notes. All that is wrong in it is found before any work starts, and reported at once.
+A catalogue is a text file with a header and one event per row: t_start and t_end are required; event, B0 (nT), n0
+(cm^-3), B0_sigma, n0_sigma, probes and notes are optional. Everything that is wrong in it is found before any work
+starts, and reported at once.
 """
 
 from __future__ import annotations
@@ -10,204 +11,94 @@ import csv
 import hashlib
 import io
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PlainSerializer,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import ValidationError
 
 from mms_regions.core.errors import InputProblem, UsageProblem, explain, shown
+from mms_regions.core.events import (
+    ALL_PROBES,
+    NAME,
+    TIME,
+    Event,
+    Segment,
+    is_safe_name,
+    probe_numbers,
+    safe_name,
+    split_items,
+)
 from mms_regions.core.files import expanded
-from mms_regions.core.leap_seconds import Clock
+
+__all__ = [
+    "ALL_PROBES",
+    "NAME",
+    "Catalogue",
+    "Event",
+    "Segment",
+    "builtin_catalogues",
+    "is_safe_name",
+    "one_interval",
+    "read_catalogue",
+    "safe_name",
+]  # the names of `events` too, which are used with it
 
 DEFAULT_CATALOGUE = "rogers2023"
-ALL_PROBES = (1, 2, 3, 4)
+STDIN = "-"
 
-REQUIRED = ("event", "t_start", "t_end", "B0", "n0")
-_OPTIONAL = ("probes", "notes")
+REQUIRED = ("t_start", "t_end")
+_ALIASES = {
+    "event": "event name id label",
+    "t_start": "t_start tstart start start_time time_start begin",
+    "t_end": "t_end tend end end_time time_end stop t_stop tstop stop_time time_stop",
+    "B0": "b0 b_0",
+    "n0": "n0 n_0",
+    "B0_sigma": "b0_sigma sigma_b0 b0_err b0_error",
+    "n0_sigma": "n0_sigma sigma_n0 n0_err n0_error",
+    "probes": "probes probe spacecraft sc",
+    "notes": "notes note comment comments",
+}
+COLUMNS = tuple(_ALIASES)
+_BY_ALIAS = {alias: column for column, aliases in _ALIASES.items() for alias in aliases.split()}
+_NUMBERS = ("B0", "n0", "B0_sigma", "n0_sigma")
+_CM3 = ("cm^-3", "cm-3", "cm**-3", "1/cm^3", "1/cm3", "1/cc", "cc")
+_UNITS = {  # as a title may say them, in small letters, the proper one first
+    **dict.fromkeys(("t_start", "t_end"), ("utc",)),
+    **dict.fromkeys(("B0", "B0_sigma"), ("nt",)),
+    **dict.fromkeys(("n0", "n0_sigma"), _CM3),
+}
+_WITH_UNIT = re.compile(r"(?P<title>.*?)\s*[(\[](?P<unit>[^)\]]*)[)\]]")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
 _MOST_PROBLEMS = 20
-_MOST_HOURS = 24
-_YEARS = range(2015, 2030)  # MMS was launched in March 2015; the dipole model of frames.py ends with 2029
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
-_TIME = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?"
-    r"(?P<offset>Z|[+-]\d\d:\d\d)?",
-    re.ASCII,
-)
-
-
-def is_safe_name(value: object) -> bool:
-    """Whether a name, of an event or a model, is a good folder name everywhere."""
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def safe_name(value: object) -> str:
-    """The name as it is. Raises ValueError, which says what is allowed, for one that is not safe."""
-    if is_safe_name(value):
-        return str(value)
-    raise ValueError(
-        "must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit and not ending in a dot"
-    )
-
-
-def _utc(value: object) -> np.datetime64:
-    """An ISO text, datetime or datetime64 as datetime64[ns] in UTC; a text without an offset is UTC already."""
-    match = _TIME.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("must be a UTC date with a time of day, such as 2017-05-28T03:58:30")
-    try:
-        whole = datetime.fromisoformat(f"{match['date']}T{match['clock']}{match['offset'] or 'Z'}").astimezone(UTC)
-    except (ValueError, OverflowError) as problem:
-        raise ValueError(f"must be a time that exists ({problem})") from None
-    if whole.year not in _YEARS:
-        raise ValueError(f"must be from {_YEARS[0]}, when MMS was launched, to the end of {_YEARS[-1]}")
-    seconds = (whole - _EPOCH) // timedelta(seconds=1)
-    return np.datetime64(seconds * 10**9 + int((match["fraction"] or "").ljust(9, "0")), "ns")
-
-
-def _shortly(time: np.datetime64) -> str:
-    """A time without the zeros at its end."""
-    return str(time).rstrip("0").rstrip(".") if "." in str(time) else str(time)
-
-
-def _positive(unit: str, value: object) -> float:
-    problem = ValueError(f"must be a finite number above 0, in {unit}")
-    if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
-        raise problem
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise problem from None
-    if not (math.isfinite(number) and number > 0):
-        raise problem
-    return number
-
-
-def _probes(value: object) -> tuple[int, ...]:
-    """Spacecraft numbers as text (`1-4`, `1,3`, `2;4`, `1 3`), one number, or several: sorted, without repeats."""
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        value = ",".join(str(probe) for probe in value)
-    numbers = _probe_numbers(str(value))
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("must name each spacecraft once")
-    return tuple(sorted(numbers))
-
-
-def _probe_numbers(text: str) -> list[int]:
-    numbers: list[int] = []
-    for item in _split(text):
-        match = re.fullmatch(r"([1-4])(?:-([1-4]))?", item)
-        if match is None or (match[2] and match[2] < match[1]):
-            raise ValueError(f"must be spacecraft numbers of 1 to 4, such as 1-4 or 1,3; {shown(item)} is not")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if not numbers:
-        raise ValueError("must be spacecraft numbers of 1 to 4, such as 1-4 or 1,3, and is empty")
-    return numbers
-
-
-def _split(text: str) -> list[str]:
-    """The items of a selection: split at commas, semicolons and blanks, but `C - F` is one item."""
-    return [item for item in re.split(r"[,;\s]+", re.sub(r"\s*-\s*", "-", text)) if item]
-
-
-UtcTime = Annotated[np.datetime64, BeforeValidator(_utc), PlainSerializer(str, return_type=str)]
-
-
-class Event(BaseModel):
-    """One crossing of a reconnection region: a row of a catalogue.
-
-    name: also the folder name of the results. t_start, t_end: datetime64[ns], UTC, both inclusive, at most 24 h
-    apart; ISO texts are taken, with another UTC offset converted. The normalisation (Waters et al. 2025): B0, nT, is
-    the field of the lobe (the reversing field), n0, cm^-3, the density of the current sheet, not of the inflow.
-    probes: the spacecraft that have data. Raises pydantic.ValidationError (a ValueError).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    name: Annotated[str, BeforeValidator(safe_name)]
-    t_start: UtcTime
-    t_end: UtcTime
-    B0: Annotated[float, BeforeValidator(partial(_positive, "nT"))]
-    n0: Annotated[float, BeforeValidator(partial(_positive, "cm^-3"))]
-    probes: Annotated[tuple[int, ...], BeforeValidator(_probes)] = ALL_PROBES
-    notes: str = ""
-
-    @field_validator("t_end")
-    @classmethod
-    def _after_t_start(cls, t_end: np.datetime64, info: ValidationInfo) -> np.datetime64:
-        t_start = info.data.get("t_start", t_end - np.timedelta64(1, "ns"))  # a bad t_start is reported by itself
-        if not t_start < t_end <= t_start + np.timedelta64(_MOST_HOURS, "h"):
-            raise ValueError(f"must be after t_start ({_shortly(t_start)}) and at most {_MOST_HOURS} h later")
-        return t_end
-
-    @property
-    def interval(self) -> str:
-        """The interval in words, for messages."""
-        return f"{_shortly(self.t_start)} to {_shortly(self.t_end)}"
-
-    @property
-    def trange(self) -> tuple[int, int]:
-        """Start and end in ns UTC since 1970, both inclusive."""
-        return int(self.t_start.astype(np.int64)), int(self.t_end.astype(np.int64))
-
-    @property
-    def seconds(self) -> float:
-        """The length of the interval in s, a leap second in it counted."""
-        start, end = Clock.within(*self.trange).even(np.array(self.trange))
-        return float(end - start) / 1e9
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One event seen by one spacecraft (1 to 4): the unit of work."""
-
-    event: Event
-    probe: int
-
-    def __post_init__(self) -> None:
-        if self.probe not in ALL_PROBES:
-            raise ValueError(f"A segment is seen by spacecraft 1, 2, 3 or 4, not {self.probe}.")
-
-    @property
-    def spacecraft(self) -> str:
-        """Such as mms4."""
-        return f"mms{self.probe}"
-
-    @property
-    def key(self) -> str:
-        """Such as A/mms4: the name of the segment in messages and in the store."""
-        return f"{self.event.name}/{self.spacecraft}"
-
-    @property
-    def folder(self) -> str:
-        """Such as A_mms4: the folder of its exported files."""
-        return f"{self.event.name}_{self.spacecraft}"
+_NO_TEXT = {  # how files begin that are no CSV
+    b"PK\x03\x04": "an Excel workbook or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "compressed with gzip",
+    b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 or NetCDF file",
+    b"\xcd\xf3\x00\x01": "a CDF file",
+    b"{": "JSON",
+    b"[": "JSON",
+    b"<": "HTML or XML",
+}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Events in the order of their list; names are unique, also but for case. Raises InputProblem otherwise."""
+    """Events in the order of their list; names are unique, also but for case. Raises InputProblem otherwise.
+
+    remarks: what its reader should know of the file it is from, in sentences.
+    """
 
     name: str
     events: tuple[Event, ...]
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.events:
@@ -220,7 +111,7 @@ class Catalogue:
     @property
     def sha256(self) -> str:
         """A hash of what decides the numbers: names, times, B0, n0 and probes in order, however they are spelt."""
-        rows = [[event.name, *event.trange, event.B0, event.n0, event.probes] for event in self.events]
+        rows = [[event.name, *event.trange, event.B0, event.n0, event.probes, *_sigmas(event)] for event in self.events]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def segments(self, events: str | None = None, probes: str | None = None) -> tuple[Segment, ...]:
@@ -239,7 +130,7 @@ class Catalogue:
         return segments
 
     def _chosen(self, text: str) -> tuple[Event, ...]:
-        picked = {row for item in _split(text) for row in self._range(item)}
+        picked = {row for item in split_items(text) for row in self._range(item)}
         if not picked:
             raise UsageProblem(f"--events {shown(text)} picks nothing. {self._known()}")
         return tuple(event for row, event in enumerate(self.events) if row in picked)
@@ -268,9 +159,35 @@ class Catalogue:
 
 def _wanted(probes: str) -> frozenset[int]:
     try:
-        return frozenset(_probe_numbers(probes))
+        return frozenset(probe_numbers(probes))
     except ValueError as problem:
         raise UsageProblem(f"--probes {shown(probes)} {problem}.") from None
+
+
+def _sigmas(event: Event) -> tuple[float | None, ...]:
+    """The standard errors of an event, or nothing: hashes of lists without them stay as they were."""
+    sigmas = (event.B0_sigma, event.n0_sigma)
+    return () if sigmas == (None, None) else sigmas
+
+
+def one_interval(text: str, b0: float | None = None, n0: float | None = None) -> Catalogue:
+    """A catalogue of one event: START/END in UTC, such as `2017-07-11T22:33:30/2017-07-11T22:34:30`.
+
+    Times may be written as SPEDAS does, with a slash between date and time. b0: nT, n0: cm^-3, None if not known.
+    Raises UsageProblem.
+    """
+    halves = [(text[: slash.start()], text[slash.end() :]) for slash in re.finditer("/", text)]
+    readable = [(start, end) for start, end in halves if all(TIME.fullmatch(time.strip()) for time in (start, end))]
+    if len(readable) != 1:
+        raise UsageProblem(
+            f"--interval {shown(text)} must be START/END in UTC, such as 2017-07-11T22:33:30/2017-07-11T22:34:30"
+        )
+    fields = {"t_start": readable[0][0], "t_end": readable[0][1], "B0": b0, "n0": n0}
+    try:
+        return Catalogue("interval", (Event.model_validate(fields),))
+    except ValidationError as problem:
+        names = {"t_start": "start of --interval", "t_end": "end of --interval", "B0": "--b0", "n0": "--n0"}
+        raise UsageProblem("; ".join(explain(problem, names).values())) from None
 
 
 def builtin_catalogues() -> tuple[str, ...]:
@@ -280,64 +197,95 @@ def builtin_catalogues() -> tuple[str, ...]:
 
 
 def read_catalogue(source: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
-    """Read and check an event list: the name of a built-in one, or a CSV file (UTF-8; `#` starts a comment line).
+    """Read and check an event list: the name of a built-in one, a text file, or `-`, which is stdin.
 
-    Raises InputProblem, with everything that is wrong by line and column, if the list cannot be used.
+    Text is UTF-8, or UTF-16 with its mark; values are separated by commas, semicolons or tabs; `#` starts a comment
+    line. Names of columns may be in any case, and common other names are understood. Columns that are not known are
+    kept as notes, and a remark says so. Raises InputProblem, with everything that is wrong by line and column, if the
+    list cannot be used.
     """
-    if isinstance(source, str) and source in builtin_catalogues():
-        name, text = source, _text(_builtin_folder() / f"{source}.csv", source)
+    if source == STDIN:
+        name, shown_as, data = "stdin", "stdin", _from_stdin()
+    elif isinstance(source, str) and source in builtin_catalogues():
+        name, shown_as, data = source, source, _bytes(_builtin_folder() / f"{source}.csv", source)
     else:
         path = expanded(Path(source))
-        name, text = path.stem, _text(path, source)
-    return Catalogue(name, _events(text, source))
+        name, shown_as, data = path.stem, str(source), _bytes(path, source)
+    events, remarks = _events(_text(data, shown_as), shown_as)
+    return Catalogue(name, events, remarks)
 
 
 def _builtin_folder() -> Traversable:
     return resources.files("mms_regions.core") / "catalogues"
 
 
-def _text(file: Path | Traversable, source: str | Path) -> str:
+def _from_stdin() -> bytes:
+    if sys.stdin.isatty():
+        raise UsageProblem("the catalogue `-` is read from stdin, and stdin is a terminal; redirect a file to it")
+    return sys.stdin.buffer.read()
+
+
+def _bytes(file: Path | Traversable, source: str | Path) -> bytes:
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return file.read_bytes()
     except FileNotFoundError:
         known = ", ".join(builtin_catalogues())
         raise InputProblem(
             f"There is no catalogue {source}: neither a file nor a built-in list (built-in: {known})."
         ) from None
-    except UnicodeDecodeError as problem:
-        raise InputProblem(
-            f"The catalogue {source} is not UTF-8 text (byte {problem.start}); save it as CSV in UTF-8."
-        ) from None
     except (OSError, ValueError) as problem:
         raise InputProblem(f"The catalogue {source} cannot be read: {problem}. Give a readable CSV file.") from None
 
 
-def _events(text: str, source: str | Path) -> tuple[Event, ...]:
+def _text(data: bytes, source: str) -> str:
+    """The text of a file. Raises InputProblem, which names what else it is, where it is none."""
+    for begin, kind in _NO_TEXT.items():
+        if data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(begin):
+            raise InputProblem(f"The catalogue {source} is {kind}; save it as CSV (in UTF-8).")
+    encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as problem:
+        raise InputProblem(
+            f"The catalogue {source} is not UTF-8 text (byte {problem.start}); save it as CSV in UTF-8."
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputProblem(f"The catalogue {source} has NUL bytes (line {line}); save it as CSV in UTF-8.")
+    return text
+
+
+def _events(text: str, source: str) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+    """The events of a file, and what is to be remarked of it."""
     try:
         records = list(_records(text))
     except csv.Error as problem:
         raise InputProblem(f"The catalogue {source} is not a sound CSV file: {problem}. Check its quotes.") from None
     if not records:
-        raise InputProblem(f"The catalogue {source} is empty; its first row must be {','.join(REQUIRED)}.")
-    (line, header), rows = records[0], records[1:]
-    problems = _header_problems(line, header)
+        raise InputProblem(f"The catalogue {source} is empty; its first row must name columns: {','.join(COLUMNS)}.")
+    (line, titles), rows = records[0], records[1:]
+    header = [_column(title) for title in titles]
+    problems = _header_problems(line, titles, header)
     if not set(REQUIRED) <= set(header):
         raise _all_wrong(source, problems)
     if not rows:
         raise InputProblem(f"The catalogue {source} has a header and no events below it; add a row per event.")
-    events = [_event(line, header, cells, problems) for line, cells in rows]
-    problems += _name_problems(
-        [(line, dict(zip(header, cells, strict=False)).get("event", "")) for line, cells in rows]
-    )
+    labels = [column or f"{title or 'no name'}: " for title, column in zip(titles, header, strict=True)]
+    events = [_event(line, labels, cells, problems) for line, cells in rows]
+    given = [dict(zip(header, cells, strict=False)).get("event", "") for _, cells in rows]
+    names = [event.name if event else name for event, name in zip(events, given, strict=True)]
+    problems += _name_problems([(line, name) for (line, _), name in zip(rows, names, strict=True)])
     if problems:
         raise _all_wrong(source, problems)
-    return tuple(event for event in events if event is not None)
+    unknown = [shown(title) for title, column in zip(titles, header, strict=True) if not column]
+    remarks = [f"{source}: unknown columns are kept as notes: {', '.join(unknown)}"] if unknown else []
+    return tuple(event for event in events if event is not None), tuple(remarks)
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and stripped cells of each record; blank lines, comments and empty last cells are left out."""
-    lines = ("\n" if line.lstrip().startswith("#") else line for line in io.StringIO(text, newline=None))
-    reader = csv.reader(lines, strict=True, skipinitialspace=True)
+    lines = ["\n" if line.lstrip().startswith("#") else line for line in io.StringIO(text, newline=None)]
+    reader = csv.reader(lines, delimiter=_delimiter(lines), strict=True, skipinitialspace=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -352,33 +300,56 @@ def _records(text: str) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
+def _delimiter(lines: Sequence[str]) -> str:
+    """What separates the titles of columns."""
+    header = next((line for line in lines if line.strip(" \t\n,;") and not line.startswith('"#')), "")
+    return max(",;\t", key=header.count)
+
+
 Problem = tuple[int, str]  # line in the file, what is wrong there
 
 
-def _header_problems(line: int, header: Sequence[str]) -> list[Problem]:
-    known = (*REQUIRED, *_OPTIONAL)
-    missing = [
-        (line, f"the column {name} is missing; the header must have {','.join(REQUIRED)}, separated by commas")
-        for name in REQUIRED
-        if name not in header
-    ]
-    unknown = [
-        (line, f"the column {shown(name)} is unknown; columns are {', '.join(known)}")
-        for name in header
-        if name not in known
-    ]
-    twice = [(line, f"the column {name} is there twice; leave one") for name in known if header.count(name) > 1]
-    return missing + unknown + twice
+def _column(title: str) -> str:
+    """The column that a title means; empty for one that is not known. A unit after it may be `(nT)` or `[cm^-3]`."""
+    match = _WITH_UNIT.fullmatch(title)
+    plain = re.sub(r"[\s-]+", "_", (match["title"] if match else title).strip().casefold())
+    return _BY_ALIAS.get(plain, "")
 
 
-def _event(line: int, header: Sequence[str], cells: Sequence[str], problems: list[Problem]) -> Event | None:
+def _header_problems(line: int, titles: Sequence[str], header: Sequence[str]) -> list[Problem]:
+    problems = []
+    if missing := [name for name in REQUIRED if name not in header]:
+        columns = f"column {missing[0]} is" if len(missing) == 1 else f"columns {' and '.join(missing)} are"
+        problems.append(
+            f"the {columns} missing; the first row must name the columns ({','.join(COLUMNS)}), separated by "
+            "commas, semicolons or tabs"
+        )
+    for name in COLUMNS:
+        same = [shown(title) for title, column in zip(titles, header, strict=True) if column == name]
+        if len(same) > 1:
+            problems.append(f"the column {name} is there more than once: {', '.join(same)}; leave one")
+    for title, column in zip(titles, header, strict=True):
+        match, units = _WITH_UNIT.fullmatch(title), _UNITS.get(column)
+        if match and units and match["unit"].strip().casefold() not in units:
+            unit = {"nt": "nT", "utc": "UTC"}.get(units[0], units[0])
+            problems.append(f"the column {shown(title)} must be in {unit}; convert its values")
+    return [(line, problem) for problem in problems]
+
+
+def _event(line: int, labels: Sequence[str], cells: Sequence[str], problems: list[Problem]) -> Event | None:
     """The event of a row; if it is bad, None, and what is wrong is added to the problems."""
-    if len(cells) > len(header):
-        excess = f"the row has {len(cells)} values for {len(header)} columns; put texts with commas in quotes"
-        problems.append((line, excess))
+    if len(cells) > len(labels):
+        excess = f"the row has {len(cells)} values for {len(labels)} columns; put texts with commas in quotes"
+        problems.append((line, f"{excess}, and write numbers with a decimal point"))
         return None
-    row = dict.fromkeys(REQUIRED, "") | {name: cell for name, cell in zip(header, cells, strict=False) if cell}
-    fields = {"name" if name == "event" else name: row[name] for name in (*REQUIRED, *_OPTIONAL) if name in row}
+    row = {label: cell for label, cell in zip(labels, cells, strict=False) if cell}
+    fields = dict.fromkeys(REQUIRED, "") | {name: row[name] for name in COLUMNS if name in row}
+    fields |= {name: row[name].replace(",", ".") for name in _NUMBERS if _DECIMAL_COMMA.fullmatch(row.get(name, ""))}
+    if "event" in fields:
+        fields["name"] = fields.pop("event")
+    extra = [f"{label}{cell}" for label, cell in row.items() if label not in COLUMNS]
+    if extra:
+        fields["notes"] = "; ".join([*filter(None, [fields.get("notes")]), *extra])
     try:
         return Event.model_validate(fields)
     except ValidationError as problem:

@@ -13,14 +13,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-
-from mms_regions.core.child_process import safe_path
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +27,17 @@ _LONGEST = 600.0  # s, of one call
 _MOST_MEMORY = 8 << 30  # bytes of address space
 _MAIN = "import sys; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
 _MAIN += "sys.path[:] = pipe.recv(); from mms_regions.core.isolated import serve; serve(pipe)"
+
+
+def safe_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep the working folder off the module search path of a child.
+
+    A file there, such as the user's own random.py, would be imported in place of a library. PYTHONPATH keeps its
+    absolute entries; an empty or a relative one is the working folder, or in it.
+    """
+    entries = environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [entry for entry in entries if Path(entry).is_absolute()]
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(kept)}
 
 
 class ChildDied(Exception):

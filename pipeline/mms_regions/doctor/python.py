@@ -13,8 +13,8 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
-from mms_regions.core.child_process import safe_path
 from mms_regions.core.cluster_settings import ClusterSettings
+from mms_regions.core.isolated import safe_path
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.finding import Finding, Unanswered, ask
 

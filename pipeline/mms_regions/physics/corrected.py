@@ -76,7 +76,7 @@ def corrected_samples(burst: Burst, event: Event, bridge: float, screening: Scre
     t_i = interpolated(time, ions.time, np.column_stack(ion_temperatures(ions, magnetic)), ions.accumulation, longest)
     derived |= dict(zip(("ti_par", "ti_perp"), _only(inputs["ions"].measured, t_i.values).T, strict=True))
     derived |= _electron_extras(utc, burst.electrons, electrons, magnetic, source)
-    features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.B0, event.n0)
+    features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.normalisation.b0, event.normalisation.n0)
     quality = _quality(time, half, inputs, source, (ions, electrons), (magnetic, electric))
     quality |= quality_of({"leap_second": burst.clock.in_leap_second(time)})
     return Samples(utc, features, quality, as_physics(derived))

@@ -102,19 +102,20 @@ def _of_fields(magnetic: Field, electric: Field) -> dict[str, xr.DataArray]:
 def _normalised(
     burst: Burst, event: Event, ions: Species, electrons: Species, magnetic: Field, electric: Field
 ) -> dict[str, xr.DataArray]:
-    v_a = alfven_speed(event.B0, event.n0)
+    b0, n0 = event.normalisation.b0, event.normalisation.n0
+    v_a = alfven_speed(b0, n0)
 
     def gsm(time: Times, gse: Floats, scale: float) -> xr.DataArray:
         return series(time, gse_to_gsm(burst.clock.utc(time), gse) / scale)
 
     return {
-        "Ni_norm": series(ions.time, ions.n / event.n0),
-        "Ne_norm": series(electrons.time, electrons.n / event.n0),
-        "B_norm": gsm(magnetic.time, magnetic.values, event.B0),
-        "Bmag_norm": series(magnetic.time, _magnitude(magnetic.values) / event.B0),
+        "Ni_norm": series(ions.time, ions.n / n0),
+        "Ne_norm": series(electrons.time, electrons.n / n0),
+        "B_norm": gsm(magnetic.time, magnetic.values, b0),
+        "Bmag_norm": series(magnetic.time, _magnitude(magnetic.values) / b0),
         "vi_norm": gsm(ions.time, ions.v_gse, v_a),
         "ve_norm": gsm(electrons.time, electrons.v_gse, v_a),
-        "E_norm": gsm(electric.time, electric.values, event.B0 * v_a * 1e-3),
+        "E_norm": gsm(electric.time, electric.values, b0 * v_a * 1e-3),
     }
 
 

@@ -67,7 +67,7 @@ def published_samples(burst: Burst, event: Event) -> Samples:
     n_i, n_e = interpolate(t, s.ion_time, s.n_i), burst.electrons.n.astype(np.float64)
     v_i = gse_to_gsm(utc, interpolate(t, s.ion_time, s.v_i))
     v_e = gse_to_gsm(utc, burst.electrons.v_gse)
-    features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.B0, event.n0)
+    features = scaled_features(b, e, n_i, n_e, v_i, v_e, event.normalisation.b0, event.normalisation.n0)
     quality = _quality(b, e, n_i, n_e, v_i, v_e) | quality_of({"leap_second": burst.clock.in_leap_second(t)})
     return Samples(utc, features, quality, _physics(burst, s))
 
@@ -211,18 +211,19 @@ def _derived(s: _Series, at: dict[str, Floats]) -> dict[str, xr.DataArray]:
 
 
 def _normalised(burst: Burst, s: _Series, event: Event) -> dict[str, xr.DataArray]:
-    v_a = alfven_speed(event.B0, event.n0)
+    b0, n0 = event.normalisation.b0, event.normalisation.n0
+    v_a = alfven_speed(b0, n0)
     magnetic, electric, electrons = burst.magnetic, burst.electric, burst.electrons
 
     def gsm(time: Times, gse: Floats) -> Floats:
         return gse_to_gsm(burst.clock.utc(time), gse)
 
     return {
-        "Ni_norm": series(s.ion_time, s.n_i / event.n0),
-        "Ne_norm": series(s.electron_time, electrons.n / event.n0),
-        "B_norm": series(s.b_time, gsm(s.b_time, magnetic.b_gse) / event.B0),
-        "Bmag_norm": series(s.b_time, magnetic.b_mag / event.B0),
+        "Ni_norm": series(s.ion_time, s.n_i / n0),
+        "Ne_norm": series(s.electron_time, electrons.n / n0),
+        "B_norm": series(s.b_time, gsm(s.b_time, magnetic.b_gse) / b0),
+        "Bmag_norm": series(s.b_time, magnetic.b_mag / b0),
         "vi_norm": series(s.ion_time, gsm(s.ion_time, s.v_i) / v_a),
         "ve_norm": series(s.electron_time, gsm(s.electron_time, electrons.v_gse) / v_a),
-        "E_norm": series(s.e_time, gsm(s.e_time, electric.e_gse) / (event.B0 * v_a * 1e-3)),
+        "E_norm": series(s.e_time, gsm(s.e_time, electric.e_gse) / (b0 * v_a * 1e-3)),
     }

@@ -60,8 +60,8 @@ class Summary:
 
     @classmethod
     def of(cls, records: Mapping[str, Record], plan: Plan, coverage: Mapping[str, Coverage]) -> Summary:
-        events = {slot.segment.key: slot.segment.event for slot in plan.slots}
-        doubts = {key: r.scales.doubts(events[key].B0, events[key].n0) for key, r in records.items() if r.scales}
+        scales = {slot.segment.key: slot.segment.event.normalisation for slot in plan.slots}
+        doubts = {key: r.scales.doubts(scales[key].b0, scales[key].n0) for key, r in records.items() if r.scales}
         return cls(
             complete=tuple(key for key, record in records.items() if record.status == "complete"),
             failed=_reasons(records, "failed"),

@@ -234,8 +234,8 @@ def _add_index(
     row("probe", np.array([slot.segment.probe for slot in slots], np.int8), "spacecraft, MMS 1 to 4")
     row("t_start", nanoseconds(e.t_start for e in events), "start of the interval (UTC)", **_UTC)
     row("t_end", nanoseconds(e.t_end for e in events), "end of the interval (UTC), included", **_UTC)
-    row("b0", np.array([e.B0 for e in events]), "field that scales B, v and E", units="nT")
-    row("n0", np.array([e.n0 for e in events]), "density that scales n, v and E", units="cm^-3")
+    row("b0", np.array([e.B0 for e in events], float), "field that scales B, v and E", units="nT")
+    row("n0", np.array([e.n0 for e in events], float), "density that scales n, v and E", units="cm^-3")
     row("first", np.array([slot.first for slot in slots], np.int64), "first sample of the segment")
     row("n_samples", np.array([record.n_samples for record in made], np.int64), "samples")
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
@@ -287,7 +287,10 @@ def _add_scales(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) ->
         values = [getattr(scales, name) for scales in known]
         _put_row(group, column, np.array([np.nan if x is None else x for x in values]), text, units=units)
     events = [slot.segment.event for slot in plan.slots]
-    doubts = ("; ".join(scales.doubts(e.B0, e.n0)) for scales, e in zip(known, events, strict=True))
+    doubts = (
+        "; ".join(scales.doubts(e.normalisation.b0, e.normalisation.n0))
+        for scales, e in zip(known, events, strict=True)
+    )
     _put_row(group, "scale_caution", doubts, "what does not fit B0 and n0; empty where all that is known fits")
 
 

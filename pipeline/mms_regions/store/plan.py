@@ -243,7 +243,7 @@ def _placed(segments: Sequence[Segment], index: int, free: int, shard_samples: i
 @cache
 def as_json(event: Event) -> dict[str, Any]:
     """An event as JSON takes it; not to be changed."""
-    return event.model_dump(mode="json")
+    return event.model_dump(mode="json", exclude_none=True)
 
 
 def _event(data: Mapping[str, Any]) -> Event:
@@ -268,7 +268,8 @@ def _identity(event: Event) -> str:
 
 
 def _described(event: Event) -> str:
-    return f"{event.name}: {event.interval}, B0 = {event.B0:g} nT, n0 = {event.n0:g} cm^-3"
+    b0, n0 = ("unknown" if value is None else f"{value:g}" for value in (event.B0, event.n0))
+    return f"{event.name}: {event.interval}, B0 = {b0} nT, n0 = {n0} cm^-3"
 
 
 def write_plan(store: Path, plan: Plan) -> None:

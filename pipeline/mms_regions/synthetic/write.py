@@ -90,10 +90,10 @@ def read_truth(data_dir: Path, segment: Segment, time: Times) -> NDArray[np.int8
 
 def _view(segment: Segment, seed: int, troubles: Troubles) -> View:
     """A spacecraft in the crossing of its event, in whole seconds that reach beyond the event on both sides."""
-    event = segment.event
+    event, scales = segment.event, segment.event.normalisation
     begin, end = event.trange
     whole = begin // SECOND * SECOND - _BEFORE, -(-end // SECOND) * SECOND + _AFTER
-    return View(segment, draw_crossing(seed, event.name, event.B0, event.n0), seed, *whole, troubles)
+    return View(segment, draw_crossing(seed, event.name, scales.b0, scales.n0), seed, *whole, troubles)
 
 
 def _refuse_overlaps(views: Iterable[View]) -> None:

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mms_regions.core.child_process import safe_path
 from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.isolated import safe_path
 
 # Of the variables that are options of sbatch, these may be a user's or a site's way to say who pays and where. All
 # others go: they change what a job of ours is, or what we read (SBATCH_EXPORT, SBATCH_WAIT, SQUEUE_FORMAT).

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from mms_regions.core.child_process import safe_path
 from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.isolated import safe_path
 from mms_regions.core.stop import SIGNALS
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from in_a_child import add, die, die_once, process, refuse
 
-from mms_regions.core.isolated import ChildDied, end_child, run_isolated
+from mms_regions.core.isolated import ChildDied, end_child, run_isolated, safe_path
 
 
 def test_it_returns_and_raises_what_the_function_does() -> None:
@@ -54,3 +54,15 @@ def test_it_ends_with_its_parent_and_takes_no_module_from_the_working_folder(tmp
             return
         signal.sigtimedwait([], 0.1)
     pytest.fail("the child outlives its parent")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("", ""), ("/a:/b", "/a:/b"), (":/a", "/a"), ("/a:", "/a"), ("/a::/b", "/a:/b"), (".", ""), ("sub:/a:../b", "/a")],
+)
+def test_an_empty_or_relative_entry_of_pythonpath_is_not_for_children(given: str, kept: str) -> None:
+    assert safe_path({"PYTHONPATH": given}) == {"PYTHONSAFEPATH": "1", "PYTHONPATH": kept}
+
+
+def test_children_are_safe_without_a_pythonpath_too() -> None:
+    assert safe_path({}) == {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}
