@@ -450,7 +450,7 @@ def test_without_a_server_what_is_there_is_used_and_the_rest_says_why_it_was_not
     assert (done.returncode, told["complete"]) == (4, ["A/mms1"]) and len(connections) <= 2
     for key in ALL[1:]:
         reason = told["failed"][key]
-        assert re.search(r"They were not fetched: .*Connection refused.*where there is a way out", reason), reason
+        assert re.search(r"They were not fetched: .*Connection refused.*internet access", reason), reason
 
 
 @pytest.mark.parametrize("command", ["run", "fetch"])

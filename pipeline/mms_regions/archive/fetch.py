@@ -75,7 +75,7 @@ class FetchOptions:
     """How files are obtained: the same for all segments.
 
     margin: s around each interval that are needed too. pinned: exactly these files are taken, and no listing is asked
-    for. known: the manifest of the cache. throttle: entered around each request. notify: hears of transfers and waits.
+    for. known: the manifest of the cache. throttle: entered around each request. notify: gets transfers and waits.
     """
 
     products: tuple[Product, ...]

@@ -35,7 +35,7 @@ _MOST_REDIRECTS = 5
 _MOST_QUOTED = 120  # characters of a server's own words in a message
 _BUSY = {408, 425, 429}  # besides 5xx: asking again later can help
 
-logging.getLogger("stamina").addHandler(logging.NullHandler())  # an observer hears of waits; stderr is not for them
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # an observer gets waits; stderr is not for them
 
 
 class NetworkProblem(SegmentProblem):

@@ -225,7 +225,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 def record(data_dir: Path, newer: Iterable[Pinned], notify: Notify = ignore_messages) -> None:
     """Add entries to the journal of a cache; a kill of this process, right afterwards, costs none of them.
 
-    notify: hears of a wait for another process. Raises EnvironmentProblem where that cannot be done.
+    notify: gets a wait for another process. Raises EnvironmentProblem where that cannot be done.
     """
     path = manifest_path(data_dir)
     lines = [pinned.model_dump_json().encode() + b"\n" for pinned in newer]

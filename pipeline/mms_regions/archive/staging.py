@@ -52,7 +52,7 @@ def _move(path: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Staging:
-    """An open staging file that this process alone has, and beside it what the server said to tell its version by."""
+    """An open staging file that this process alone has, and beside it what identifies the server's version of it."""
 
     path: Path
     file: BinaryIO

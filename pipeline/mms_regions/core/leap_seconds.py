@@ -27,7 +27,7 @@ class Clock:
         return cls(next((leap for leap in LEAP_SECONDS if begin < leap <= end), _NEVER))
 
     def even(self, utc: Times) -> Times:
-        """Even time of ns UTC; a time that stands for two is taken for the later one, after the leap second."""
+        """Even time of ns UTC; an ambiguous time is taken as the later one, after the leap second."""
         return utc + SECOND * (utc >= self.leap)
 
     def utc(self, even: Times) -> Times:

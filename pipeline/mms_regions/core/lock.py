@@ -372,7 +372,7 @@ class _Contender:
 
 @dataclass(frozen=True)
 class _Heart:
-    """What touches a lock every `beat` seconds, and tells when it is lost."""
+    """What touches a lock every `beat` seconds, and reports when it is lost."""
 
     path: Path
     owner: Owner

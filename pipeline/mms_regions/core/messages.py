@@ -1,4 +1,4 @@
-"""What tasks tell those who watch them, and what keeps many transfers polite together. The events can be pickled."""
+"""What tasks and the loop report while they work, and the limit that transfers share. The events can be pickled."""
 
 from __future__ import annotations
 

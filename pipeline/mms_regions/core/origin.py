@@ -1,4 +1,4 @@
-"""What is said of data by where their input files are from: instruments, or a program that imitates them."""
+"""The origin of data by their input files: measured by instruments, or synthetic, from a program that imitates them."""
 
 from __future__ import annotations
 

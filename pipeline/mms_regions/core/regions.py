@@ -1,4 +1,4 @@
-"""The regions that a model tells apart: index, name, colour and kind, all from the names on the model's card.
+"""The regions that a model distinguishes: index, name, colour and kind, all from the names on the model's card.
 
 No other module knows how many regions there are or what they are called. A name begins with its kind and may go on
 with a side, such as `separatrix_north`; a region of any other name is of the kind `other`.
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 Kind = Literal["inflow", "outflow", "separatrix", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# Okabe and Ito's colours, which readers with any colour vision tell apart; two sides of a kind are a pair.
+# Okabe and Ito's colours, which readers with any colour vision can distinguish; two sides of a kind are a pair.
 _COLOURS: Mapping[str, str] = {
     "inflow_north": "#0072B2",
     "outflow_earthward": "#009E73",

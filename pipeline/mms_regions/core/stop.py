@@ -29,7 +29,7 @@ class Stop:
             self.why, self.error = why, error
 
     def lose_place(self, why: str) -> None:
-        """Ask because the lock of what is being made is no longer ours, as `lock.hold` tells it in a sentence."""
+        """Ask because the lock of what is being made is no longer ours, as `lock.hold` reports it in a sentence."""
         self.ask(why, EnvironmentProblem(why))
 
     @property

@@ -115,7 +115,7 @@ class ModelCard(_Record):
         return f"weights-{self.weights_sha256[:16]}.safetensors" if self.weights_sha256 else None
 
     def to_json(self) -> bytes:
-        """The card as it stands on disk."""
+        """The card as written on disk."""
         return self.model_dump_json(indent=2).encode() + b"\n"
 
 

@@ -12,7 +12,7 @@ N_FEATURES, N_HIDDEN, N_LAYERS = 14, 42, 3
 class RegionRNN(nn.Module):
     """The recurrent network of Waters et al. (2025): three tanh layers of 42, and a linear read-out.
 
-    classes: the regions that it tells apart; theirs are 6.
+    classes: how many regions it distinguishes; the published network has 6.
     """
 
     def __init__(self, classes: int = 6) -> None:
@@ -22,7 +22,7 @@ class RegionRNN(nn.Module):
 
     @property
     def classes(self) -> int:
-        """How many regions it tells apart."""
+        """How many regions it distinguishes."""
         return self.fc.out_features
 
     def forward(self, features: Tensor) -> Tensor:

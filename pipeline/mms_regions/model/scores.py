@@ -26,7 +26,7 @@ class Agreement:
     regions: tuple[float | None, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """As it stands in a model card: four digits."""
+        """As written in a model card: four digits."""
         return {name: _rounded(value) for name, value in asdict(self).items()}
 
 

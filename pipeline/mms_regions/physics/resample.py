@@ -96,7 +96,7 @@ def _cadence(time: Times) -> int:
 
 
 def _gap_in_bins(at: Times, half: int, time: Times, cadence: int) -> Times:
-    """(m,) ns: the longest stretch of missing samples that reaches into each bin; a sample stands for one cadence."""
+    """(m,) ns: the longest stretch of missing samples that reaches into each bin; a sample covers one cadence."""
     first = np.searchsorted(time, at - half + cadence // 2, "right")
     last = np.maximum(np.searchsorted(time, at + half - cadence // 2, "left"), first)
     place, gaps = _gaps(time, cadence)

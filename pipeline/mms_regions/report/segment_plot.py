@@ -206,7 +206,7 @@ def draw_stability(axes: Axes, data: xr.Dataset) -> None:
 
 
 def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
-    """Pale the upper half of a strip where confidence is low: the lower half keeps the colour, which tells regions."""
+    """Pale the upper half of a strip where confidence is low: the lower half keeps the colour of the region."""
     low = (data["probability"].max("region") < low_confidence_of(data)).astype(np.int8)
     axes.broken_barh(_spans(low), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
 

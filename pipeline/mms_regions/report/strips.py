@@ -159,7 +159,7 @@ def boxes(begin: Floats, end: Floats, low: float, high: float) -> Floats:
 def runs(labels: xr.DataArray, cadence: int = CADENCE_NS) -> tuple[Floats, Floats, NDArray[np.integer[Any]]]:
     """Begin, end (days, as matplotlib counts them) and label of each run of equal labels without a gap in time.
 
-    A sample stands for a cadence (ns) around its time.
+    A sample covers one cadence (ns) around its time.
     """
     time, values = ns(labels), labels.values
     steps = np.abs(np.diff(time))

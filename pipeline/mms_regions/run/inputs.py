@@ -39,7 +39,7 @@ class Inputs:
         return self.terms.data_dir
 
     def over(self, pool: Pool, at_once: int, observe: Notify) -> Inputs:
-        """The same for tasks of a pool: `at_once` requests of all of them, and `observe` hears of transfers."""
+        """The same for tasks of a pool: at most `at_once` requests at a time, and `observe` gets the transfers."""
         throttle = pool.throttle("transfers", at_once)
         return replace(self, terms=replace(self.terms, throttle=throttle, notify=pool.notifier(observe)))
 
@@ -71,8 +71,8 @@ def refuse_no_files(segments: Sequence[Segment], inputs: Inputs) -> None:
         return
     raise SegmentProblem(
         f"None of the {len(segments)} segments has a file under {inputs.data_dir}, and nothing is fetched: "
-        f"{inputs.why_offline or 'offline, as asked for'}. Fetch them where there is a way out (`mms-regions fetch`), "
-        "or point --data-dir to the folder that holds mms1/ to mms4/"
+        f"{inputs.why_offline or 'offline, as asked for'}. Fetch them on a machine with "
+        "internet access (`mms-regions fetch`), or point --data-dir to the folder that holds mms1/ to mms4/"
     )
 
 
@@ -125,7 +125,7 @@ def obtain_files(segment: Segment, inputs: Inputs) -> tuple[Pinned, ...]:
         if not inputs.why_offline:
             raise
         raise SegmentProblem(
-            f"{problem}. They were not fetched: {inputs.why_offline}; fetch them where there is a way out "
+            f"{problem}. They were not fetched: {inputs.why_offline}; fetch them on a machine with internet access "
             "(`mms-regions fetch`)"
         ) from problem
 

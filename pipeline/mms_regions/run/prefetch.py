@@ -1,4 +1,4 @@
-"""Fetching alone, where there is a way out, so that a run elsewhere needs none."""
+"""Fetching alone, on a machine with internet access, so that a run elsewhere needs none."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def store_status(store: Path) -> StoreStatus:
 
 
 def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]], dict[str, Coverage]]:
-    """What receipts say, for they alone tell what is done; what the index does not show yet is not complete.
+    """What receipts say, the only record of what is done; what the index does not show yet is not complete.
 
     By key: state, reason and origin; and the coverage of those whose labels are there.
     """
@@ -87,7 +87,7 @@ def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]]
 
 
 def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, str, str]]:
-    """What a run that goes on has said of segments since it began."""
+    """What a run in progress has reported of segments since it began."""
     found: dict[str, tuple[State, str, str]] = {}
     for event in events:
         match event:

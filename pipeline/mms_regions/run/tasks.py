@@ -273,7 +273,7 @@ def _receipt_of_features(labelling: Labelling, shard: ShardPlan) -> Receipt:
 
 @lru_cache(maxsize=1)
 def _network(folder: Path, sha256: str) -> Any:
-    """The network in a model's folder, loaded once per worker; `sha256` tells a replaced one from the one before."""
+    """The network in a model's folder, loaded once per worker; `sha256` distinguishes a replaced one."""
     from mms_regions.model.weights import load_model
 
     return load_model(read_model(folder))

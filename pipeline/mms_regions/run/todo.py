@@ -24,12 +24,12 @@ from mms_regions.workers.pool import Future
 
 ALL, CHANGED = "all", "changed"
 
-SegmentOutcome = Future | Failed | Reused  # what became of a segment; a prepared one stays where it was made
+SegmentOutcome = Future | Failed | Reused  # the result of a segment; a prepared one stays where it was made
 
 
 @dataclass
 class Outstanding:
-    """What is left, and what became of segments whose shards are not written yet; shrinks while a run goes on."""
+    """What is left to do, and the results of segments whose shards are not written yet; shrinks while a run goes on."""
 
     plan: Plan
     segments: deque[Slot]
@@ -58,7 +58,7 @@ class Outstanding:
             self.wanted.setdefault(key, set()).add(shard.number)
 
     def settle(self, key: str, outcome: SegmentOutcome) -> Iterator[ShardPlan]:
-        """Note what became of a segment; the shards that waited for nothing else."""
+        """Note the result of a segment; returns the shards that waited for nothing else."""
         self.settled[key] = outcome
         for number in sorted(self.wanted.get(key, ())):
             waiting = self._waiting[number]

@@ -89,7 +89,7 @@ def label_arrays(labelled: Labelled) -> tuple[str, ...]:
 def write_files(folder: Path, files: Files) -> None:
     """Bring the files of a group up to date, the root last; what is as it should be is left alone.
 
-    What makes a segment complete comes after all else that is said of it.
+    What makes a segment complete is written after everything else about it.
     """
     for name in sorted(files, key=lambda name: (name == ROOT, name.startswith("status/"))):
         write_changed(folder / name, files[name])

@@ -149,7 +149,7 @@ def unfinished_folders(store: Path, *kinds: Literal["repair", "relabel"]) -> Ite
 
 
 def state_files(store: Path) -> Iterator[Path]:
-    """What is said of the labels and of segments to recompute, each with its copy: of a plan, and of no other one."""
+    """The records of labels and of segments to recompute, each with its copy: of one plan, and of no other."""
     for path in (labelled_path(store), redo_path(store)):
         yield from path.parent.glob(f"{path.stem}*{path.suffix}")
 

@@ -1,7 +1,7 @@
 """What became of the parts of a plan: outcomes of segments, and a receipt for each stage of a shard that is whole.
 
 A receipt is the last thing that is written of a stage. It says for which store, from what, and for every file its size
-and sha256; where it stands, the stage is done, and nothing else tells so.
+and sha256; where there is one, the stage is done; there is no other record of that.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Stretch:
 
 
 def stretches(time: Times, label: np.ndarray[Any, Any], shortest: float = 0.0) -> list[Stretch]:
-    """Runs of equal labels, in order; a sample stands for 30 ms around its time.
+    """Runs of equal labels, in order; a sample covers 30 ms around its time.
 
     time: (n,) ns UTC; label: (n,) regions or -1. A run ends where the label changes, where there is no label, and
     where samples do not follow each other (steps of more than 45 ms, or backwards).
@@ -171,7 +171,7 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         **{name: f"share of samples: {text}" for name, text in MEANING.items()},
         "origin": origin.sentence() or f"input files: {origin.word}",
         "names_of_regions": "inferred, not the authors'" if names_are_inferred(model) else "the model's own",
-        "times": "UTC; a sample stands for 30 ms around its time",
+        "times": "UTC; a sample covers 30 ms around its time",
         "cautions": model["cautions"],
         "units": _units(segments),
     }
