@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,16 @@ from numpy.typing import NDArray
 
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.settings import resolve_settings
-from mms_regions.core.types import NO_LABEL, Flags, Floats
+from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.model.card import find_model
 from mms_regions.model.label import label_windows
-from mms_regions.model.stability import feature_factors, sensitivity_of
+from mms_regions.model.network import N_FEATURES
+from mms_regions.model.stability import SHIFTS, Label, feature_factors, sensitivity_of
 from mms_regions.model.weights import load_model
 from mms_regions.physics.samples import bridged_in
 from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
-from mms_regions.store.plan import require_plan
+from mms_regions.store.plan import Slot, require_plan
 from mms_regions.store.read import open_segment
 from mms_regions.store.shards import read_windows
 from mms_regions.synthetic.write import read_truth, synthesise
@@ -87,11 +89,27 @@ def scales_and_cost(store: Path, model: str) -> str:
         other = label(windows * feature_factors(b0, n0), withheld)[known]
         changed, separatrix = (other != base[known]).mean(), np.isin(other, SEPARATRIX).mean()
         rows.append([f"{b0:g}", f"{n0:g}", f"{changed:.1%}", f"{separatrix:.1%}"])
+    shifts = [[f"{shift}", f"{_shifted(label, windows, withheld, shard.slots, shift):.1%}"] for shift in SHIFTS]
     return f"""All of `--perturb 0.1`, the labels themselves included, costs {cost:.1f} labellings (promised: 12).
 Mean stability {np.nanmean(found.stability):.3f}; {found.changes[known.reshape(-1)].mean():.1%} of labels change
 in one run or more.
 
-{table(["B0, times", "n0, times", "labels that change", "separatrix"], rows)}"""
+{table(["B0, times", "n0, times", "labels that change", "separatrix"], rows)}
+
+{table(["windows later by, samples", "labels that change"], shifts)}"""
+
+
+def _shifted(label: Label, windows: Floats, withheld: Flags, slots: Sequence[Slot], shift: int) -> float:
+    """The share of labels that change where windows begin `shift` samples later."""
+    changed = known = 0
+    base = label(windows, withheld).reshape(-1)
+    for slot in slots:
+        some = slice(slot.first + shift, slot.end - WINDOW + shift)
+        moved = windows.reshape(-1, N_FEATURES)[some].reshape(-1, WINDOW, N_FEATURES)
+        other = label(moved, withheld.reshape(-1)[some].reshape(-1, WINDOW)).reshape(-1)
+        both = (base[some] != NO_LABEL) & (other != NO_LABEL)
+        known, changed = known + both.sum(), changed + (other != base[some])[both].sum()
+    return float(changed / known)
 
 
 def by_distance(store: Path, data: Path) -> str:

@@ -31,8 +31,8 @@ def catalogue_schema() -> dict[str, Any]:
         "event": {"type": "string", "pattern": f"^{NAME.pattern}$"},
         "t_start": _TIME,
         "t_end": _TIME,
-        **{name: {**_NUMBER, "description": "in nT"} for name in ("B0", "B0_sigma")},
-        **{name: {**_NUMBER, "description": "in cm^-3"} for name in ("n0", "n0_sigma")},
+        **{name: {**_NUMBER, "description": "field of the lobe, in nT"} for name in ("B0", "B0_sigma")},
+        **{name: {**_NUMBER, "description": "density of the current sheet, in cm^-3"} for name in ("n0", "n0_sigma")},
         "probes": _PROBES,
         "notes": {"type": "string"},
     }
