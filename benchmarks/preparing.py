@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -19,13 +19,14 @@ import pycdfpp
 from cdf_files import Scene, write_files
 from measure import cpu_seconds, machine, table
 
+from mms_regions.archive.cdf_check import Variable, read_variables
 from mms_regions.archive.products import CdfFile, find_files
 from mms_regions.core.catalogue import Event, Segment, read_catalogue
 from mms_regions.core.settings import Settings
 from mms_regions.model.card import find_model
 from mms_regions.model.label import as_windows, label_windows
 from mms_regions.model.network import RegionRNN
-from mms_regions.physics.burst import Burst, _Reader, read_burst
+from mms_regions.physics.burst import Burst, read_burst
 from mms_regions.physics.conventions import Convention, convention
 from mms_regions.physics.samples import FEATURES, QUANTITIES, Samples
 from mms_regions.store.labels import Labelled
@@ -151,13 +152,13 @@ def _labels(model: RegionRNN, samples: Samples) -> None:
 def _needed(case: Case) -> dict[Path, set[str]]:
     """Which variables are read of which file."""
     needed: dict[Path, set[str]] = {}
-    read = _Reader._values
 
-    def noted(reader: _Reader, name: str) -> np.ndarray:
-        needed.setdefault(reader.file.path, set()).add(name)
-        return read(reader, name)
+    def noted(file: CdfFile, names: Iterable[str]) -> dict[str, Variable]:
+        found = read_variables(file, names)
+        needed.setdefault(file.path, set()).update(found)
+        return found
 
-    with patch.object(_Reader, "_values", noted):
+    with patch("mms_regions.physics.burst.read_variables", noted):
         case.burst()
     return needed
 

@@ -236,15 +236,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are read from end to end, each time."""
     read: list[Path] = []
 
-    def hashed(path: Path) -> str:
-        read.append(path)
-        return sha256_of(path)
-
-    def inspected(file: CdfFile) -> Inspected:
+    def inspected(file: CdfFile, *, sha256: str) -> Inspected:
         read.append(file.path)
-        return inspect(file)
+        return inspect(file, sha256=sha256)
 
-    monkeypatch.setattr("mms_regions.archive.download.sha256_of", hashed)
     monkeypatch.setattr("mms_regions.archive.download.inspect", inspected)
     return read
 

@@ -1,28 +1,36 @@
-"""Whether a CDF file is complete and holds what its name says: nothing of it is trusted to be so.
+"""Whether a CDF file is complete and holds what its name says, and the values in it: no other module opens CDF files.
 
-A file that nobody vouches for is looked at in a child process (`inspect`), since a library may die of it.
+Nothing of a file is trusted. It is opened in a child process, since a library may die of it, and that is then an error
+of this file. What is in this module below `_inspect` runs there; the child keeps the last few files open.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pycdfpp
+from numpy.typing import NDArray
 
 from mms_regions.archive.cdf_records import Records, check_records, check_values
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.isolated import ChildDied, run_isolated
-from mms_regions.core.types import Times
+from mms_regions.core.types import SECOND, Times
 
 if TYPE_CHECKING:  # the child does without the rest of the package, so that it starts soon
     from mms_regions.archive.products import CdfFile
 
+LIMITS = ("FILLVAL", "VALIDMIN", "VALIDMAX")
 SYNTHETIC = "SYNTHETIC DATA"  # in the global attribute TEXT of files that nobody measured
 
+_KEPT = 5  # files that are kept open: one of each product, for they are read right after they are inspected
 _UNREADABLE = (OSError, ValueError, RuntimeError, MemoryError, IndexError, KeyError)  # what pycdfpp raises
 
 
@@ -49,6 +57,15 @@ class Inspected:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """A variable as the file has it: values (n, ...), and between which LIMITS they are valid; times have none."""
+
+    values: NDArray[Any]
+    limits: Mapping[str, Any]
+    is_tt2000: bool
+
+
+@dataclass(frozen=True)
 class _Expected:
     """What a file must be by its name: its source, its variable of times, when it begins and what it covers at most."""
 
@@ -62,51 +79,103 @@ class _Expected:
         return cls(file.source, file.epoch, file.start, file.longest)
 
 
-def inspect(file: CdfFile, path: Path | None = None) -> Inspected:
-    """Read a file that nobody vouches for from end to end, in a child process.
+def inspect(file: CdfFile, path: Path | None = None, sha256: str = "") -> Inspected:
+    """Read a file from end to end; its values are checked unless it has the sha256 that a sound one had.
 
-    path: where it lies, if not yet at `file.path`. Raises SegmentProblem for a file that is damaged, holds another
-    product or spacecraft, has its times far from where its name says that it begins, or ends the process that reads it.
+    path: where it lies, if not yet at `file.path`. Raises SegmentProblem for a file that is damaged, has another
+    sha256, holds another product or spacecraft, has its times far from where its name says that it begins, or ends the
+    process that reads it.
     """
     path = path or file.path
+    with _own_problem(path):
+        return run_isolated(_inspect, path, _Expected.of(file), sha256)
+
+
+def read_variables(file: CdfFile, names: Iterable[str]) -> dict[str, Variable]:
+    """Those of the variables that a file has, complete; raises SegmentProblem as `inspect` does, but for its times."""
+    with _own_problem(file.path):
+        return run_isolated(_read_variables, file.path, _Expected.of(file), tuple(names))
+
+
+@contextmanager
+def _own_problem(path: Path) -> Iterator[None]:
     try:
-        return run_isolated(_inspect, path, _Expected.of(file))
+        yield
     except ChildDied as problem:
         raise SegmentProblem(f"{path.name}: the process that read it {problem}; fetch it again") from None
 
 
-def content_of(file: CdfFile) -> CdfContent:
-    """What is in a file whose sha256 is that of a sound one. Raises SegmentProblem as `inspect` does."""
-    data = _read(file.path)
-    _records(file.path, data)
-    return _content(file.path, data, _Expected.of(file))
+def _inspect(path: Path, expected: _Expected, known_sha256: str) -> Inspected:
+    state = _state(path)
+    data = _data(path, state)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if known_sha256 and sha256 != known_sha256:
+        raise SegmentProblem(f"{path.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
+    opened = _open(path, expected, state)
+    if not known_sha256:
+        try:
+            check_values(data, opened.records)
+        except ValueError as problem:
+            raise _damaged(path, data, problem) from None
+    return Inspected(len(data), sha256, _content(path, opened, expected))
 
 
-def open_cdf(file: CdfFile) -> Any:
-    """The CDF of a file, once its records were checked, and that it is of the product and spacecraft of its name.
-
-    Raises SegmentProblem for any other.
-    """
-    data = _read(file.path)
-    _records(file.path, data)
-    return _load(file.path, data, _Expected.of(file))[0]
+def _read_variables(path: Path, expected: _Expected, names: tuple[str, ...]) -> dict[str, Variable]:
+    cdf = _open(path, expected, _state(path)).cdf
+    return {name: _variable(path, name, cdf[name]) for name in names if name in cdf}
 
 
-def _inspect(path: Path, expected: _Expected) -> Inspected:
-    data = _read(path)
-    records = _records(path, data)
+def _variable(path: Path, name: str, variable: Any) -> Variable:
     try:
-        check_values(data, records)
-    except ValueError as problem:
-        raise _damaged(path, data, problem) from None
-    return Inspected(len(data), hashlib.sha256(data).hexdigest(), _content(path, data, expected))
+        values = np.asarray(variable.values)
+        limits = {limit: variable.attributes[limit].value for limit in LIMITS if limit in variable.attributes}
+    except _UNREADABLE as problem:  # a damaged file shows only when values are read
+        raise SegmentProblem(f"{path.name}: {name} cannot be read ({problem}); fetch it again") from None
+    is_tt2000 = variable.type == pycdfpp.DataType.CDF_TIME_TT2000
+    return Variable(values, {} if is_tt2000 else limits, is_tt2000)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose records were checked."""
+
+    records: Records
+    cdf: Any
+    remark: str
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes with a file; another one each time where it was changed so lately that nothing may show it."""
+    try:
+        stat = path.stat()
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+    is_new = abs(time.time_ns() - stat.st_ctime_ns) < SECOND
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns, time.monotonic_ns() if is_new else 0
+
+
+@lru_cache(maxsize=_KEPT)
+def _data(path: Path, state: tuple[int, ...]) -> bytes:
+    return _read(path)
+
+
+@lru_cache(maxsize=_KEPT)
+def _open(path: Path, expected: _Expected, state: tuple[int, ...]) -> _Opened:
+    """Raises SegmentProblem, which is not kept, as `inspect` does."""
+    data = _data(path, state)
+    records = _records(path, data)
+    return _Opened(records, *_load(path, data, expected))
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise SegmentProblem(f"{path}: cannot be read ({problem.strerror})") from problem
+        raise _unreadable(path, problem) from problem
+
+
+def _unreadable(path: Path, problem: OSError) -> SegmentProblem:
+    return SegmentProblem(f"{path}: cannot be read ({problem.strerror})")
 
 
 def _records(path: Path, data: bytes) -> Records:
@@ -120,19 +189,17 @@ def _damaged(path: Path, data: bytes, problem: ValueError) -> SegmentProblem:
     return SegmentProblem(f"{path.name}: {problem} (it has {len(data)}); fetch it again")
 
 
-def _content(path: Path, data: bytes, expected: _Expected) -> CdfContent:
-    cdf, remark = _load(path, data, expected)
+def _content(path: Path, opened: _Opened, expected: _Expected) -> CdfContent:
     try:
-        time = _times(cdf, expected.epoch)
-        is_synthetic = any(SYNTHETIC in text for text in _texts(cdf, "TEXT"))
+        times = _times(opened.cdf, expected.epoch)
+        is_synthetic = any(SYNTHETIC in text for text in _texts(opened.cdf, "TEXT"))
     except _UNREADABLE as problem:
         raise SegmentProblem(f"{path.name}: its times cannot be read ({problem}); fetch it again") from problem
-    if time.size and np.abs(time - expected.start).max() > expected.longest:
-        raise SegmentProblem(
-            f"{path.name}: its times (from {time[0]} to {time[-1]}, ns UTC) are not what its name says; fetch it again"
-        )
-    times = (int(time[0]), int(time[-1])) if time.size else None
-    return CdfContent(times, "synthetic" if is_synthetic else "measured", remark)
+    if times.size and np.abs(times - expected.start).max() > expected.longest:
+        span = f"from {times[0]} to {times[-1]}, ns UTC"
+        raise SegmentProblem(f"{path.name}: its times ({span}) are not what its name says; fetch it again")
+    ends = (int(times[0]), int(times[-1])) if times.size else None
+    return CdfContent(ends, "synthetic" if is_synthetic else "measured", opened.remark)
 
 
 def _load(path: Path, data: bytes, expected: _Expected) -> tuple[Any, str]:

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
+from typing import NamedTuple
 
 from isal import isal_zlib
 
@@ -38,11 +39,11 @@ _SIZES |= {51: 1, 52: 1}  # bytes of a value, by CDF data type
 _TEXTS = {51, 52}
 _MOST_BYTES = 1 << 31  # of all values of a file; the longest burst files have 0.1 GB
 _MOST_DIMENSIONS, _MOST_LEVELS = 10, 64
-_HEAD, _PLACE, _ENTRY = struct.Struct(">qi"), struct.Struct(">q"), struct.Struct(">4i")
+_HEAD, _LISTED = struct.Struct(">qi"), struct.Struct(">qiq")
+_PLACE, _ENTRY = struct.Struct(">q"), struct.Struct(">3i")
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Where compressed values are, and how many bytes they must have when they are inflated."""
 
     start: int
@@ -142,9 +143,14 @@ class _Walk:
         """The records of a list, which must be as many as the file says."""
         if count < 0:
             raise ValueError(f"damaged, it cannot have {count} records of type {kind}")
+        data, last, reached = self.data, self.end - length, self._reached
         for _ in range(count):
-            yield self.record(start, kind, length)
-            (start,) = _PLACE.unpack_from(self.data, start + 12)
+            size, found, following = _LISTED.unpack_from(data, start) if 8 <= start <= last else (0, 0, 0)
+            if found != kind or start in reached or not length <= size <= self.end - start:
+                self.record(start, kind, length)  # says what is wrong
+            reached[start] = size
+            yield start, size
+            start = following
         if start != 0:
             raise ValueError(f"damaged, more than {count} records of type {kind}")
 
@@ -252,15 +258,15 @@ class _Index:
     def _entry(self, first: int, last: int, place: int, level: int) -> None:
         """Values, or a further index, of the records `first` to `last`."""
         kind, needed = self.walk.kind(place), (last - first + 1) * self.record
-        if kind == _VXR:
-            if self.follow(place, first, level + 1) != last + 1:
-                raise ValueError(f"damaged, the index at byte {place} does not end with record {last}")
-        elif kind == _CVVR and self.is_compressed:
+        if kind == _CVVR and self.is_compressed:
             _, size = self.walk.record(place, _CVVR, 24)
             (packed,) = _PLACE.unpack_from(self.walk.data, place + 16)
             if not 0 < packed <= size - 24:
                 raise ValueError(f"damaged, the values at byte {place} cannot be {packed} bytes long")
             self.blocks.append(Block(place + 24, packed, needed))
+        elif kind == _VXR:
+            if self.follow(place, first, level + 1) != last + 1:
+                raise ValueError(f"damaged, the index at byte {place} does not end with record {last}")
         elif kind == _VVR:
             self.walk.record(place, _VVR, 12 + needed)
         else:
@@ -275,13 +281,13 @@ def _attribute(walk: _Walk, start: int, n_r: int, n_z: int) -> int:
     _refuse_other_name(walk, start + 68)
     is_global = scope in (1, 3)
     for head, kind, entries, most in (
-        (first, _GLOBAL_ENTRY, count, None if is_global else n_r),
+        (first, _GLOBAL_ENTRY, count, 1 << 31 if is_global else n_r),
         (z_first, _VARIABLE_ENTRY, z_count, n_z),
     ):
         for at, size in walk.list(head, kind, entries, 56):
-            _, data_type, entry, n_elements = _ENTRY.unpack_from(walk.data, at + 20)
+            data_type, entry, n_elements = _ENTRY.unpack_from(walk.data, at + 24)
             if data_type not in _SIZES or not 0 <= n_elements * _SIZES[data_type] <= size - 56:
                 raise ValueError(f"damaged, the entry of an attribute at byte {at} does not fit into its record")
-            if not 0 <= entry < (1 << 31 if most is None else most):
+            if not 0 <= entry < most:
                 raise ValueError(f"damaged, the entry of an attribute at byte {at} is of no variable")
     return int(number)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from mms_regions.archive.cdf_check import CdfContent, content_of, inspect
+from mms_regions.archive.cdf_check import CdfContent, inspect
 from mms_regions.archive.http import (
     CHUNK,
     Client,
@@ -113,12 +113,8 @@ def check_cached(wanted: FileSpec) -> Obtained:
 @lru_cache(maxsize=_REMEMBERED)
 def _sound(file: CdfFile, pinned: str, state: tuple[int, ...]) -> tuple[str, CdfContent]:
     """The sha256 and content of a file in this state. Raises SegmentProblem, which is not remembered, if not sound."""
-    if not pinned:
-        inspected = inspect(file)
-        return inspected.sha256, inspected.content
-    if sha256_of(file.path) != pinned:
-        raise SegmentProblem(f"{file.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
-    return pinned, content_of(file)
+    inspected = inspect(file, sha256=pinned)
+    return inspected.sha256, inspected.content
 
 
 def _obtain_alone(

@@ -16,7 +16,7 @@ import numpy as np
 import pycdfpp
 from numpy.typing import NDArray
 
-from mms_regions.archive.cdf_check import open_cdf
+from mms_regions.archive.cdf_check import read_variables
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.leap_seconds import Clock
@@ -167,15 +167,16 @@ def _even(trange: tuple[int, int]) -> tuple[Clock, tuple[int, int]]:
 
 
 class _Reader:
-    """One open CDF, the rows of it that lie in the time range."""
+    """What a CDF file has of some variables, and which rows lie in the time range."""
 
-    def __init__(self, file: CdfFile, epoch: str, trange: tuple[int, int], invalid: Invalid):
+    def __init__(self, file: CdfFile, names: Sequence[str], trange: tuple[int, int], invalid: Invalid):
+        """names: of the variables, that of the times first."""
         self.file = file
-        self._cdf = open_cdf(file)
+        self._variables = read_variables(file, names)
         self._invalid = invalid
         self._zero = _tt2000(trange[0]) - trange[0]
-        time = self.times(epoch)
-        self._refuse_backwards(time, epoch)
+        time = self.times(names[0])
+        self._refuse_backwards(time, names[0])
         self.rows = slice(*np.searchsorted(time, [trange[0], trange[1] + 1]))
         self.time = time[self.rows]
         self._records = len(time)
@@ -183,7 +184,7 @@ class _Reader:
     def times(self, name: str) -> Times:
         """A TT2000 variable as even time of the time range; another one, or one that holds fill values, is refused."""
         values = self._values(name)
-        if self._cdf[name].type != pycdfpp.DataType.CDF_TIME_TT2000:
+        if not self._variables[name].is_tt2000:
             raise SegmentProblem(f"{self.file.name}: {name} holds no times of the type TT2000; fetch the file again")
         tt2000: Times = values.view(np.int64)
         if (tt2000 == _FILL_TIME).any():
@@ -199,7 +200,7 @@ class _Reader:
 
     def has(self, name: str) -> bool:
         """Whether the file has this variable."""
-        return name in self._cdf
+        return name in self._variables
 
     def raw(self, name: str, *width: int) -> NDArray[Any]:
         """A variable's rows in the time range, as they are; (n, *width)."""
@@ -208,20 +209,20 @@ class _Reader:
     def floats(self, name: str, *width: int) -> Floats:
         """A variable's rows in the time range, NaN where they are invalid; (n, *width)."""
         values = self.raw(name, *width)
-        attributes = {key: attribute.value for key, attribute in self._cdf[name].attributes.items()}
-        if "FILLVAL" not in attributes:  # else what is missing would pass for data
+        limits = self._variables[name].limits
+        if "FILLVAL" not in limits:  # else what is missing would pass for data
             raise SegmentProblem(f"{self.file.name}: {name} does not say its FILLVAL; fetch the file again")
-        for limit in ("FILLVAL", "VALIDMIN", "VALIDMAX"):
-            self._refuse_text(name, limit, attributes.get(limit, 0))
-        missing = self._invalid(values, attributes)
+        for limit, value in limits.items():
+            self._refuse_text(name, limit, value)
+        missing = self._invalid(values, limits)
         return np.where(missing, np.float32(np.nan), values)
 
     def beyond(self, name: str, *width: int) -> Flags:
         """(n,): rows of a variable that are out of its valid range without being fill values."""
         values = self.raw(name, *width)
-        attributes = {key: attribute.value for key, attribute in self._cdf[name].attributes.items()}
-        filled = fill_values(values, attributes) | ~np.isfinite(values)
-        outside: Flags = (fill_or_out_of_range(values, attributes) & ~filled).any(axis=1) & ~filled.any(axis=1)
+        limits = self._variables[name].limits
+        filled = fill_values(values, limits) | ~np.isfinite(values)
+        outside: Flags = (fill_or_out_of_range(values, limits) & ~filled).any(axis=1) & ~filled.any(axis=1)
         return outside
 
     def _refuse_text(self, name: str, limit: str, value: Any) -> None:
@@ -245,16 +246,13 @@ class _Reader:
         back = time[1:] < time[:-1]
         if back.any():
             row = int(back.argmax()) + 1
-            at = pycdfpp.to_datetime64(self._cdf[epoch])[row]
+            at = pycdfpp.to_datetime64(self._values(epoch))[row]
             raise SegmentProblem(f"{self.file.name}: {epoch} runs backwards at row {row} ({at}); fetch the file again")
 
     def _values(self, name: str) -> NDArray[Any]:
-        if name not in self._cdf:
+        if name not in self._variables:
             raise SegmentProblem(f"{self.file.name}: no variable {name}{_hint(name)}")
-        try:
-            return np.asarray(self._cdf[name].values)
-        except (OSError, ValueError, RuntimeError) as problem:  # a damaged file shows only when values are read
-            raise SegmentProblem(f"{self.file.name}: {name} cannot be read ({problem}); fetch the file again") from None
+        return self._variables[name].values
 
 
 def _hint(name: str) -> str:
@@ -271,19 +269,25 @@ def _tt2000(utc: int) -> int:
 
 
 def _readers(
-    files: Sequence[CdfFile], epoch: str, trange: tuple[int, int], invalid: Invalid
+    files: Sequence[CdfFile], names: Sequence[str], trange: tuple[int, int], invalid: Invalid
 ) -> Iterator[tuple[int, _Reader]]:
     """The files that have rows in the time range, each with its index among them."""
     index = 0
     for file in files:
-        reader = _Reader(file, epoch, trange, invalid)
+        reader = _Reader(file, names, trange, invalid)
         if reader.time.size:
             yield index, reader
             index += 1
 
 
+_MOMENTS = ("numberdensity", "bulkv_gse", "prestensor_gse", "heatq_gse", "temppara", "tempperp", "errorflags", "energy")
+_MAYBE = ("numberdensity_bg", "pres_bg", "numberdensity_err")  # the first two of ions alone
+
+
 def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> Moments:
     prefix, ions = f"mms{files[0].probe}_{short}", short == "dis"
+    spectra = [f"energyspectr_{name}" for name in SPECTRA[short]]
+    names = ["Epoch", "Epoch_plus_var", *(f"{prefix}_{name}_brst" for name in (*_MOMENTS, *_MAYBE, *spectra))]
     parts = [
         dict(
             time=r.time,
@@ -304,22 +308,23 @@ def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int],
             beyond=r.beyond(f"{prefix}_bulkv_gse_brst", 3),
             file=r.file,
         )
-        for index, r in _readers(files, "Epoch", trange, invalid)
+        for index, r in _readers(files, names, trange, invalid)
     ]
     return Moments(**_joined(parts, files, trange))
 
 
 def _read_magnetic(files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> tuple[MagneticField, Floats]:
     prefix = f"mms{files[0].probe}_fgm"
+    b_gse, flag, r_gse = f"{prefix}_b_gse_brst_l2", f"{prefix}_flag_brst_l2", f"{prefix}_r_gse_brst_l2"
     parts, positions = [], []
-    for index, r in _readers(files, "Epoch", trange, invalid):
-        b = r.floats(f"{prefix}_b_gse_brst_l2", 4)
-        b[r.raw(f"{prefix}_flag_brst_l2") != 0] = np.nan
+    for index, r in _readers(files, ("Epoch", "Epoch_state", b_gse, flag, r_gse), trange, invalid):
+        b = r.floats(b_gse, 4)
+        b[r.raw(flag) != 0] = np.nan
         parts.append(
             dict(time=r.time, source=np.full(r.time.size, index, np.int16), b_gse=b[:, :3], b_mag=b[:, 3], file=r.file)
         )
         state = r.times("Epoch_state")
-        positions.append((state, r.whole(f"{prefix}_r_gse_brst_l2", len(state), 4)[:, :3]))
+        positions.append((state, r.whole(r_gse, len(state), 4)[:, :3]))
     return MagneticField(**_joined(parts, files, trange)), _mean_position(positions, trange)
 
 
@@ -337,16 +342,18 @@ def _mean_position(positions: Sequence[tuple[Times, NDArray[Any]]], trange: tupl
 
 def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> ElectricField:
     prefix = f"mms{files[0].probe}_edp"
+    epoch, e_gse = f"{prefix}_epoch_{mode}_l2", f"{prefix}_dce_gse_{mode}_l2"
+    quality, bitmask = f"{prefix}_quality_{mode}_l2", f"{prefix}_bitmask_{mode}_l2"
     parts = [
         dict(
             time=r.time,
             source=np.full(r.time.size, index, np.int16),
-            e_gse=r.floats(f"{prefix}_dce_gse_{mode}_l2", 3),
-            quality=r.raw(f"{prefix}_quality_{mode}_l2"),
-            bitmask=r.raw(bitmask) if r.has(bitmask := f"{prefix}_bitmask_{mode}_l2") else None,
+            e_gse=r.floats(e_gse, 3),
+            quality=r.raw(quality),
+            bitmask=r.raw(bitmask) if r.has(bitmask) else None,
             file=r.file,
         )
-        for index, r in _readers(files, f"{prefix}_epoch_{mode}_l2", trange, invalid)
+        for index, r in _readers(files, (epoch, e_gse, quality, bitmask), trange, invalid)
     ]
     return ElectricField(**_joined(parts, files, trange))
 

@@ -7,7 +7,7 @@ first shard. Where nothing can be transferred, the first two are one task: half 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +71,8 @@ class RunLoop:
     _notify: Notify = field(init=False)
     _tasks: dict[Future, _Submitted] = field(default_factory=dict)
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
+    _suspects: deque[Slot] = field(default_factory=deque)  # segments whose workers died: tried again when all is quiet
+    _tried_alone: set[str] = field(default_factory=set)
     _damaged: DamagedStore | None = None
 
     def __post_init__(self) -> None:
@@ -140,13 +142,19 @@ class RunLoop:
     def _submit_segments(self) -> None:
         in_flight = self.pool.workers["cpu"] * self.settings.segments_in_flight
         while self.todo.segments and not self.stop.asked and self._count("fetch", "prepare") < in_flight:
-            slot = self.todo.segments.popleft()
-            self.observe(SegmentStarted(slot.segment.key))
-            inputs = self.ledger.inputs.near(slot.segment)
-            if inputs.source is None:
-                self._submit_check(slot, inputs)
-            else:
-                self._submit("fetch", slot.segment.key, slot, obtain, slot.segment, inputs)
+            self._submit_segment(self.todo.segments.popleft())
+        if self._suspects and not self._tasks and not self.stop.asked:
+            suspect = self._suspects.popleft()
+            self._tried_alone.add(suspect.segment.key)
+            self._submit_segment(suspect)
+
+    def _submit_segment(self, slot: Slot) -> None:
+        self.observe(SegmentStarted(slot.segment.key))
+        inputs = self.ledger.inputs.near(slot.segment)
+        if inputs.source is None:
+            self._submit_check(slot, inputs)
+        else:
+            self._submit("fetch", slot.segment.key, slot, obtain, slot.segment, inputs)
 
     def _submit_check(self, slot: Slot, inputs: Inputs) -> None:
         """Look at the files that are there, and prepare the segment from them, in one go."""
@@ -210,10 +218,17 @@ class RunLoop:
         if isinstance(error, EnvironmentProblem):
             raise error
         key = slot.segment.key
-        if self._may_try_again(task, error):
+        again = self._may_try_again(task, error)
+        if self._is_suspect(key, error):
+            self._suspects.append(slot)
+        elif again and not worker_died(error):
             self.todo.segments.append(slot)
         else:
             self._settle(key, Failed(key, _reason(key, error), _cause(error)))
+
+    def _is_suspect(self, key: str, error: BaseException) -> bool:
+        """Whether its workers died, and maybe of another segment: one that is tried alone shows which it was."""
+        return worker_died(error) and key not in self._tried_alone
 
     def _settle(self, key: str, outcome: SegmentOutcome) -> None:
         failed = outcome if isinstance(outcome, Failed) else None
@@ -236,7 +251,10 @@ class RunLoop:
             self._note_unlabelled(shard, done.result())
         elif isinstance(error, DamagedStore):
             self.todo.put_back(shard)
-        elif self._note_broken(shard) or self._may_try_again(task, error):
+        elif self._note_broken(shard):
+            if not self.todo.waits(shard):
+                self._submit_write(shard)
+        elif self._may_try_again(task, error):
             self._submit_write(shard)
         else:
             raise self._of_the_disk(error)
@@ -248,12 +266,18 @@ class RunLoop:
             self.todo.unlabelled.append(shard)
 
     def _note_broken(self, shard: ShardPlan) -> bool:
-        """Segments that were prepared, were lost with their worker, and cannot be prepared again, have failed."""
+        """Segments that were prepared, were lost with their worker, and cannot be prepared again, have failed.
+
+        Where that may be the fault of another one, they are tried again alone.
+        """
         broken = False
-        for key, outcome in zip(shard.keys, self.todo.of(shard), strict=True):
-            error = outcome.exception() if hasattr(outcome, "exception") else None
-            if error is not None:
-                broken = True
+        for slot, outcome in zip(shard.slots, self.todo.of(shard), strict=True):
+            key, error = slot.segment.key, outcome.exception() if hasattr(outcome, "exception") else None
+            broken |= error is not None
+            if error is not None and self._is_suspect(key, error):
+                self.todo.lose(key)
+                self._suspects.append(slot)
+            elif error is not None:
                 self.todo.settled[key] = failed = Failed(key, _reason(key, error), _cause(error))
                 self.observe(SegmentDone(key, failed.reason, failed.no_data))
         return broken

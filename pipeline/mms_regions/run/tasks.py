@@ -24,6 +24,7 @@ from mms_regions.archive.manifest import Pinned
 from mms_regions.archive.products import DES, known_loss
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
+from mms_regions.core.isolated import child_cpu
 from mms_regions.core.messages import FilesChecked, Notify, TaskEnded
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
@@ -73,10 +74,10 @@ def run_task(
 
 @dataclass(frozen=True)
 class _Clocks:
-    """s since 1970, and s that this process has computed."""
+    """s since 1970, and s that this process and the child that reads files for it have computed."""
 
     wall: float = field(default_factory=time.time)
-    cpu: float = field(default_factory=time.process_time)
+    cpu: float = field(default_factory=lambda: time.process_time() + child_cpu())
 
 
 def _ended(task: Task, started: _Clocks, size: int, reason: str, trace: str) -> TaskEnded:

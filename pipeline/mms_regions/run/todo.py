@@ -79,6 +79,16 @@ class Outstanding:
             if not self.wanted[key]:
                 del self.wanted[key], self.settled[key]
 
+    def lose(self, key: str) -> None:
+        """What was made of a segment is lost: the shards that it is for wait for it again."""
+        del self.settled[key]
+        for number in self.wanted[key]:
+            self._waiting[number].add(key)
+
+    def waits(self, shard: ShardPlan) -> bool:
+        """Whether a shard waits for segments."""
+        return bool(self._waiting[shard.number])
+
     def put_back(self, shard: ShardPlan) -> None:
         """What was to be kept of a shard is damaged: all of its segments that are not at hand are made again."""
         lost = [slot for slot in shard.slots if isinstance(self.settled.get(slot.segment.key), Reused)]

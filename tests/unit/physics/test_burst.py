@@ -14,6 +14,7 @@ import numpy as np
 import pycdfpp
 import pytest
 from cdf_files import EPOCH_FILL, Arrays, Edit, Scene, constant, relabel_spacecraft, take_rows, write_files
+from in_a_child import die_of_electrons
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, find_files, parse_name
 from mms_regions.core.catalogue import Event, Segment
@@ -387,3 +388,15 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     folder.rmdir()
     with pytest.raises(SegmentProblem, match=r"cannot be read \(No such file or directory\)"):
         read_burst(files, EVENT.trange)
+
+
+def test_values_that_end_the_library_fail_their_file_and_not_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path, 4, START, 2.0)
+    files = find_files(Segment(EVENT, 4), PRODUCTS, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("mms_regions.archive.cdf_check._read_variables", die_of_electrons)
+        with pytest.raises(SegmentProblem, match=r"des-moms_.*the process that read it was ended by SIGSEGV"):
+            read_burst(files, EVENT.trange)
+    assert read_burst(files, EVENT.trange).electrons.n.size

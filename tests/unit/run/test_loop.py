@@ -1,4 +1,4 @@
-"""How many workers label at once."""
+"""How many workers label at once, and what becomes of segments whose workers die."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from plans import plan_of
 
-from mms_regions.core.messages import ignore_messages
+from mms_regions.archive.fetch import FetchOptions
+from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.messages import Event, SegmentDone, ignore_messages
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import find_model
 from mms_regions.run.inputs import Inputs, Ledger
 from mms_regions.run.loop import RunLoop
-from mms_regions.run.todo import Outstanding
+from mms_regions.run.tasks import write
+from mms_regions.run.todo import Outstanding, outstanding
 from mms_regions.store.relabel import Labelling
 from mms_regions.workers.pool import Finished, InProcessPool, Where
 
@@ -37,6 +40,80 @@ class Slow(InProcessPool):
         self._done.append(Finished())
         self.most = max(self.most, len(self._done))
         return self._done[-1]
+
+
+class KilledWorker(Exception):
+    """As that of distributed: the workers that ran a task died, as often as they may."""
+
+
+class Ending:
+    """A task that ends as its pool decides."""
+
+    error: BaseException | None = None
+
+    def result(self) -> None:
+        return None
+
+    def exception(self) -> BaseException | None:
+        return self.error
+
+
+class Deadly(InProcessPool):
+    """One worker; it dies, with all that waits for it, of `poison`. What is prepared of `lost` dies with it once.
+
+    Nothing can be written: that ends the run.
+    """
+
+    workers = MappingProxyType[Where, int]({"cpu": 1, "gpu": 1})
+
+    def __init__(self, poison: str = "", lost: int | None = None):
+        super().__init__()
+        self._poison, self._lost = poison, lost
+        self._waiting: list[tuple[str, Ending]] = []
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Any:
+        task = Ending()
+        self._waiting.append((arguments[0].subject, task))
+        if function is write:
+            task.error = EnvironmentProblem("no disk here")
+            if self._lost is not None:
+                task.error = arguments[-1][self._lost].error = KilledWorker()
+                self._lost = None
+        return task
+
+    def next_within(self, seconds: float) -> Any:
+        if self._poison in [subject for subject, _ in self._waiting]:
+            for _, task in self._waiting:
+                task.error = KilledWorker()
+        return self._waiting.pop(0)[1]
+
+
+def outcomes_of(pool: Deadly, tmp_path: Path, attempts: int) -> list[tuple[str, bool]]:
+    """The segments that ended, in order, and whether each was prepared, in a run of four of one shard."""
+    plan, ended = plan_of([5.0] * 4, 1024), []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, SegmentDone):
+            ended.append((event.key.partition("/")[0], not event.reason))
+
+    todo = outstanding(plan, {}, ())
+    labelling = Labelling(find_model("analytic-layer", {}), "cpu", tmp_path, tmp_path)
+    inputs = Inputs(FetchOptions((), 0.0, tmp_path), None)
+    ledger = Ledger(lambda: inputs, pool, 1, ignore_messages)
+    with pytest.raises(EnvironmentProblem, match="no disk here"):
+        RunLoop(todo, Settings(attempts=attempts), labelling, pool, ledger, observe, Stop()).work_off()
+    return ended
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_what_was_lost_with_a_worker_is_tried_alone_and_only_the_cause_fails(tmp_path: Path, attempts: int) -> None:
+    ended = outcomes_of(Deadly(poison="E1/mms1"), tmp_path, attempts)
+    assert sorted(ended) == [("E0", True), ("E1", False), ("E2", True), ("E3", True)]
+
+
+def test_what_was_prepared_and_lost_is_prepared_again_before_its_shard_is_written(tmp_path: Path) -> None:
+    ended = outcomes_of(Deadly(lost=2), tmp_path, 1)
+    assert ended == [("E0", True), ("E1", True), ("E2", True), ("E3", True), ("E2", True)]
 
 
 def no_inputs() -> Inputs:
