@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,6 +16,7 @@ import pytest
 from cdf_files import truncate
 
 from mms_regions.core.catalogue import Segment
+from mms_regions.core.files import FAILPOINT
 from mms_regions.export.export import export
 from mms_regions.physics.samples import FEATURES
 from mms_regions.run.status import complete_segments
@@ -136,3 +141,20 @@ def test_nothing_is_written_outside_the_folder_whatever_a_store_calls_an_event(
     files = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert files and all(out in path.parents for path in files)
     assert {path.relative_to(out).parts[0] for path in files} <= {"A_mms1", "A_mms1.nc", "segments.csv"}
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(
+    healthy: Path, mms_regions_here: Command, tmp_path: Path
+) -> None:
+    out, record = tmp_path / "out", tmp_path / "record"
+    words = ["export", healthy, "--format", "csv", "--out", out]
+    die = {FAILPOINT: f"1:{record}:rename {out}/A_mms2/mms2_labels.csv"}
+    code = "from mms_regions.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    assert subprocess.run(command, env={**os.environ, **die}, check=False).returncode == -signal.SIGKILL
+    left = {path for path in out.iterdir() if path.name.startswith(".")}
+    assert len(left) == 1 and not list((out / "A_mms2").glob(".*")), "nothing half-written is beside what is done"
+    done = mms_regions_here(*words)
+    assert done.returncode == 0, done.stderr
+    assert not {path.name for path in out.iterdir() if path.name.startswith(".")}
+    assert (out / "A_mms2" / "mms2_labels.csv").exists()

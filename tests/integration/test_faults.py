@@ -57,6 +57,17 @@ def test_a_damaged_manifest_of_a_store_is_made_again_with_a_warning(
     assert "manifest" not in mms_regions_here(*run_words(store, "--redo", "B")).stderr
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-40])])
+def test_a_complete_store_gets_its_manifest_back(
+    damage: Callable[[Path], object], mms_regions_here: Command, run_words: Words, store: Path
+) -> None:
+    path = run_folder(store) / "manifest.json"
+    before = {file["name"]: file["sha256"] for file in json.loads(path.read_bytes())["files"]}
+    damage(path)
+    assert mms_regions_here(*run_words(store)).returncode == 0
+    assert {file["name"]: file["sha256"] for file in json.loads(path.read_bytes())["files"]} == before
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -243,3 +243,36 @@ def test_a_store_obeys_umask_and_the_group_of_its_folder(
             wrong.append((str(path.relative_to(shared)), oct(mode)))
     assert wrong == []
     assert {shared, shared / "new", shared / "new" / "x.zarr", shared / "new" / "x.zarr.run"} <= set(synced)
+
+
+@pytest.mark.parametrize("places", [["{}.json"], ["{}.copy.json"], ["{}.json", "{}.copy.json"]])
+@pytest.mark.parametrize("name", ["labelled", "provenance"])
+@pytest.mark.parametrize("change", [{"store": "another"}, {"kind": "redo"}], ids=["store", "kind"])
+def test_state_of_another_store_is_noticed_and_taken_away(
+    store: Path,
+    mms_regions_here: Command,
+    run_words: Words,
+    name: str,
+    places: list[str],
+    change: dict[str, str],
+) -> None:
+    before = shard_files(store)
+    for place in places:
+        reseal(run_folder(store) / place.format(name), lambda data: data.update(change))
+    flaws = {(flaw.file.name, flaw.what) for flaw in verify(store).flaws}
+    what = "is of another store (another)" if "store" in change else "is redo.json under another name"
+    assert {(place.format(name), what) for place in places} <= flaws
+    assert mms_regions_here(*run_words(store)).returncode == 0
+    assert verify(store).flaws == ()
+    assert shard_files(store) == before, "what is sound is not made again"
+
+
+def test_a_request_to_recompute_of_another_store_is_not_followed(
+    store: Path, mms_regions_here: Command, run_words: Words
+) -> None:
+    before = shard_files(store)
+    content = sealed({"kind": "redo", "store": "another", "asked": "all", "keys": ["A/mms1"]})
+    for place in ("redo.json", "redo.copy.json"):
+        (run_folder(store) / place).write_bytes(content)
+    assert mms_regions_here(*run_words(store)).returncode == 0
+    assert shard_files(store) == before

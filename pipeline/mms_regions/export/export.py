@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,11 +13,12 @@ import xarray as xr
 
 from mms_regions.core.catalogue import Segment, is_safe_name
 from mms_regions.core.errors import DamagedStore, SegmentProblem, UsageProblem
-from mms_regions.core.files import write_whole
+from mms_regions.core.files import make_folder, rename, sync_folder, write_whole
 from mms_regions.core.version import SOFTWARE
 from mms_regions.export.csv import write_csv
 from mms_regions.store.read import load_segment
 from mms_regions.store.stretches import stretches_table
+from mms_regions.workers.scratch import PREFIX, scratch_folder
 
 FORMATS = ("csv", "tplot", "netcdf", "segments")
 
@@ -58,15 +60,40 @@ def export(
     """
     check_format(form, None)
     failed: dict[str, str] = {}
-    if form == "segments":
-        return Exported(_write_table((data for _, data in _read(store, segments, failed)), out, min_duration), failed)
-    write, written = _writer(form, out, data_dir), []
-    for segment, data in _read(store, segments, failed):
-        try:
-            written.append(write(segment, data))
-        except SegmentProblem as problem:
-            failed[segment.key] = str(problem)
-    return Exported(tuple(written), failed)
+    with _staging(out) as staging:
+        if form == "segments":
+            table = _write_table((data for _, data in _read(store, segments, failed)), staging, min_duration)
+            return Exported(tuple(_publish(path, out) for path in table), failed)
+        write, written = _writer(form, staging, data_dir), []
+        for segment, data in _read(store, segments, failed):
+            try:
+                written.append(_publish(write(segment, data), out))
+            except SegmentProblem as problem:
+                failed[segment.key] = str(problem)
+        return Exported(tuple(written), failed)
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A hidden folder in `out` to write in; those of killed exports go first."""
+    staging = out
+    try:
+        make_folder(out)
+        with scratch_folder(out, f".{PREFIX}") as staging:
+            yield staging
+    except OSError as problem:  # is named by what was to be written
+        named = str(problem.filename or out).replace(str(staging), str(out))
+        raise OSError(problem.errno, problem.strerror or str(problem), named) from problem
+
+
+def _publish(staged: Path, out: Path) -> Path:
+    """Give a file, or the files of a folder, their place in `out`."""
+    for path in sorted(staged.iterdir()) if staged.is_dir() else [staged]:
+        target = out / path.relative_to(staged.parent)
+        make_folder(target.parent)
+        rename(path, target)
+        sync_folder(target.parent)
+    return out / staged.name
 
 
 def _read(store: Path, segments: Iterable[Segment], failed: dict[str, str]) -> Iterator[tuple[Segment, xr.Dataset]]:

@@ -21,12 +21,19 @@ from mms_regions.run.todo import ALL, keys_to_redo, outstanding
 from mms_regions.run.trace import FailureLogs, Trace
 from mms_regions.store.estimate import space_needed
 from mms_regions.store.index import empty_foreign
-from mms_regions.store.labels import mend_copies
-from mms_regions.store.paths import left_by_killed, lock_path, plan_path, require_own_folders
+from mms_regions.store.paths import (
+    labelled_path,
+    left_by_killed,
+    lock_path,
+    plan_path,
+    provenance_path,
+    require_own_folders,
+)
 from mms_regions.store.plan import Plan, Versions, make_plan, read_plan, write_plan
 from mms_regions.store.receipts import written_shards
 from mms_regions.store.relabel import finish_swap
 from mms_regions.store.shards import finish_repairs
+from mms_regions.store.state import mend_state
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,8 @@ def locked(store: Path, command: str, stop: Stop, observe: Observer) -> Iterator
         sweep(store)
         if plan is not None:
             write_plan(store, plan)  # what of its two copies is damaged
-            mend_copies(store)
+            for path in (labelled_path(store), provenance_path(store)):
+                mend_state(path, plan.uuids)
             empty_foreign(store, plan)
             finish_repairs(store, plan)
             finish_swap(store, plan)

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
-from mms_regions.archive.manifest import Manifest, read_manifest, write_manifest
+from pydantic import ValidationError
+
+from mms_regions.archive.manifest import Manifest, Pinned, known_files, read_manifest, write_manifest
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, Interrupted, UsageProblem
 from mms_regions.core.messages import Event, Observer, Remark, RunEnded, RunStarted, ShardWritten, counted
 from mms_regions.core.settings import Settings
@@ -27,7 +30,7 @@ from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign,
 from mms_regions.store.labels import read_provenance, write_provenance
 from mms_regions.store.paths import manifest_path, run_folder
 from mms_regions.store.plan import Plan, read_plan, require_plan, write_plan
-from mms_regions.store.receipts import Record, records_of, written_shards
+from mms_regions.store.receipts import InputFile, Record, records_of, written_shards
 from mms_regions.store.relabel import (
     Labelling,
     finish_labelling,
@@ -94,7 +97,7 @@ def run(request: RunRequest, pool: PoolFactory, observe: Observer, stop: Stop | 
         labelling = _create(request, plan)
         again = keys_to_redo(store, plan, settings, request.redo)
         if request.redo:
-            write_redo(store, request.redo, again)  # for a run that goes on after this one was killed
+            write_redo(store, plan.uuid, request.redo, again)  # for a run that goes on after this one was killed
         written = written_shards(store, plan)
         todo = outstanding(plan, written, labelling.done(written), again)
         return _Work(settings, todo, labelling, pool, inputs, observe_all, stop).do()
@@ -164,11 +167,12 @@ class _Work:
         """Do what is outstanding, and bring labels, index and provenance up to date, also where it ends early."""
         if not self.todo:
             self._finish_labels()
+            self._mend_manifest()
             return self._summary()
         runs = read_provenance(self.store)
         command = "run" if self.todo.segments else "label"
         started = this_run(self.settings, self.labelling.model.card, command, os.environ)
-        write_provenance(self.store, [*runs, {**started, "ended": None, "outcome": ""}])
+        write_provenance(self.store, self.plan.uuid, [*runs, {**started, "ended": None, "outcome": ""}])
         try:
             self._work_off()
             self._require_all()
@@ -254,35 +258,66 @@ class _Work:
         forget_other_labels(self.store, self.labelling.sha256)
 
     def _end(self, runs: Sequence[Mapping[str, object]]) -> None:
-        write_provenance(self.store, runs)
+        write_provenance(self.store, self.plan.uuid, runs)
         describe_store(self.store, self.plan)
         self.observe(RunEnded(str(runs[-1]["outcome"])))
 
     def _forget_redone(self, event: Event) -> None:
         """A segment all of whose shards are written is not to be made again any more."""
         if isinstance(event, ShardWritten):
-            asked, keys = read_redo(self.store)
+            asked, keys = read_redo(self.store, self.plan)
             if keys:
-                write_redo(self.store, asked, keys & set(self.todo.wanted))
+                write_redo(self.store, self.plan.uuid, asked, keys & set(self.todo.wanted))
 
     def _keep_manifests(self, ledger: Ledger) -> None:
         """Of the data folder, and beside the store which files exactly it was made from, also by killed runs."""
         ledger.write()
         if not ledger.files:
             return
-        path, known = manifest_path(self.store), ledger.inputs.terms.known
-        records = records_of(self.plan, written_shards(self.store, self.plan)).values()
-        inputs = {file.name: file.sha256 for record in records for file in record.inputs}
-        earlier = [pin for name, sha256 in inputs.items() if (pin := known.get(name)) and pin.sha256 == sha256]
-        write_manifest(path, self._manifest_before(path).merged([*earlier, *ledger.files.values()]))
+        path, earlier = manifest_path(self.store), self._recorded(ledger.inputs.terms.known)
+        write_manifest(path, (self._manifest() or Manifest()).merged([*earlier, *ledger.files.values()]))
 
-    def _manifest_before(self, path: Path) -> Manifest:
-        """What earlier runs have kept; a damaged one is made again from what the receipts and the cache say."""
+    def _mend_manifest(self) -> None:
+        """Make a manifest beside the store again that is damaged or gone."""
+        if self._manifest() is None:
+            known = known_files(self.settings.data_dir) if self.settings.data_dir else Manifest()
+            if files := self._recorded(known):
+                write_manifest(manifest_path(self.store), Manifest().merged(files))
+
+    def _manifest(self) -> Manifest | None:
+        """What earlier runs have kept; None where that is damaged or not there."""
+        path = manifest_path(self.store)
         try:
-            return read_manifest(path) if path.exists() else Manifest()
+            return read_manifest(path) if path.exists() else None
         except InputProblem as problem:
             self.observe(Remark(f"{problem} It is made again from the receipts of the store."))
-            return Manifest()
+            return None
+
+    def _recorded(self, known: Manifest) -> list[Pinned]:
+        """The files that complete segments were made from, and, of those that a cache knows, where they came from."""
+        records = records_of(self.plan, written_shards(self.store, self.plan)).values()
+        pins = []
+        for file in {file.name: file for record in records for file in record.inputs}.values():
+            with suppress(ValidationError):  # a store of somebody else may name anything
+                pins.append(_pin(file, known))
+        return pins
+
+
+def _pin(file: InputFile, known: Manifest) -> Pinned:
+    pin = known.get(file.name)
+    if pin is not None and pin.sha256 == file.sha256:
+        return pin
+    origin = "" if file.origin == "unknown" else file.origin
+    seen = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return Pinned(
+        name=file.name,
+        version=file.version,
+        size=file.size,
+        sha256=file.sha256,
+        source="cache",
+        fetched=seen,
+        origin=origin,
+    )
 
 
 def _reasons(records: Mapping[str, Record], status: str) -> dict[str, str]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from mms_regions.archive.manifest import Manifest, read_manifest
 from mms_regions.core.catalogue import Catalogue, Segment
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, UsageProblem
-from mms_regions.core.files import Damaged, copy_of, read_twice, remove, write_twice
+from mms_regions.core.files import copy_of, remove
 from mms_regions.core.settings import Settings
 from mms_regions.run.inputs import Inputs, obtain_files, open_inputs
 from mms_regions.store.paths import redo_path
 from mms_regions.store.plan import Plan, ShardPlan, Slot
 from mms_regions.store.receipts import Failed, Receipt, Record, Reused, records_of, torn, written_shards
+from mms_regions.store.state import read_state, write_state
 from mms_regions.workers.pool import Future
 
 ALL, CHANGED = "all", "changed"
@@ -151,7 +152,7 @@ def keys_to_redo(store: Path, plan: Plan, settings: Settings, asked: str) -> set
     """
     records = records_of(plan, written_shards(store, plan))
     changed = cache(partial(_changed, plan, records, settings))
-    before, keys = read_redo(store)
+    before, keys = read_redo(store, plan)
     if asked and asked != before:
         keys |= keys_named(asked, plan, changed)
     if settings.manifest and (other := sorted(set(changed()) - keys)):
@@ -212,19 +213,19 @@ def _named(word: str, plan: Plan, changed: Callable[[], Collection[str]]) -> Col
     return [slot.segment.key for slot in plan.slots if slot.segment.event.name in events]
 
 
-def read_redo(store: Path) -> tuple[str, set[str]]:
+def read_redo(store: Path, plan: Plan) -> tuple[str, set[str]]:
     """What was asked to be made again, and which keys of it are still to be; nothing where nothing is."""
     try:
-        data = read_twice(redo_path(store))
-    except Damaged:
+        data = read_state(redo_path(store), plan.uuids)
+    except EnvironmentProblem:
         data = None  # a request that is lost is made again
     return (data["asked"], set(data["keys"])) if data else ("", set())
 
 
-def write_redo(store: Path, asked: str, keys: Collection[str]) -> None:
+def write_redo(store: Path, uuid: str, asked: str, keys: Collection[str]) -> None:
     """Keep what is still to be made again, for a run that goes on after this one was killed."""
     if keys:
-        write_twice(redo_path(store), {"asked": asked, "keys": sorted(keys)})
+        write_state(redo_path(store), uuid, {"asked": asked, "keys": sorted(keys)})
     else:
         for path in (redo_path(store), copy_of(redo_path(store))):
             remove(path)

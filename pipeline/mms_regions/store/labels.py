@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.files import Damaged, read_twice, write_twice
 from mms_regions.model.card import ModelCard
 from mms_regions.store.paths import labelled_path, provenance_path
+from mms_regions.store.state import read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -57,37 +56,23 @@ class Labelled:
 
 def read_labelled(store: Path) -> Labelled | None:
     """Whose labels a store shows, or None where it has none yet. Raises EnvironmentProblem where that is lost."""
-    data = _read(labelled_path(store))
+    data = read_state(labelled_path(store))
     if data is None:
         return None
     return Labelled(ModelCard.model_validate(data["card"]), data["swapping"], data.get("perturb", 0.0))
 
 
-def write_labelled(store: Path, labelled: Labelled) -> None:
+def write_labelled(store: Path, uuid: str, labelled: Labelled) -> None:
     card = labelled.card.model_dump(mode="json")
-    write_twice(labelled_path(store), {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb})
+    data = {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb}
+    write_state(labelled_path(store), uuid, data)
 
 
 def read_provenance(store: Path) -> tuple[Mapping[str, Any], ...]:
     """The runs that changed a store, oldest first: who, when and with what. No result depends on it."""
-    data = _read(provenance_path(store))
+    data = read_state(provenance_path(store))
     return tuple(data["runs"]) if data else ()
 
 
-def write_provenance(store: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    write_twice(provenance_path(store), {"runs": [dict(run) for run in runs]})
-
-
-def mend_copies(store: Path) -> None:
-    """Write again what of these files, which are there twice, is damaged."""
-    if (labelled := read_labelled(store)) is not None:
-        write_labelled(store, labelled)
-    if runs := read_provenance(store):
-        write_provenance(store, runs)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return read_twice(path)
-    except Damaged as problem:
-        raise EnvironmentProblem(f"{problem}, and so was its copy; make the store again, under another name") from None
+def write_provenance(store: Path, uuid: str, runs: Sequence[Mapping[str, Any]]) -> None:
+    write_state(provenance_path(store), uuid, {"runs": [dict(run) for run in runs]})

@@ -180,6 +180,11 @@ class Plan:
         """Whether segments made now have values that are computed like those that are there."""
         return self.versions.numbers == Versions.current(self.result_settings).numbers
 
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """Of the store, and of the one that is given up for it."""
+        return (self.uuid, self.replaces) if self.replaces else (self.uuid,)
+
     def renewed(self, result_settings: Mapping[str, Any]) -> Plan:
         """The same segments in the same slots of another store, which is made with other settings or versions."""
         return replace(

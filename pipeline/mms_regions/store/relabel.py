@@ -64,7 +64,7 @@ def start_labelling(
     """Labels go into the store, or beside it where it holds other ones: of another model, or another fraction."""
     there, wanted = read_labelled(store), wanted_labels(store, model, perturb)
     if there is None:
-        write_labelled(store, wanted)
+        write_labelled(store, plan.uuid, wanted)
     if there is None or there.sha256 == wanted.sha256:
         return Labelling(model, device, store, store, wanted.perturb)
     folder = relabel_folder(store, wanted.sha256)
@@ -79,7 +79,7 @@ def finish_labelling(plan: Plan, labelling: Labelling) -> None:
     """Bring labels that were made beside the store into it; all of them are there."""
     if labelling.folder != labelling.store:
         describe_without_labels(labelling.store, plan)  # first, so that what is shown is never more than what is there
-        write_labelled(labelling.store, replace(labelling.labelled, swapping=True))
+        write_labelled(labelling.store, plan.uuid, replace(labelling.labelled, swapping=True))
         finish_swap(labelling.store, plan)
 
 
@@ -93,7 +93,7 @@ def finish_swap(store: Path, plan: Plan) -> None:
         return
     describe_without_labels(store, plan)
     swap_labels(store, relabel_folder(store, now.sha256), label_arrays(now))
-    write_labelled(store, replace(now, swapping=False))
+    write_labelled(store, plan.uuid, replace(now, swapping=False))
     forget_other_labels(store, now.sha256)
 
 

@@ -23,6 +23,7 @@ from mms_regions.store.paths import (
     provenance_path,
     receipt_path,
     receipts_folder,
+    redo_path,
     require_own_folders,
 )
 from mms_regions.store.plan import Plan, require_plan
@@ -35,6 +36,7 @@ from mms_regions.store.receipts import (
     written_shards,
 )
 from mms_regions.store.shards import is_as_written, read_shard
+from mms_regions.store.state import foreign
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ def verify(store: Path) -> Verified:
     Raises UsageProblem where there is no store, EnvironmentProblem where its plan is lost.
     """
     plan, labelled = require_plan(store), read_labelled(store)
-    flaws = [*_flaws_beside(store), *_missing_receipts(store, plan, labelled), *_flaws_of_description(store, plan)]
+    flaws = [
+        *_flaws_beside(store, plan),
+        *_missing_receipts(store, plan, labelled),
+        *_flaws_of_description(store, plan),
+    ]
     looked_at = sum(1 for _ in _sealed(store)) + len(_described(store))
     stages = [*_features(store, plan), *_labels(store, plan, labelled)]
     known = {flaw.file.parent.name for flaw in flaws if flaw.file.name == ROOT}
@@ -109,18 +115,25 @@ def _flaws_of_input(file: InputFile, keys: list[str], data_dir: Path) -> Iterato
         yield Flaw(named.path if named else data_dir / file.name, flaw, "inputs", tuple(keys))
 
 
+def _state(store: Path) -> tuple[Path, ...]:
+    return labelled_path(store), provenance_path(store), redo_path(store)
+
+
 def _sealed(store: Path) -> Iterator[Path]:
     """The files beside a store that say what is in it, those that are there."""
-    for path in (plan_path(store), labelled_path(store), provenance_path(store)):
+    for path in (plan_path(store), *_state(store)):
         if path.exists() or copy_of(path).exists():
             yield from (path, copy_of(path))
     yield from sorted(receipts_folder(store).glob("*.json"))
 
 
-def _flaws_beside(store: Path) -> Iterator[Flaw]:
+def _flaws_beside(store: Path, plan: Plan) -> Iterator[Flaw]:
+    state = {place: path for path in _state(store) for place in (path, copy_of(path))}
     for path in _sealed(store):
         try:
-            read_sealed(path)
+            data = read_sealed(path)
+            if path in state and (what := foreign(data, state[path], plan.uuids)):
+                yield Flaw(path, what)
         except FileNotFoundError:
             if not lock_path(store).exists():  # else a kill may have come between the two
                 yield Flaw(path, "is missing, but its copy is there")
@@ -131,7 +144,7 @@ def _flaws_beside(store: Path) -> Iterator[Flaw]:
 
 
 def _flaws_of_copies(store: Path) -> Iterator[Flaw]:
-    for path in (plan_path(store), labelled_path(store), provenance_path(store)):
+    for path in (plan_path(store), *_state(store)):
         with suppress(FileNotFoundError, Damaged):  # which are flaws already
             read_sealed(path), read_sealed(copy_of(path))
             if path.read_bytes() != copy_of(path).read_bytes():  # a NaN in them equals no other one
