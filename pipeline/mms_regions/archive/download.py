@@ -26,8 +26,8 @@ from mms_regions.archive.http import (
 )
 from mms_regions.archive.products import CdfFile
 from mms_regions.archive.staging import Staging, locked_staging, quarantine
-from mms_regions.core.errors import EnvironmentProblem, SegmentProblem
-from mms_regions.core.files import is_full, sha256_of
+from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, advice
+from mms_regions.core.files import sha256_of
 from mms_regions.core.messages import BytesArrived, Quarantined, TransferDone, TransferStarted
 
 _REPORTED_EVERY = 1 << 20  # bytes between two words to the observer
@@ -265,7 +265,4 @@ def _disk_problems(path: Path) -> Iterator[None]:
     except OSError as problem:
         if problem.errno is None:  # of a throttle, not of a disk
             raise
-        advice = "free some space" if is_full(problem) else "correct its permissions"
-        raise EnvironmentProblem(
-            f"{path}: cannot be written ({problem.strerror}); {advice}, or choose another --data-dir"
-        ) from problem
+        raise EnvironmentProblem(f"{path}: cannot be written ({problem.strerror}); {advice(problem)}") from problem

@@ -102,15 +102,18 @@ def sentence(problem: BaseException) -> str:
     if isinstance(problem, MemoryError) or any(said in str(problem).lower() for said in _NO_MEMORY):
         return f"there is not enough memory: {_memory_limit()}; raise it, or use fewer --workers"
     if isinstance(problem, OSError):
-        where, what = problem.filename or "the system", problem.strerror or problem
-        advice = _ADVICE.get(problem.errno or 0, "run again with --debug for the place in the program")
-        return f"{where}: {what}; {advice}"
+        return f"{problem.filename or 'the system'}: {problem.strerror or problem}; {advice(problem)}"
     if isinstance(problem, ImportError):
         return f"the installation is incomplete ({problem}); `mms-regions doctor` checks it"
     frames = traceback.extract_tb(problem.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     return f"unexpected error ({text}{place}); run again with --debug and report what it shows"
+
+
+def advice(problem: OSError) -> str:
+    """What to do about what the system refuses, in words."""
+    return _ADVICE.get(problem.errno or 0, "run again with --debug for the place in the program")
 
 
 def _memory_limit() -> str:

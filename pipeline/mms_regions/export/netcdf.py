@@ -6,7 +6,9 @@ alone in a coordinate variable), and samples without a label have a flag value o
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -37,8 +39,18 @@ def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> N
     try:
         with made_whole(path) as staging:
             prepared.to_netcdf(staging, mode="w", engine="netcdf4", format="NETCDF4", encoding=_encoding(prepared))
-    except RuntimeError as problem:  # what the C library could not write, such as on a full disk
-        raise EnvironmentProblem(f"{path} cannot be written ({problem}); free space or name another --out") from problem
+    except RuntimeError as problem:  # the C library could not write, and does not say why
+        _raise_refusal(path, prepared.nbytes)
+        raise EnvironmentProblem(f"{path} cannot be written: the NetCDF library says {problem}") from problem
+
+
+def _raise_refusal(path: Path, size: int) -> None:
+    """Raise OSError, as the system says it, where it refuses a file of so many bytes there."""
+    try:
+        with TemporaryFile(dir=path.parent) as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(path)) from problem
 
 
 def as_cf(data: xr.Dataset, software: str, history: str) -> xr.Dataset:
