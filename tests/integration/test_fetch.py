@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archive_faults import Fault, LoopbackArchive, RandomFaults
-from cdf_files import Scene, truncate, write_files
+from cdf_files import Scene, take_rows, truncate, write_files
 
 from mms_regions.archive.fetch import FetchOptions, check_offline, fetch_segment, files_of, plan_segment
 from mms_regions.archive.http import Limits, NetworkProblem
@@ -29,7 +30,7 @@ from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.files import sha256_of
-from mms_regions.core.messages import FetchEvent, Quarantined, Waiting, ignore_messages
+from mms_regions.core.messages import FetchEvent, Quarantined, Remark, Waiting, ignore_messages
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files
 from mms_regions.workers.pool import InProcessPool
 
@@ -243,6 +244,55 @@ def test_offline_names_everything_that_is_bad_or_missing(own_served: Path, monke
         check_offline(segment(), FetchOptions((DIS,), 0.0, own_served, known, known))
     with pytest.raises(SegmentProblem, match="no file of fpi_brst_l2_dis-moms"):
         check_offline(segment(), FetchOptions((DIS,), 0.0, own_served, known=known))
+
+
+def spoilt(path: Path) -> None:
+    """As a download that was cut off."""
+    truncate(path, 0.5)
+
+
+def emptied(path: Path) -> None:
+    """A burst file without a record, as at the edge of a burst."""
+    path.unlink()
+    edit = {"fgm": lambda arrays: take_rows(arrays, np.zeros(len(arrays["epoch"]), bool))}
+    data_dir = path.parents[7]
+    written = write_files(data_dir, 4, "2017-07-11T22:03:00", 1.0, products=["fgm"], edit=edit)["fgm"]
+    assert written == path
+
+
+@pytest.fixture
+def with_earlier(served: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A folder that has a file of half an hour before too, and that file."""
+    folder = tmp_path / "served"
+    shutil.copytree(served, folder)
+    return folder, write_files(folder, 4, "2017-07-11T22:03:00", 1.0, products=["fgm"])["fgm"]
+
+
+@pytest.mark.parametrize("spoil", [spoilt, emptied])
+def test_an_earlier_file_that_is_bad_or_empty_is_left_out_where_no_sample_is_missed(
+    with_earlier: tuple[Path, Path], tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    folder, earlier = with_earlier
+    spoil(earlier)
+    before, heard = contents(folder), []
+    options = FetchOptions(PRODUCTS, 0.0, folder, notify=heard.append)
+    within = segment("22:33:59.5", "22:34:02")  # its own file begins in the same second
+    pins = check_offline(within, options)
+    assert earlier.name not in [pin.name for pin in pins] and len(pins) == len(PRODUCTS)
+    assert [earlier.name in event.text for event in heard if isinstance(event, Remark)] == [True]
+    assert contents(folder) == before, "nothing is put aside offline"
+    with LoopbackArchive(folder) as archive:
+        fetched = fetch_segment(within, sdc(archive), FetchOptions(PRODUCTS, 0.0, tmp_path / "cache"))
+    assert [pin.name for pin in fetched] == [pin.name for pin in pins]
+
+
+def test_an_earlier_file_that_is_bad_fails_a_segment_whose_first_samples_it_may_have(
+    with_earlier: tuple[Path, Path],
+) -> None:
+    folder, earlier = with_earlier
+    spoilt(earlier)
+    with pytest.raises(SegmentProblem, match=earlier.name):
+        check_offline(segment("22:33:50", "22:34:02"), FetchOptions(PRODUCTS, 0.0, folder))
 
 
 def test_a_bad_file_is_replaced_online(served: Path, tmp_path: Path) -> None:

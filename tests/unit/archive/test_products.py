@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, find_files, parse_name
+from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, file_named, find_files, parse_name
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
 
@@ -54,6 +54,36 @@ def tags(names: list[str]) -> list[str]:
 def test_each_product_lies_where_the_archive_keeps_it(tmp_path: Path, product: Product, folder: str, name: str) -> None:
     put(tmp_path, f"mms2/{folder}/mms2_{name}.cdf")
     assert found(tmp_path, segment(probe=2), product) == [f"mms2_{name}.cdf"]
+
+
+@pytest.mark.parametrize(
+    ("product", "folder", "name"),
+    [
+        (DIS, "fpi/brst/l2/dis-moms/2017/07", "fpi_brst_l2_dis-moms_20170711223303_v3.4.0"),
+        (FGM, "fgm/brst/l2/2017/07", "fgm_brst_l2_20170711223303_v5.92.0"),
+        (EDP_BURST, "edp/brst/l2/dce/2017/07", "edp_brst_l2_dce_20170711223303_v3.0.0"),
+    ],
+)
+def test_burst_files_in_the_folders_of_months_as_mirrors_of_spdf_have_them(
+    tmp_path: Path, product: Product, folder: str, name: str
+) -> None:
+    path = tmp_path / "mms2" / folder / f"mms2_{name}.cdf"
+    put(tmp_path, str(path.relative_to(tmp_path)))
+    assert [file.path for file in find_files(segment(probe=2), [product], tmp_path)[product.key]] == [path]
+    named = file_named(path.name, tmp_path)
+    assert named is not None and named.path == path
+
+
+def test_of_two_folders_the_higher_version_is_taken_and_else_that_of_the_day(tmp_path: Path) -> None:
+    month = "mms4/fpi/brst/l2/des-moms/2017/07"
+    for version in ("3.4.0", "3.5.0"):
+        put(tmp_path, f"{month}/{DES_NAME.format('20170711223303', version)}")
+    put_des(tmp_path, "20170711223303", version="3.4.0")
+    (file,) = find_files(segment(), [DES], tmp_path)[DES.key]
+    assert file.path.parent == tmp_path / month and file.version == (3, 5, 0)
+    file.path.unlink()
+    (file,) = find_files(segment(), [DES], tmp_path)[DES.key]
+    assert file.path.parent == tmp_path / BURST_DAY and file.version == (3, 4, 0)
 
 
 def test_a_name_says_spacecraft_product_start_and_version() -> None:
