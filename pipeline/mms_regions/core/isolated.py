@@ -1,7 +1,7 @@
 """Run a function in a child process: what ends the child is an error of the caller's, and does not end the caller.
 
 One child serves a process as long as it lives, for its start costs a third of a second. It ends with the process that
-has it. Large arrays come back through a file in memory, which takes a fifth of the time that a pipe takes.
+has it. Large arrays come back through a file in memory.
 """
 
 from __future__ import annotations
