@@ -27,15 +27,18 @@ if TYPE_CHECKING:
     )
     from mms_regions.core.catalogue import Catalogue, Event, Segment
     from mms_regions.export.tplot import put_into_pyspedas
+    from mms_regions.physics.estimated_scales import ScaleEstimate, estimate_scales
     from mms_regions.run.run import Summary
 
 __all__ = [
     "Catalogue",
     "Event",
     "Model",
+    "ScaleEstimate",
     "Segment",
     "Summary",
     "__version__",
+    "estimate_scales",
     "label",
     "load_model",
     "open_segment",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    **dict.fromkeys(("ScaleEstimate", "estimate_scales"), "physics.estimated_scales"),
     "Summary": "run.run",
     "put_into_pyspedas": "export.tplot",
     **dict.fromkeys(("Catalogue", "Event", "Segment"), "core.catalogue"),

@@ -69,7 +69,7 @@ class Scratch:
         words = [self._meant(word) for word in line.words[1:]]
         if "--workers" in words:
             words[words.index("--workers") + 1] = "0"
-        if words[0] in ("run", "fetch", "synthesise") and "--probes" not in words:
+        if words[0] in ("run", "fetch", "estimate", "synthesise") and "--probes" not in words:
             words += ["--probes", "4"]  # one is enough to tell whether a line works
         env = {
             "HOME": str(self.folder),

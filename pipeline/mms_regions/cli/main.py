@@ -14,6 +14,7 @@ import typer
 from mms_regions.cli.config import config
 from mms_regions.cli.demo import demo, synthesise, train
 from mms_regions.cli.doctor import doctor
+from mms_regions.cli.estimate import estimate
 from mms_regions.cli.fetch import fetch, serve_archive
 from mms_regions.cli.models import catalogues, models
 from mms_regions.cli.options import (
@@ -156,8 +157,8 @@ def run(
 
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
     Example: mms-regions run --data-dir ~/mms --offline --model analytic-layer --store all.zarr --dry-run
-    Example: mms-regions run --interval 2017-05-28T03:58:30/2017-05-28T03:59:15 --b0 21 --n0 0.14 --store mine.zarr
-    """
+    Example: mms-regions run --interval 2017-05-28T03:58:30/2017-05-28T03:59:15 --b0 21 --n0 0.1 --data-dir ~/mms --store x.zarr
+    """  # noqa: E501
     from mms_regions.core.cluster_settings import read_cluster
     from mms_regions.core.settings import resolve_settings
     from mms_regions.core.stop import heard_signals
@@ -290,6 +291,7 @@ def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
 
 app.command(rich_help_panel="Results")(report)
 app.command(rich_help_panel="Runs")(fetch)
+app.command(rich_help_panel="Runs")(estimate)
 app.command(rich_help_panel="Runs")(status)
 app.command(rich_help_panel="Runs")(verify)
 app.command(rich_help_panel="Runs")(doctor)

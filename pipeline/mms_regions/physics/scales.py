@@ -16,7 +16,7 @@ from mms_regions.core.types import Floats
 from mms_regions.physics.formulas import alfven_speed
 
 FIELD_FACTOR, TEMPERATURE_FACTOR, LARGEST_RATE = 1.5, 2.0, 0.5  # beyond these B0 and n0 are doubtful
-_SQUARED = 0.40267  # nT^2 of a pressure of 1 eV cm^-3: 2 mu_0 e
+PRESSURE_UNIT = 0.40267  # nT^2 of 1 eV cm^-3: 2 mu_0 e
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Scales:
 
     def doubts(self, b0: float, n0: float) -> tuple[str, ...]:
         """Sentences on what does not fit an event of B0 (nT) and n0 (cm^-3); none where all that is known fits."""
-        implied, field = b0**2 / n0 / _SQUARED, b0 * float(alfven_speed(b0, n0)) * 1e-3
+        implied, field = b0**2 / n0 / PRESSURE_UNIT, b0 * float(alfven_speed(b0, n0)) * 1e-3
         found = []
         if self.lobe_field is not None and _differ(b0, self.lobe_field, FIELD_FACTOR):
             found.append(f"B0 is {b0:.3g} nT, but pressure balance asks for a lobe field of {self.lobe_field:.3g} nT")
@@ -54,10 +54,10 @@ def measured_scales(physics: Mapping[str, Floats]) -> Scales:
     total = pressure + np.where(np.isfinite(electrons), electrons, 0)  # a few of ten per cent of the pressure
     field = (physics["b_gsm"].astype(np.float64) ** 2).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        sheet = np.isfinite(total) & (_SQUARED * total > field) & (physics["ni"] > 0)
+        sheet = np.isfinite(total) & (PRESSURE_UNIT * total > field) & (physics["ni"] > 0)
     density = physics["ni"][sheet].sum(dtype=np.float64)
     return Scales(
-        _median(np.sqrt(np.maximum(field + _SQUARED * total, 0))),
+        _median(np.sqrt(np.maximum(field + PRESSURE_UNIT * total, 0))),
         float(total[sheet].sum() / density) if density > 0 else None,
         _median(physics["e_gsm"][:, 1].astype(np.float64)),
     )

@@ -58,10 +58,12 @@ def plan_prestage(
     with pool(_request(segments, settings)) as workers:
         observe(FetchStarted(len(segments)))
         found: dict[str, FetchPlan | str] = {}
-        for segment, done in _each(segments, plan_files, inputs.over(workers, settings.transfers, observe), workers):
-            problem = _problem(done)
+        for segment, done in each_done(
+            segments, plan_files, inputs.over(workers, settings.transfers, observe), workers
+        ):
+            problem = problem_of(done)
             found[segment.key] = str(problem) if problem else done.result()
-            observe(_fetched(segment, problem))
+            observe(fetched_message(segment, problem))
     return {segment.key: found[segment.key] for segment in segments}
 
 
@@ -69,34 +71,34 @@ def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe:
     """Fetch, and give by key why segments could not be."""
     problems = {}
     observe(FetchStarted(len(segments)))
-    for segment, done in _each(segments, obtain_files, ledger.inputs, pool):
-        problem = _problem(done)
+    for segment, done in each_done(segments, obtain_files, ledger.inputs, pool):
+        problem = problem_of(done)
         if problem:
             problems[segment.key] = problem
         else:
             ledger.note(done.result())
-        observe(_fetched(segment, problem))
+        observe(fetched_message(segment, problem))
     return problems
 
 
-def _fetched(segment: Segment, problem: SegmentProblem | None) -> SegmentFetched:
+def fetched_message(segment: Segment, problem: SegmentProblem | None) -> SegmentFetched:
     return SegmentFetched(segment.key, str(problem), problem.no_data) if problem else SegmentFetched(segment.key)
 
 
-def _each(
-    segments: Sequence[Segment], function: Callable[..., Any], inputs: Inputs, pool: Pool
+def each_done(
+    segments: Sequence[Segment], function: Callable[..., Any], inputs: Inputs, pool: Pool, *arguments: Any
 ) -> Iterator[tuple[Segment, Future]]:
     """Each segment with its task, as tasks end; a bounded number of them are under way."""
     left, under_way = deque(segments), dict[Future, Segment]()
     while left or under_way:
         while left and len(under_way) < pool.workers["cpu"] * _IN_FLIGHT:
             segment = left.popleft()
-            under_way[pool.submit_waiting(function, segment, inputs.near(segment))] = segment
+            under_way[pool.submit_waiting(function, segment, inputs.near(segment), *arguments)] = segment
         done = pool.next_done()
         yield under_way.pop(done), done
 
 
-def _problem(done: Future) -> SegmentProblem | None:
+def problem_of(done: Future) -> SegmentProblem | None:
     """Why a task failed, if it did. Raises what is wrong with the machine rather than with the segment."""
     error = done.exception()
     if error is None or isinstance(error, SegmentProblem):
