@@ -124,9 +124,6 @@ CASES = {
         3,
         "catalogue",
     ),
-    "neither B0 nor n0": Refused(
-        f"run {INTERVAL} --store {{new}} --model first --data-dir {{data}} --offline", 3, "B0 or n0 is missing"
-    ),
     "synthesise: no n0": Refused("synthesise {no_n0} --data-dir {new}", 3, "B0 or n0 is missing for A; give both"),
     "an interval that ends before it begins": Refused("catalogue check {backwards}", 3, "t_end"),
     "setting in the profile": Refused(f"{RUN} --profile {{bad_profile}}", 3, "margin"),

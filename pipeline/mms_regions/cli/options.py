@@ -72,11 +72,12 @@ IntervalOption = Annotated[
     ),
 ]
 B0Option = Annotated[
-    float | None, typer.Option("--b0", help="B0 of --interval: the lobe field, nT.", rich_help_panel=_WHICH)
+    float | None,
+    typer.Option("--b0", help="The lobe field of --interval, nT. Default: estimated.", rich_help_panel=_WHICH),
 ]
 N0Option = Annotated[
     float | None,
-    typer.Option("--n0", help="n0 of --interval: the density of the current sheet, cm^-3.", rich_help_panel=_WHICH),
+    typer.Option("--n0", help="The sheet density of --interval, cm^-3. Default: estimated.", rich_help_panel=_WHICH),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A model's name or folder.", autocompletion=_model_names)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -200,7 +200,7 @@ class Event(BaseModel):
     def normalisation(self) -> Normalisation:
         """B0 and n0. Raises InputProblem where one is not known."""
         if self.B0 is None or self.n0 is None:
-            raise _without_scales([self.name])
+            raise InputProblem(f"B0 or n0 is missing for {self.name}; give both in the catalogue")
         return Normalisation(self.B0, self.n0)
 
     @property
@@ -226,20 +226,6 @@ def _name_from(t_start: object) -> str:
         return re.sub("[-:]", "", _shortly(utc_time(t_start)))
     except ValueError:
         return "unnamed"
-
-
-def require_scales(events: Iterable[Event]) -> None:
-    """Raise InputProblem, which names the events, where some have no B0 or no n0."""
-    lacking = dict.fromkeys(event.name for event in events if event.B0 is None or event.n0 is None)
-    if lacking:
-        raise _without_scales(list(lacking))
-
-
-def _without_scales(names: Sequence[str]) -> InputProblem:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return InputProblem(
-        f"B0 or n0 is missing for {', '.join(names[:5])}{more}; give both in the catalogue, or with --b0 and --n0"
-    )
 
 
 @dataclass(frozen=True)

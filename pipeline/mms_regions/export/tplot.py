@@ -131,8 +131,8 @@ def _undisturbed(pyspedas: Any) -> Iterator[None]:
 
 def _recomputed(segment: Segment, data: xr.Dataset, data_dir: Path) -> Mapping[str, xr.DataArray]:
     how = convention(Settings(**settings_of(data)))
-    burst = how.read(recorded_files(data, data_dir, "tplot files are made"), segment.event)
-    return how.variables(burst, segment.event)
+    event = segment.event.model_copy(update={"B0": data.attrs["b0"], "n0": data.attrs["n0"]})  # as it was scaled
+    return how.variables(how.read(recorded_files(data, data_dir, "tplot files are made"), event), event)
 
 
 def _put(pyspedas: Any, name: str, data: xr.DataArray, units: str, frame: str) -> None:

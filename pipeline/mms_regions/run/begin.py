@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mms_regions.core.catalogue import Catalogue, Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem, sentence
-from mms_regions.core.events import require_scales
 from mms_regions.core.files import is_full, remove, remove_tree
 from mms_regions.core.lock import hold
 from mms_regions.core.messages import Event, Observer, Remark
@@ -56,10 +55,8 @@ def planned(request: RunRequest) -> Plan:
     """The plan that the store is to have, not written yet.
 
     Raises EnvironmentProblem where the store is not ours, or was made with other settings and not all of it is to be
-    made again; UsageProblem where it has other events of these names, or numbers of another version; InputProblem
-    where an event has no B0 or no n0.
+    made again; UsageProblem where it has other events of these names, or numbers of another version.
     """
-    require_scales(segment.event for segment in request.segments)
     plan, settings = read_plan(request.store), request.settings
     if plan is None:
         _refuse_foreign(request.store)

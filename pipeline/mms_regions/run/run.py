@@ -63,8 +63,8 @@ class Summary:
 
     @classmethod
     def of(cls, records: Mapping[str, Record], plan: Plan, coverage: Mapping[str, Coverage]) -> Summary:
-        scales = {slot.segment.key: slot.segment.event.normalisation for slot in plan.slots}
-        doubts = {key: r.scales.doubts(scales[key].b0, scales[key].n0) for key, r in records.items() if r.scales}
+        events = {slot.segment.key: slot.segment.event for slot in plan.slots}
+        doubts = {key: record.doubts(events[key]) for key, record in records.items()}
         return cls(
             complete=tuple(key for key, record in records.items() if record.status == "complete"),
             failed=_reasons(records, "failed"),

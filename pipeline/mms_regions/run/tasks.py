@@ -5,6 +5,7 @@ Each task of the loop is one function here. It runs by way of `run_task`, which 
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
@@ -30,13 +31,14 @@ from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import Flags, Floats
 from mms_regions.model.card import read_model
-from mms_regions.model.stability import sensitivity_of
+from mms_regions.model.stability import feature_factors, sensitivity_of
 from mms_regions.physics.conventions import convention
+from mms_regions.physics.estimated_scales import estimate_scales
 from mms_regions.physics.samples import FEATURES, Samples, bridged_in
 from mms_regions.run.inputs import Inputs, obtain_files
 from mms_regions.store.paths import receipt_path
 from mms_regions.store.plan import ShardPlan, Slot
-from mms_regions.store.receipts import InputFile, Outcome, Prepared, Receipt, labels_made_from
+from mms_regions.store.receipts import EstimatedScales, InputFile, Outcome, Prepared, Receipt, labels_made_from
 from mms_regions.store.relabel import Labelling
 from mms_regions.store.shards import coverage_in, read_windows, write_features, write_labels
 
@@ -166,7 +168,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     _refuse_bad_event(segment)
     files = files_of(pins, how.products, data_dir)
     burst = how.read(files, segment.event)
-    samples = how.samples(burst, segment.event)
+    samples, estimate = _scaled_samples(segment, partial(how.samples, burst))
     if len(samples) > slot.length:
         raise SegmentProblem(
             f"{segment.key}: {len(samples)} electron samples, more than the {slot.length} that "
@@ -177,7 +179,31 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     used = (known[file.name] for file in burst.files)
     inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256, pin.origin or "unknown") for pin in used)
     x, y, z = (float(value) for value in burst.position_gse)
-    return Prepared(segment.key, samples, inputs, (x, y, z))
+    return Prepared(segment.key, samples, inputs, (x, y, z), estimate)
+
+
+def _scaled_samples(
+    segment: Segment, samples_for: Callable[[Event], Samples]
+) -> tuple[Samples, EstimatedScales | None]:
+    """The samples, with features scaled by the event's B0 and n0, or by estimates of those that it lacks.
+
+    Raises SegmentProblem where one is neither given nor can be estimated.
+    """
+    event = segment.event
+    if event.B0 is not None and event.n0 is not None:
+        return samples_for(event), None
+    samples = samples_for(event.model_copy(update={"B0": 1.0, "n0": 1.0}))  # then features are scaled, not recomputed
+    try:
+        found = estimate_scales(samples.physics)
+    except SegmentProblem as problem:
+        raise SegmentProblem(f"{segment.key}: {problem}", problem.cause) from None
+    b0, b0_sigma = (found.b0, found.b0_sigma) if event.B0 is None else (event.B0, event.B0_sigma)
+    n0, n0_sigma = (found.n0, found.n0_sigma) if event.n0 is None else (event.n0, event.n0_sigma)
+    if n0 is None:
+        raise SegmentProblem(f"{segment.key}: {'; '.join(found.cautions)}; give n0 in the catalogue", Cause.EVENT)
+    features = samples.features * feature_factors(b0, n0)
+    estimate = EstimatedScales(b0, b0_sigma or math.nan, n0, n0_sigma or math.nan, found.cautions)
+    return replace(samples, features=features), estimate
 
 
 def _refuse_bad_event(segment: Segment) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
+from mms_regions.core.events import Event
 from mms_regions.core.files import write_changed
 from mms_regions.core.outcomes import Cause, Status
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
@@ -234,8 +235,9 @@ def _add_index(
     row("probe", np.array([slot.segment.probe for slot in slots], np.int8), "spacecraft, MMS 1 to 4")
     row("t_start", nanoseconds(e.t_start for e in events), "start of the interval (UTC)", **_UTC)
     row("t_end", nanoseconds(e.t_end for e in events), "end of the interval (UTC), included", **_UTC)
-    row("b0", np.array([e.B0 for e in events], float), "field that scales B, v and E", units="nT")
-    row("n0", np.array([e.n0 for e in events], float), "density that scales n, v and E", units="cm^-3")
+    b0, n0 = np.array([r.normalisation(e) for r, e in zip(made, events, strict=True)]).reshape(-1, 2).T
+    row("b0", b0, "field that scales B, v and E", units="nT")
+    row("n0", n0, "density that scales n, v and E", units="cm^-3")
     row("first", np.array([slot.first for slot in slots], np.int64), "first sample of the segment")
     row("n_samples", np.array([record.n_samples for record in made], np.int64), "samples")
     row("status", (r.status if r else "missing" for r in known), f"one of {', '.join(STATUSES)}")
@@ -287,11 +289,19 @@ def _add_scales(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) ->
         values = [getattr(scales, name) for scales in known]
         _put_row(group, column, np.array([np.nan if x is None else x for x in values]), text, units=units)
     events = [slot.segment.event for slot in plan.slots]
-    doubts = (
-        "; ".join(scales.doubts(e.normalisation.b0, e.normalisation.n0))
-        for scales, e in zip(known, events, strict=True)
-    )
+    made = [records.get(key) or Record("", "failed") for key in _keys(plan)]
+    for number, (column, units) in enumerate((("b0_sigma", "nT"), ("n0_sigma", "cm^-3"))):
+        sigmas = np.array([_sigmas(r, e)[number] for r, e in zip(made, events, strict=True)], float)
+        _put_row(group, column, sigmas, f"standard error of {column[:2]}; NaN: not known", units=units)
+    sources = ("estimated" if r.estimate else "catalogue" for r in made)
+    _put_row(group, "scale_source", sources, "where b0 and n0 are from; estimated: at least one of them")
+    doubts = ("; ".join(r.doubts(e)) for r, e in zip(made, events, strict=True))
     _put_row(group, "scale_caution", doubts, "what does not fit B0 and n0; empty where all that is known fits")
+
+
+def _sigmas(record: Record, event: Event) -> tuple[float | None, float | None]:
+    found = record.estimate
+    return (found.b0_sigma, found.n0_sigma) if found else (event.B0_sigma, event.n0_sigma)
 
 
 def _keys(plan: Plan) -> list[str]:

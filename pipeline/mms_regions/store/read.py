@@ -18,7 +18,10 @@ from mms_regions.store.paths import root_path
 # Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
 _WITH_PARTS = ("catalogues", "deciding", "inputs", "model", "provenance")
 # Columns of the index that older stores lack.
-_LATER_COLUMNS = ("coverage", "without_label", "lobe_field", "sheet_temperature", "median_ey", "scale_caution")
+_LATER_COLUMNS = (
+    *("coverage", "without_label", "lobe_field", "sheet_temperature", "median_ey", "scale_caution"),
+    *("b0_sigma", "n0_sigma", "scale_source"),
+)
 
 
 def open_store(store: Path | str) -> xr.Dataset:

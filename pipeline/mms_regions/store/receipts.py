@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from mms_regions.core.events import Event
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
 from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Cause, Status
@@ -44,6 +45,20 @@ def _input_file(name: str, version: str, size: int, sha256: str, origin: Origin 
 
 
 @dataclass(frozen=True)
+class EstimatedScales:
+    """B0 (nT) and n0 (cm^-3) that the features of a segment are scaled by, where its event does not have both.
+
+    Sigmas are standard errors; of a value that the event has, what the event says, NaN where it says nothing.
+    """
+
+    b0: float
+    b0_sigma: float
+    n0: float
+    n0_sigma: float
+    cautions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A segment that is ready to be written."""
 
@@ -51,6 +66,7 @@ class Prepared:
     samples: Samples
     inputs: tuple[InputFile, ...]
     position_gse: tuple[float, float, float]  # km, mean
+    estimate: EstimatedScales | None = None  # where the event has no B0 or no n0
 
     @property
     def n_samples(self) -> int:
@@ -84,6 +100,18 @@ class Record:
     inputs: tuple[InputFile, ...] = ()
     cause: str = Cause.NONE.value  # why there are no samples
     scales: Scales | None = None  # what was measured of B0 and n0
+    estimate: EstimatedScales | None = None  # what its features are scaled by, where its event does not say
+
+    def normalisation(self, event: Event) -> tuple[float, float]:
+        """B0 (nT) and n0 (cm^-3) that its features are scaled by; NaN where neither the event nor an estimate says."""
+        if self.estimate:
+            return self.estimate.b0, self.estimate.n0
+        return (math.nan if event.B0 is None else event.B0), (math.nan if event.n0 is None else event.n0)
+
+    def doubts(self, event: Event) -> tuple[str, ...]:
+        """Sentences on what to be careful about in its B0 and n0."""
+        weak = self.estimate.cautions if self.estimate else ()
+        return (*weak, *(self.scales.doubts(*self.normalisation(event)) if self.scales else ()))
 
     @property
     def origin(self) -> str:
@@ -104,6 +132,7 @@ class Record:
             position_gse=outcome.position_gse,
             inputs=outcome.inputs,
             scales=measured_scales(outcome.samples.physics),
+            estimate=outcome.estimate,
         )
 
     @classmethod
@@ -112,7 +141,11 @@ class Record:
         inputs = tuple(_input_file(**file) for file in data["inputs"])
         cause = data.get("cause", Cause.UNKNOWN.value if data["status"] == "failed" else Cause.NONE.value)
         scales = Scales(**data["scales"]) if data.get("scales") else None
-        known = {"position_gse": position and tuple(position), "inputs": inputs, "cause": cause, "scales": scales}
+        estimate = data.get("estimate")
+        if estimate:
+            estimate = EstimatedScales(**{**estimate, "cautions": tuple(estimate["cautions"])})
+        known = {"position_gse": position and tuple(position), "inputs": inputs, "cause": cause}
+        known |= {"scales": scales, "estimate": estimate or None}
         return cls(**{**data, **known})
 
 
