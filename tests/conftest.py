@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 VARIABLE = "MMS_REGIONS_REFERENCE"
+# `nohup` has tests, and all commands that they start, ignore the signal that some of them are about.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Of Debian, without which some tests are skipped.
 PACKAGES = {"SLURM": "slurmctld slurmd slurm-client munge", "CHROMIUM": "chromium chromium-driver"}
 

@@ -33,7 +33,7 @@ def test_the_first_write_that_fails_is_named_whichever_it_is(
     mms_regions_here: Command, run_words: Words, healthy: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "x.zarr"
-    for size, path in ((100, "x.zarr.run/lock.json"), (500, "x.zarr.run/plan.json"), (60_000, "x.zarr/zarr.json")):
+    for size, path in ((100, "x.zarr.run/lock.json"), (500, "x.zarr.run/plan.copy.json"), (60_000, "x.zarr/zarr.json")):
         with no_file_larger_than(size):
             done = mms_regions_here(*run_words(store))
         assert done.returncode == 5

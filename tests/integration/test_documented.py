@@ -21,6 +21,8 @@ from documented import PAGES, ROOT, Line, blocks, commands, examples, inline, un
 
 from mms_regions.cli.main import app
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 ROOT_COMMAND = typer.main.get_command(app)
 HELP = dict(examples(ROOT_COMMAND))

@@ -101,7 +101,7 @@ def sentence(problem: BaseException) -> str:
         return str(problem)
     if isinstance(problem, MemoryError) or any(said in str(problem).lower() for said in _NO_MEMORY):
         return f"there is not enough memory: {_memory_limit()}; raise it, or use fewer --workers"
-    if isinstance(problem, OSError):
+    if isinstance(problem, OSError) and str(problem):  # without a text: of a library, in whose code the place is
         return f"{problem.filename or 'the system'}: {problem.strerror or problem}; {advice(problem)}"
     if isinstance(problem, ImportError):
         return f"the installation is incomplete ({problem}); `mms-regions doctor` checks it"

@@ -59,6 +59,8 @@ class DaskFuture:
             try:
                 return ask()
             except TimeoutError:
+                if self.future.status == "error":  # the task's own, and not that of this wait
+                    raise
                 self._attend()
 
 

@@ -84,5 +84,6 @@ def test_every_error_is_one_sentence() -> None:
     assert sentence(MemoryError()).startswith("there is not enough memory: ")
     assert sentence(ImportError("x.so: failed to map segment from shared object")).startswith("there is not enough")
     assert "`mms-regions doctor`" in sentence(ImportError("No module named 'zarr'"))
+    assert sentence(TimeoutError()).startswith("unexpected error (TimeoutError); ")
     said = sentence(failed())
     assert said.startswith("unexpected error (KeyError: 'x' in test_errors.py, line ") and "report" in said

@@ -16,7 +16,7 @@ class Task:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], how: dict[str, Any]):
         self.function, self.arguments, self.how = function, arguments, how
-        self.is_done, self.is_cancelled, self.lost_for = False, False, 0
+        self.is_done, self.is_cancelled, self.lost_for, self.status = False, False, 0, "pending"
         self._callbacks: list[Callable[[Any], None]] = []
 
     def done(self) -> bool:
@@ -135,6 +135,16 @@ def test_who_waits_for_a_lost_result_looks_after_the_workers(client: Client, ask
     client.tasks[0].lost_for = 3
     assert ask(submitted) == (2 if ask is DaskFuture.result else None)
     assert pool.times == 3
+
+
+def test_the_timeout_of_a_task_is_its_error_and_is_not_waited_for(client: Client, pool: DaskPool) -> None:
+    def time_out() -> None:
+        raise TimeoutError("no answer")
+
+    submitted = pool.submit(time_out)
+    client.tasks[0].status = "error"
+    with pytest.raises(TimeoutError, match="no answer"):
+        submitted.result()
 
 
 def test_results_go_to_other_tasks_and_not_through_here(client: Client, pool: DaskPool) -> None:
