@@ -202,7 +202,7 @@ def test_a_run_that_was_killed_is_kept_without_an_end(
     assert finished["outcome"] == "complete" and killed["started"] <= finished["started"] <= finished["ended"]
 
 
-def test_a_run_in_which_segments_fail_says_so(
+def test_a_run_in_which_segments_have_no_data_says_so(
     mms_regions_here: Command, run_words: Words, own_data: Path, tmp_path: Path
 ) -> None:
     (path,) = own_data.rglob("mms2_*des-moms_20170711103358*")
@@ -210,7 +210,7 @@ def test_a_run_in_which_segments_fail_says_so(
     store = tmp_path / "x.zarr"
     assert mms_regions_here(*run_words(store, "--data-dir", own_data)).returncode == 4
     (run,) = xr.open_zarr(store, chunks=None).attrs["provenance"]
-    assert run["outcome"] == "1 segment failed"
+    assert run["outcome"] == "1 segment without data"
 
 
 def test_without_a_server_a_segment_is_checked_and_prepared_in_one_go(
