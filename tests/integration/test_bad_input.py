@@ -42,6 +42,8 @@ from mms_regions.model.weights import save_weights
 from mms_regions.store.paths import run_folder
 from mms_regions.store.read import card_of, open_segment
 
+pytestmark = pytest.mark.system  # a minute or more
+
 CONVENTIONS = ("corrected", "published")
 HEADER = "event,t_start,t_end,B0,n0,probes\n"
 FILL = np.float32(-1e31)

@@ -26,6 +26,8 @@ from mms_regions.physics.published import published_variables
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
 from mms_regions.store.read import open_store, segment_of
 
+pytestmark = pytest.mark.system  # a minute or more
+
 Command = Callable[..., "CompletedProcess[str]"]
 Rows = Sequence[tuple[str, int, int]]  # name, t_start and t_end in ns UTC
 Run = Callable[..., Path]
