@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
 
 import fetching  # noqa: E402  (of this folder)
+import first_look  # noqa: E402
 import labelling  # noqa: E402
 import preparing  # noqa: E402
 import reporting  # noqa: E402
@@ -40,6 +41,7 @@ def main() -> None:
     sections = [
         partial(small, quick),
         partial(labelling.results, quick),
+        partial(first_look.results, quick),
         partial(preparing.results, quick),
         partial(whole_catalogue.results, quick),
         partial(reporting.results, quick),

@@ -92,6 +92,16 @@ def test_a_damaged_line_of_a_trace_is_skipped(
     assert mms_regions_here("status", store).returncode == 0
 
 
+def test_a_report_says_once_that_lines_of_the_trace_are_left_out(
+    mms_regions_here: Command, store: Path, tmp_path: Path
+) -> None:
+    with (run_folder(store) / "trace.jsonl").open("a") as trace:
+        trace.write('[1]\n{"event": "TaskEn\n')
+    done = mms_regions_here("report", store, "--out", tmp_path / "report", "--events", "B", "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"mms-regions: {run_folder(store)}/trace.jsonl: 2 damaged or torn lines are left out\n"
+
+
 def test_one_damaged_chunk_keeps_no_other_shard_from_new_labels_and_the_error_names_verify(
     mms_regions_here: Command, run_words: Words, store: Path, profile: Path, healthy: Path
 ) -> None:

@@ -44,6 +44,8 @@ def report(
     from mms_regions.core.stop import heard_signals
     from mms_regions.report.report import write_report
     from mms_regions.run.status import planned_segments
+    from mms_regions.run.trace import unreadable_lines
+    from mms_regions.store.paths import trace_path
     from mms_regions.workers.local import local_pool
 
     settings = resolve_settings({"workers": workers, "data_dir": data_dir}, os.environ)
@@ -62,6 +64,8 @@ def report(
         print(json.dumps({"store": str(store), "index": str(done.index), "failed": dict(done.failed)}))
     else:
         print(done.index)
+    if lines := unreadable_lines(store):
+        print(f"mms-regions: {trace_path(store)}: {lines} damaged or torn lines are left out", file=sys.stderr)
     for why in done.failed.values():
         print(f"mms-regions: {why}", file=sys.stderr)
     if done.failed:

@@ -105,6 +105,11 @@ def all_runs(store: Path) -> list[list[Mapping[str, Any]]]:
     return [run for run in _by_run(_text(trace_path(store))) if run]
 
 
+def unreadable_lines(store: Path) -> int:
+    """How many lines of a trace are left out: a kill or a full disk has torn them, or they were damaged."""
+    return sum(1 for line in _text(trace_path(store)).splitlines() if line and _event(line) is None)
+
+
 def _by_run(text: str) -> Iterator[list[Mapping[str, Any]]]:
     """At least one, which may be empty."""
     found: list[Mapping[str, Any]] = []
