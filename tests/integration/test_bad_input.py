@@ -580,5 +580,5 @@ def test_a_run_of_which_nothing_can_be_made_says_so(site: Path, tmp_path: Path) 
     (tmp_path / "data").mkdir()
     store = tmp_path / "none.zarr"
     said = call(site, *sound_run(site), "--data-dir", tmp_path / "data", "--store", store)
-    assert_refused(said, 4, "None of the 1 segments has a file under", str(tmp_path / "data"), "--data-dir")
+    assert_refused(said, 4, "There is no file of 1 segment under", str(tmp_path / "data"), "--data-dir")
     assert not store.exists() and not store.with_name("none.zarr.run").exists()

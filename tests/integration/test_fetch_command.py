@@ -436,7 +436,7 @@ def test_with_neither_a_server_nor_files_the_whole_catalogue_ends_with_a_sentenc
     done = mms_regions_here(*words, "--model", "first", *(["--offline"] if offline else []))
     assert done.returncode == 4 and len(connections) <= (0 if offline else 2)
     why = "offline, as asked for" if offline else r"127\.0\.0\.1:9: no connection \(Connection refused\)"
-    said = rf"mms-regions: None of the 92 segments has a file under {tmp_path}/empty.*: {why}.*`mms-regions fetch`.*\n"
+    said = rf"mms-regions: There is no file of 92 segments under {tmp_path}/empty.*: {why}.*`mms-regions fetch`.*\n"
     assert re.fullmatch(said, done.stderr), done.stderr
 
 

@@ -147,7 +147,7 @@ CASES = {
     "model import: another file": Refused("model import {bad_rows}", 3, "not the published file"),
     "weights that are not here": Refused(f"{RUN} --model waters2025", 3, "mms-regions model fetch"),
     # 4: no data
-    "offline without data": Refused(RUN.replace("{data}", "{folder}"), 4, "None of the 1 segments"),
+    "offline without data": Refused(RUN.replace("{data}", "{folder}"), 4, "There is no file of 1 segment under"),
     # 5: the machine
     "a store of other settings": Refused(RUN.replace("{new}", "{store}") + " --convention published", 5, "published"),
     "a store that is something else": Refused(RUN.replace("{new}", "{folder}"), 5, "exists"),

@@ -14,7 +14,7 @@ from mms_regions.archive.products import has_files
 from mms_regions.archive.servers import Source
 from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem, UsageProblem
-from mms_regions.core.messages import Notify, Remark
+from mms_regions.core.messages import Notify, Remark, counted
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention
 from mms_regions.workers.pool import Pool
@@ -70,7 +70,7 @@ def refuse_no_files(segments: Sequence[Segment], inputs: Inputs) -> None:
     if inputs.source is not None or any(has_files(segment, *where) for segment in segments):
         return
     raise SegmentProblem(
-        f"None of the {len(segments)} segments has a file under {inputs.data_dir}, and nothing is fetched: "
+        f"There is no file of {counted(len(segments), 'segment')} under {inputs.data_dir}, and nothing is fetched: "
         f"{inputs.why_offline or 'offline, as asked for'}. Fetch them on a machine with "
         "internet access (`mms-regions fetch`), or point --data-dir to the folder that holds mms1/ to mms4/"
     )
