@@ -21,6 +21,8 @@ from mms_regions.core.files import read_sealed, sealed
 from mms_regions.store.read import open_segment, open_store, open_tree
 from mms_regions.store.verify import verify
 
+pytestmark = pytest.mark.system  # a minute or more
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
