@@ -11,6 +11,7 @@ import pytest
 
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.run.status import SegmentStatus, StoreStatus
+from mms_regions.store.read import open_tree
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -40,6 +41,8 @@ def test_run_and_status_mark_segments_made_from_synthetic_files(
     assert [line.split()[1:] for line in shown[:2]] == [["complete", "100%", "labelled;", "SYNTHETIC", "data"]] * 2
     rows = json.loads(mms_regions_here("status", store, "--json").stdout)["segments"]
     assert [row["origin"] for row in rows] == ["synthetic"] * 2
+    inputs = [file for data in open_tree(store).leaves for file in json.loads(data.attrs["inputs"])]
+    assert {(file["origin"], file["checks"]) for file in inputs} == {("synthetic", "blocks")}
 
 
 def test_each_origin_has_its_mark_and_measured_data_have_none(

@@ -347,4 +347,5 @@ def _pin(file: CdfFile, obtained: Obtained, source: SourceName, url: str, fetche
         url=url,
         fetched=datetime.fromtimestamp(fetched, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         origin=obtained.content.origin,
+        checks=obtained.content.checks,
     )

@@ -317,6 +317,7 @@ def _pin(file: InputFile, known: Manifest) -> Pinned:
         source="cache",
         fetched=seen,
         origin=origin,
+        checks=file.checks,
     )
 
 

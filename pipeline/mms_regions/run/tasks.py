@@ -177,7 +177,9 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     _refuse_nothing_complete(segment, samples)
     known = {pin.name: pin for pin in pins}
     used = (known[file.name] for file in burst.files)
-    inputs = tuple(InputFile(pin.name, pin.version, pin.size, pin.sha256, pin.origin or "unknown") for pin in used)
+    inputs = tuple(
+        InputFile(pin.name, pin.version, pin.size, pin.sha256, pin.origin or "unknown", pin.checks) for pin in used
+    )
     x, y, z = (float(value) for value in burst.position_gse)
     return Prepared(segment.key, samples, inputs, (x, y, z), estimate)
 

@@ -36,12 +36,13 @@ class InputFile:
     size: int
     sha256: str
     origin: Origin = "unknown"  # what the file says of itself; unknown in stores of the first format
+    checks: Literal["md5", "blocks", "sha256", ""] = ""  # what held its values; empty in stores of before
 
 
 @lru_cache(maxsize=65536)
-def _input_file(name: str, version: str, size: int, sha256: str, origin: Origin = "unknown") -> InputFile:
+def _input_file(**file: Any) -> InputFile:
     """Once for all segments that were made from it, of which there may be hundreds."""
-    return InputFile(name, version, size, sha256, origin)
+    return InputFile(**file)
 
 
 @dataclass(frozen=True)
