@@ -11,6 +11,9 @@ import pytest
 import xarray as xr
 from cdf_files import PRODUCTS, Scene, truncate, write_files
 
+from mms_regions.core.errors import UsageProblem
+from mms_regions.store.read import open_segment
+
 Command = Callable[..., "CompletedProcess[str]"]
 
 # Of mms4 before and after it lost heads of its electron spectrometer, and of a spacecraft that has no files at all.
@@ -79,8 +82,10 @@ def test_status_index_and_last_line_say_so(
     assert {row["segment"]: row["status"] for row in found["segments"]} == STATES
     assert found["counts"] | {"no_data": 3, "failed": 1, "complete": 1} == found["counts"]
     shown = mms_regions_here("status", path).stdout
-    assert "LATE/mms2               no data   LATE/mms2: no file of" in shown
+    assert "LATE/mms2               no data   no file of" in shown
     assert shown.splitlines()[-1] == "1 complete, 1 failed, 3 no data"
+    with pytest.raises(UsageProblem, match=r"^LATE/mms2 is no data: no file of"):
+        open_segment(path, "LATE", 2)
     index = xr.open_zarr(path, chunks=None)
     assert index["status"].values.tolist() == list(STATES.values())
     assert index["cause"].values.tolist() == ["no_files", "", "no_files", "files", "no_files"]

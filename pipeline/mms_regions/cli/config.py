@@ -21,7 +21,7 @@ config = typer.Typer(help="Settings: effective values and their source; schema o
 def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Print each effective setting and its source: the environment, the profile or the default.
 
-    A flag of `run` overrides them. The table [cluster] of the profile follows.
+    A flag of `run` overrides them. The table `cluster` of the profile follows.
 
     Example: mms-regions config show
     Example: mms-regions config show --profile slurm-gpu --json
@@ -44,7 +44,7 @@ def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -
 
 @config.command("schema")
 def config_schema() -> None:
-    """Print the JSON schema of a profile, the table [cluster] included, for editors that check TOML.
+    """Print the JSON schema of a profile, the table `cluster` included, for editors that check TOML.
 
     Example: mms-regions config schema
     """

@@ -126,8 +126,8 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
     if index["status"].item() == "damaged":
         raise DamagedStore(f"{key} is damaged: {index['reason'].item()}")
     if index["status"].item() != "complete":
-        reason = index["reason"].item() or "it has not been made yet"
-        raise UsageProblem(f"{key} is {index['status'].item()}: {reason}")
+        reason = index["reason"].item().removeprefix(f"{key}: ") or "it has not been made yet"
+        raise UsageProblem(f"{key} is {index['status'].item().replace('_', ' ')}: {reason}")
     first, n = int(index["first"]), int(index["n_samples"])
     names = [name for name in whole.data_vars if "sample" in whole[name].dims and name != "segment_id"]
     samples = whole[names].isel(sample=slice(first, first + n))
