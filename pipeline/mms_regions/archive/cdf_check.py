@@ -27,7 +27,6 @@ from mms_regions.core.types import SECOND, Times
 if TYPE_CHECKING:  # the child does without the rest of the package, so that it starts soon
     from mms_regions.archive.products import CdfFile
 
-Checks = Literal["md5", "blocks", "sha256"]
 LIMITS = ("FILLVAL", "VALIDMIN", "VALIDMAX")
 SYNTHETIC = "SYNTHETIC DATA"  # in the global attribute TEXT of files that nobody measured
 
@@ -40,13 +39,13 @@ class CdfContent:
     """What a sound file says of itself.
 
     times: the first and the last, ns UTC; None where it has no samples. origin: synthetic where the file says so.
-    checks: what held its values: its own MD5, the checksums of its compressed blocks, or the sha256 that it had when
-    one of these did. remark: what is odd about it, though it can be used; empty for nothing.
+    checks: what its values were checked by, when it was seen first: its own MD5, or the checksums of its compressed
+    blocks. remark: what is odd about it, though it can be used; empty for nothing.
     """
 
     times: tuple[int, int] | None
     origin: Literal["measured", "synthetic"]
-    checks: Checks
+    checks: Literal["md5", "blocks"]
     remark: str = ""
 
 
@@ -115,11 +114,12 @@ def _inspect(path: Path, expected: _Expected, known_sha256: str) -> Inspected:
     if known_sha256 and sha256 != known_sha256:
         raise SegmentProblem(f"{path.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
     opened = _open(path, expected, state)
-    try:
-        checks: Checks = "sha256" if known_sha256 else check_values(data, opened.records)
-    except ValueError as problem:
-        raise _damaged(path, data, problem) from None
-    return Inspected(len(data), sha256, _content(path, opened, expected, checks))
+    if not known_sha256:
+        try:
+            check_values(data, opened.records)
+        except ValueError as problem:
+            raise _damaged(path, data, problem) from None
+    return Inspected(len(data), sha256, _content(path, opened, expected))
 
 
 def _read_variables(path: Path, expected: _Expected, names: tuple[str, ...]) -> dict[str, Variable]:
@@ -191,7 +191,7 @@ def _damaged(path: Path, data: bytes, problem: ValueError) -> SegmentProblem:
     return SegmentProblem(f"{path.name}: {problem} (it has {len(data)}); fetch it again")
 
 
-def _content(path: Path, opened: _Opened, expected: _Expected, checks: Checks) -> CdfContent:
+def _content(path: Path, opened: _Opened, expected: _Expected) -> CdfContent:
     try:
         times = _times(opened.cdf, expected.epoch)
         is_synthetic = any(SYNTHETIC in text for text in _texts(opened.cdf, "TEXT"))
@@ -201,7 +201,9 @@ def _content(path: Path, opened: _Opened, expected: _Expected, checks: Checks) -
         span = f"from {times[0]} to {times[-1]}, ns UTC"
         raise SegmentProblem(f"{path.name}: its times ({span}) are not what its name says; fetch it again")
     ends = (int(times[0]), int(times[-1])) if times.size else None
-    return CdfContent(ends, "synthetic" if is_synthetic else "measured", checks, opened.remark)
+    return CdfContent(
+        ends, "synthetic" if is_synthetic else "measured", "md5" if opened.records.md5 else "blocks", opened.remark
+    )
 
 
 def _load(path: Path, data: bytes, expected: _Expected) -> tuple[Any, str]:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from isal import isal_zlib
 
@@ -92,10 +92,8 @@ def check_records(data: bytes | mmap) -> Records:
     return Records(end, data[end : end + md5_size], tuple(blocks))
 
 
-def check_values(data: bytes | mmap, records: Records) -> Literal["md5", "blocks"]:
-    """Check all values of a file, and say by what: its MD5, or the checksums of its compressed blocks.
-
-    Raises ValueError where values are not those that were written: a bit may have flipped.
+def check_values(data: bytes | mmap, records: Records) -> None:
+    """Raises ValueError where values are not those that were written: a bit may have flipped.
 
     The MD5 that real files of FPI and FGM carry covers all of the file. Where there is none, gzip has a checksum of
     each block of compressed values, which are nearly all; pycdfpp 0.19 does not look at it.
@@ -105,7 +103,7 @@ def check_values(data: bytes | mmap, records: Records) -> Literal["md5", "blocks
             md5 = hashlib.md5(before, usedforsecurity=False).digest()
         if md5 != records.md5:
             raise ValueError("damaged, its MD5 is not the one that it carries")
-        return "md5"
+        return
     with memoryview(data) as view:
         for block in records.blocks:
             gzip = isal_zlib.decompressobj(wbits=31)
@@ -115,7 +113,6 @@ def check_values(data: bytes | mmap, records: Records) -> Literal["md5", "blocks
                 values = b""
             if len(values) != block.inflated or not gzip.eof:
                 raise ValueError(f"damaged, the values at byte {block.start} are not those that were compressed")
-    return "blocks"
 
 
 class _Walk:

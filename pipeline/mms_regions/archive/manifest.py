@@ -40,7 +40,7 @@ class Pinned(BaseModel):
     """One file, exactly.
 
     size: bytes. source: sdc, spdf, or cache for a file that was there. fetched: UTC. origin: what the file says of
-    itself. checks: what held its values when it was seen first. Both are empty in manifests of before 2026-12.
+    itself. checks: what its values were checked by. Both are empty in manifests of before 2026-12.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Pinned(BaseModel):
     url: str = ""
     fetched: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     origin: Literal["measured", "synthetic", ""] = ""
-    checks: Literal["md5", "blocks", "sha256", ""] = ""
+    checks: Literal["md5", "blocks", ""] = ""
 
     @model_validator(mode="after")
     def _version_as_in_name(self) -> Self:
@@ -81,7 +81,7 @@ class Pinned(BaseModel):
         """This entry, or the known one, with its origin, where this one says nothing new of where it came from."""
         if known is None or self.adds_to(known):
             return self
-        return known.model_copy(update={"origin": self.origin, "checks": known.checks or self.checks})
+        return known.model_copy(update={"origin": self.origin, "checks": self.checks})
 
 
 class Manifest(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -75,8 +75,8 @@ def export(
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """A hidden folder in `out` to write in; those of killed exports go first."""
-    staging = out
+    """A hidden folder in `out` to write in; those of killed exports go first. An `out` that it makes stays if used."""
+    staging, is_new = out, not out.exists()
     try:
         make_folder(out)
         with scratch_folder(out, f".{PREFIX}") as staging:
@@ -84,6 +84,10 @@ def _staging(out: Path) -> Iterator[Path]:
     except OSError as problem:  # is named by what was to be written
         named = str(problem.filename or out).replace(str(staging), str(out))
         raise OSError(problem.errno, problem.strerror or str(problem), named) from problem
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds what was exported
+                out.rmdir()
 
 
 def _publish(staged: Path, out: Path) -> Path:
