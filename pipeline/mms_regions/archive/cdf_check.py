@@ -88,7 +88,7 @@ def inspect(file: CdfFile, path: Path | None = None, sha256: str = "") -> Inspec
     sha256, holds another product or spacecraft, has its times far from where its name says that it begins, or ends the
     process that reads it.
     """
-    path = path or file.path
+    path = (path or file.path).absolute()  # the child may be in another folder
     with _own_problem(path):
         return run_isolated(_inspect, path, _Expected.of(file), sha256)
 
@@ -96,7 +96,7 @@ def inspect(file: CdfFile, path: Path | None = None, sha256: str = "") -> Inspec
 def read_variables(file: CdfFile, names: Iterable[str]) -> dict[str, Variable]:
     """Those of the variables that a file has, complete; raises SegmentProblem as `inspect` does, but for its times."""
     with _own_problem(file.path):
-        return run_isolated(_read_variables, file.path, _Expected.of(file), tuple(names))
+        return run_isolated(_read_variables, file.path.absolute(), _Expected.of(file), tuple(names))
 
 
 @contextmanager

@@ -175,11 +175,23 @@ def _send(pipe: Connection, memory: int, answer: tuple[bool, Any]) -> None:
         return False
 
     data = pickle.dumps(answer, protocol=5, buffer_callback=is_small)
-    place = 0
-    for buffer in large:
-        place += os.pwrite(memory, buffer, place)
+    if not _written(memory, large):
+        large, data = [], pickle.dumps(answer, protocol=5)
     pipe.send((time.process_time(), [buffer.nbytes for buffer in large]))
     pipe.send_bytes(data)
+
+
+def _written(memory: int, buffers: list[memoryview]) -> bool:
+    """Whether all of them went into the file in memory: a limit of file sizes (`ulimit -f`) holds for it too."""
+    place = 0
+    with suppress(OSError):
+        for buffer in buffers:
+            written = os.pwrite(memory, buffer, place)
+            place += written
+            if written < buffer.nbytes:
+                return False
+        return True
+    return False
 
 
 def _limit(kind: int, most: int) -> None:

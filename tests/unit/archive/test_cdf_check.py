@@ -250,6 +250,13 @@ def values_of_times(path: Path) -> int:
     return of_kind(path.read_bytes(), 7)[0] + 12
 
 
+def test_a_relative_path_is_of_the_folder_of_the_caller(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspect(named(path))  # the child is there, in the folder in which it began
+    monkeypatch.chdir(path.parent)
+    assert inspect(named(Path(path.name))).content.times is not None
+    assert read_times(named(Path(path.name)))
+
+
 def test_the_md5_sees_flipped_bits_where_nothing_is_compressed(path: Path) -> None:
     add_md5(path)
     assert inspect(named(path)).content.times is not None

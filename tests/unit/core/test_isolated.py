@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from in_a_child import add, die, die_once, process, refuse
 
@@ -38,6 +40,19 @@ def test_its_death_is_an_error_and_the_next_call_has_a_new_child(number: signal.
 def test_what_a_child_died_of_is_tried_again_where_an_earlier_call_may_be_to_blame(tmp_path: Path) -> None:
     before = run_isolated(process)
     assert run_isolated(die_once, tmp_path / "tried") not in (before, os.getpid())
+
+
+def test_large_arrays_come_back_whole_also_where_files_may_not_be_large() -> None:
+    end_child()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # which its child inherits
+    try:
+        large = run_isolated(np.arange, 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        end_child()
+    assert np.array_equal(large, np.arange(100_000))
+    assert np.array_equal(run_isolated(np.arange, 100_000), large)
 
 
 def test_it_ends_with_its_parent_and_takes_no_module_from_the_working_folder(tmp_path: Path) -> None:
