@@ -21,7 +21,8 @@ into_prefix '.[tplot]'
 packages=$("$prefix/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 rm -rf "$packages/torch/include" "$packages/torch/test"
 find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete
-find "$packages" -depth -type d -name tests ! -path '*/astropy/tests' -exec rm -rf {} \;  # astropy imports its own
+# astropy and bottleneck import theirs.
+find "$packages" -depth -type d -name tests ! -path '*/astropy/tests' ! -path '*/bottleneck/tests' -exec rm -rf {} \;
 
 # Compiled here, and never checked against the sources: nobody who runs the image may write beside them, so that each
 # start would compile them all again. Left out is what only torch.compile and training need, nearly half of it all, and
