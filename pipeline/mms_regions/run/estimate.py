@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mms_regions.archive.fetch import files_of
@@ -63,12 +63,3 @@ def _estimate(segment: Segment, inputs: Inputs, settings: Settings) -> Estimated
     except SegmentProblem as problem:
         raise SegmentProblem(f"{segment.key}: {problem}", problem.cause) from None
     return Estimated(segment, scales, samples.time, pressure_balance(samples.physics))
-
-
-def by_event(found: Mapping[str, Estimated | str]) -> dict[str, list[Estimated]]:
-    """The estimates of each event that has some, in order of spacecraft."""
-    grouped: dict[str, list[Estimated]] = {}
-    for one in found.values():
-        if not isinstance(one, str):
-            grouped.setdefault(one.segment.event.name, []).append(one)
-    return grouped
