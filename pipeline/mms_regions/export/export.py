@@ -13,7 +13,7 @@ import xarray as xr
 
 from mms_regions.core.catalogue import Segment, is_safe_name
 from mms_regions.core.errors import DamagedStore, SegmentProblem, UsageProblem
-from mms_regions.core.files import make_folder, rename, sync_folder, write_whole
+from mms_regions.core.files import make_folder, remove_folder, rename, sync_folder, write_whole
 from mms_regions.core.version import SOFTWARE
 from mms_regions.export.csv import write_csv
 from mms_regions.store.read import load_segment
@@ -87,7 +87,7 @@ def _staging(out: Path) -> Iterator[Path]:
     finally:
         if is_new:
             with suppress(OSError):  # it holds what was exported
-                out.rmdir()
+                remove_folder(out)
 
 
 def _publish(staged: Path, out: Path) -> Path:
