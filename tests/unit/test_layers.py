@@ -43,6 +43,7 @@ CONFINED = {
     "dask_jobqueue": {"workers"},
     "requests": {"archive"},
     "typer": {"cli"},
+    "bokeh": {"report"},
     "matplotlib": {"report", "export/tplot", "api", "older"},
     "jinja2": {"report"},
     "PIL": {"report"},
