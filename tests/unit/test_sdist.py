@@ -13,7 +13,7 @@ from mms_regions.core.version import __version__
 
 ROOT = Path(__file__).parents[2]
 ALWAYS = {".gitignore", "pyproject.toml"}  # hatchling adds them by itself
-NOT_RELEASED = {".ci", ".pre-commit-config.yaml"}  # of a checkout
+NOT_RELEASED = {".ci", ".github", ".pre-commit-config.yaml"}  # of a checkout
 
 
 def released() -> set[str]:

@@ -46,6 +46,8 @@ def write_netcdf(data: xr.Dataset, path: Path, software: str, history: str) -> N
 
 def _raise_refusal(path: Path, size: int) -> None:
     """Raise OSError, as the system says it, where it refuses a file of so many bytes there."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
     try:
         with TemporaryFile(dir=path.parent) as file:
             os.posix_fallocate(file.fileno(), 0, max(size, 1))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from mms_regions.archive.products import DES, known_loss
 from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
 from mms_regions.core.isolated import child_cpu
-from mms_regions.core.messages import FilesChecked, Notify, TaskEnded
+from mms_regions.core.messages import FilesChecked, Notify, TaskEnded, peak_memory
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import Flags, Floats
@@ -95,7 +94,7 @@ def _ended(task: Task, started: _Clocks, size: int, reason: str, trace: str) -> 
         cpu=ended.cpu - started.cpu,
         cpu_ended=ended.cpu,
         bytes=size,
-        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory=peak_memory(),
         reason=reason,
         trace=trace,
         batch_job=os.environ.get("SLURM_JOB_ID", ""),

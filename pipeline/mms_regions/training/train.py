@@ -7,7 +7,6 @@ files: fields averaged over the electron accumulation, ions at their own cadence
 from __future__ import annotations
 
 import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from mms_regions.core.catalogue import is_safe_name
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.messages import peak_memory
 from mms_regions.core.types import WINDOW, Floats
 from mms_regions.core.version import __version__
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_published_card
@@ -240,7 +240,7 @@ def _cost(seconds: float) -> dict[str, Any]:
     """What the training took, and where; only this differs when it is repeated."""
     return {
         "seconds": round(seconds),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mb": peak_memory() // 2**20,
         "machine": platform.machine(),
         "torch": torch.__version__,
         "mms_regions": __version__,
