@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,27 @@ _D_I = 227.7  # km, the ion inertial length at 1 cm^-3
 _PROTON_EV = 1.0439e-2  # eV of m_i v^2 for v = 1 km/s
 
 Range = tuple[float, float]
+
+
+class LayerLike(Protocol):
+    """What can be crossed: `Layer`, a sheet of a simulation, a quiet sheet. Places x, z (m,) are d_i; see `layer`."""
+
+    @property
+    def inflow_n(self) -> float: ...
+
+    def region(self, x: Floats, z: Floats) -> NDArray[np.int8]: ...
+
+    def distance(self, x: Floats, z: Floats) -> Floats: ...
+
+    def unrest(self, x: Floats, z: Floats) -> Floats: ...
+
+    def plasma(self, x: Floats, z: Floats) -> Plasma: ...
+
+
+class Way(Protocol):
+    """Where the centre of the spacecraft is in the layer at m times (s): (2, m) d_i, x and z."""
+
+    def at(self, seconds: Floats) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -55,14 +77,15 @@ class Swings:
 class Crossing:
     """One layer, and the four spacecraft that cross it."""
 
-    layer: Layer
+    layer: LayerLike
     b0: float  # nT, the layer's own
     n0: float  # cm^-3
     axes: Floats  # (3, 3): rows are the layer's x, y and z in GSM
-    way: Swings  # x and z of the tetrahedron's centre in the layer, d_i
+    way: Way
     tetrahedron: Floats  # (4, 3) km, in the layer's axes
     waves: Swings  # added to b, e and v_e (9 functions), in units of the layer
     noise: Noise
+    moving: bool = False  # whether the plasma is seen to move as the layer does, which passes the spacecraft
 
     def place(self, probe: int, seconds: Floats) -> Floats:
         """(2, m) d_i: x and z, in the layer, of spacecraft `probe` (1 to 4)."""
@@ -81,15 +104,24 @@ class Crossing:
         v_a = alfven_speed(self.b0, self.n0)
         waves = self.layer.unrest(x, z) * self.waves.at(seconds)
         b_wave, e_wave, v_wave = waves.reshape(3, 3, -1).transpose(0, 2, 1)
+        passing = self._passing(seconds) if self.moving else np.zeros(3)
+        e = found.e - np.cross(passing, found.b)
         return Plasma(
             b=self.b0 * (found.b + b_wave) @ self.axes,
-            e=self.b0 * v_a * 1e-3 * (found.e + e_wave) @ self.axes,
+            e=self.b0 * v_a * 1e-3 * (e + e_wave) @ self.axes,
             n=self.n0 * found.n,
-            v_i=v_a * found.v_i @ self.axes,
-            v_e=v_a * (found.v_e + v_wave) @ self.axes,
+            v_i=v_a * (found.v_i + passing) @ self.axes,
+            v_e=v_a * (found.v_e + passing + v_wave) @ self.axes,
             t_i=_PROTON_EV * v_a**2 * found.t_i,
             t_e=_PROTON_EV * v_a**2 * found.t_e,
         )
+
+    def _passing(self, seconds: Floats) -> Floats:
+        """(m, 3) v_A: the velocity of the layer as the spacecraft see it, in the layer's axes."""
+        step = 0.005
+        way = (self.way.at(seconds + step) - self.way.at(seconds - step)) / (2 * step)  # d_i/s
+        speed = -way * _D_I / np.sqrt(self.n0) / alfven_speed(self.b0, self.n0)
+        return np.stack([speed[0], np.zeros(len(seconds)), speed[1]], axis=1)
 
 
 def draw_crossing(seed: int, name: str, b0: float, n0: float) -> Crossing:
@@ -102,10 +134,10 @@ def draw_crossing(seed: int, name: str, b0: float, n0: float) -> Crossing:
         layer=_draw_layer(rng),
         b0=b0 * rng.uniform(1 - PERTURBATION, 1 + PERTURBATION),
         n0=n0 * rng.uniform(1 - PERTURBATION, 1 + PERTURBATION),
-        axes=_tilted(rng, np.radians(15.0)),
+        axes=tilted(rng, np.radians(15.0)),
         way=_draw_way(rng),
-        tetrahedron=_draw_tetrahedron(rng),
-        waves=_draw_waves(rng),
+        tetrahedron=draw_tetrahedron(rng),
+        waves=draw_waves(rng),
         noise=Noise(
             b=rng.uniform(0.05, 0.2),
             e=rng.uniform(1.0, 4.0),
@@ -134,26 +166,26 @@ def _draw_layer(rng: np.random.Generator) -> Layer:
 
 def _draw_way(rng: np.random.Generator) -> Swings:
     """Slow along the layer, past the X-line; faster across it, out on both sides."""
-    along = _draw_swings(rng, 1, 2, size=(2.5, 4.5), period=(25.0, 70.0))
-    across = _draw_swings(rng, 1, 2, size=(0.6, 1.8), period=(8.0, 30.0))
+    along = draw_swings(rng, 1, 2, size=(2.5, 4.5), period=(25.0, 70.0))
+    across = draw_swings(rng, 1, 2, size=(0.6, 1.8), period=(8.0, 30.0))
     return Swings(*(np.concatenate([getattr(along, f), getattr(across, f)]) for f in ("size", "rate", "phase")))
 
 
-def _draw_waves(rng: np.random.Generator) -> Swings:
+def draw_waves(rng: np.random.Generator) -> Swings:
     """Weak in B, strong in E and in the velocity of electrons, as lower-hybrid and slower waves are."""
-    waves = _draw_swings(rng, 9, 6, size=(0.0, 1.0), period=(0.1, 0.8))
+    waves = draw_swings(rng, 9, 6, size=(0.0, 1.0), period=(0.1, 0.8))
     strength = np.repeat([0.08, 0.7, 1.5], 3)[:, None] * rng.uniform(0.3, 1.0)
     return Swings(strength * waves.size, waves.rate, waves.phase)
 
 
-def _draw_swings(rng: np.random.Generator, functions: int, sines: int, size: Range, period: Range) -> Swings:
+def draw_swings(rng: np.random.Generator, functions: int, sines: int, size: Range, period: Range) -> Swings:
     shape = (functions, sines)
     shortest, longest = np.log(period)
     rate = 2 * np.pi / np.exp(rng.uniform(shortest, longest, shape))
     return Swings(rng.uniform(*size, shape), rate, rng.uniform(0, 2 * np.pi, shape))
 
 
-def _tilted(rng: np.random.Generator, most: float) -> Floats:
+def tilted(rng: np.random.Generator, most: float) -> Floats:
     """(3, 3): the axes turned by up to `most` (rad) about each axis, one after the other."""
     turned = np.eye(3)
     for first, second, angle in zip((0, 1, 2), (1, 2, 0), rng.uniform(-most, most, 3), strict=True):
@@ -164,7 +196,7 @@ def _tilted(rng: np.random.Generator, most: float) -> Floats:
     return turned
 
 
-def _draw_tetrahedron(rng: np.random.Generator) -> Floats:
+def draw_tetrahedron(rng: np.random.Generator) -> Floats:
     """(4, 3) km: a regular tetrahedron with sides of 10 to 40 km, turned at random."""
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(8)
     q, _ = np.linalg.qr(rng.normal(size=(3, 3)))

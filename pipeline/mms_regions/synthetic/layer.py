@@ -23,6 +23,7 @@ from mms_regions.core.types import Floats
 
 INFLOW_NORTH, OUTFLOW_EARTHWARD, INFLOW_SOUTH = 0, 1, 2
 SEPARATRIX_NORTH, OUTFLOW_TAILWARD, SEPARATRIX_SOUTH = 3, 4, 5
+NONE_OF_THESE = 6  # of models that know it: no reconnection here
 
 _STEP = 0.01  # d_i, of the differences in the currents; the thinnest structure is 0.2
 

@@ -118,7 +118,7 @@ def _description(views: Sequence[View], seed: int, troubles: Troubles) -> dict[s
         "troubles": asdict(troubles),
         "segments": [view.segment.key for view in views],
         "crossings": {
-            name: {"b0": c.b0, "n0": c.n0, "layer": asdict(c.layer), "noise": asdict(c.noise)}
+            name: {"b0": c.b0, "n0": c.n0, "layer": dict(vars(c.layer)), "noise": asdict(c.noise)}
             for name, c in crossings.items()
         },
     }

@@ -179,3 +179,15 @@ def test_the_shipped_model_was_trained_and_scored_on_seeds_that_no_event_has() -
     assert last < first_scored or last_scored < first
     assert last - first + 1 == scores["recipe"]["crossings"]
     assert last_scored - first_scored + 1 == scores["recipe"]["scoring_crossings"]
+
+
+def test_a_layer_that_passes_is_seen_to_move_against_the_way() -> None:
+    """Plasma and the electric field of its convection: what is at rest in the layer moves, and E + v x B stays."""
+    crossing = calm(draw_crossing(3, "A", B0, N0))
+    still, passing = crossing.plasma(1, TIME), replace(crossing, moving=True).plasma(1, TIME)
+    x, z = crossing.way.at(TIME)
+    velocity = -np.gradient(np.stack([x, 0 * x, z]), TIME, axis=1).T * 227.7 / np.sqrt(crossing.n0) @ crossing.axes
+    np.testing.assert_allclose((passing.v_i - still.v_i)[1:-1], velocity[1:-1], atol=0.5)
+    np.testing.assert_allclose(passing.v_e - still.v_e, passing.v_i - still.v_i, atol=1e-6)
+    expected = still.e - 1e-3 * np.cross(passing.v_i - still.v_i, still.b)
+    np.testing.assert_allclose(passing.e, expected, atol=1e-9)

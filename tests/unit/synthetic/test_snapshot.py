@@ -1,0 +1,109 @@
+"""A snapshot as a layer: the X-line, regions by the flux function, both sheets alike, values between grid points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mms_regions.synthetic.layer import (
+    INFLOW_NORTH,
+    INFLOW_SOUTH,
+    NONE_OF_THESE,
+    OUTFLOW_EARTHWARD,
+    OUTFLOW_TAILWARD,
+    SEPARATRIX_NORTH,
+    SEPARATRIX_SOUTH,
+)
+from mms_regions.synthetic.snapshot import Edges, Sheet, sheets_of
+
+CELLS, SIDE = 128, 25.6
+H = SIDE / CELLS
+X_LINE = 40  # column of the lower sheet; that of the upper one is half a box further
+GUIDE = 0.2
+
+
+def flux(z: NDArray[Any], x: NDArray[Any], reconnected: float) -> NDArray[Any]:
+    """Of a sheet at z = 0 with its X-line at x = 0, and the island half a box away."""
+    return -np.log(np.cosh(z)) - 0.5 * reconnected * np.cos(2 * np.pi * x / SIDE) * np.exp(-((z / 2) ** 2))
+
+
+def snapshot(reconnected: float = 1.4) -> dict[str, NDArray[Any]]:
+    """Two sheets as the simulation has them, with an electric field towards the sheet along its separatrices."""
+    at = np.arange(CELLS) * H
+    z, x = np.meshgrid(at, at, indexing="ij")
+    lower = z < SIDE / 2
+    z_here = np.where(lower, z - SIDE / 4, z - 3 * SIDE / 4)
+    x_here = np.where(lower, x - X_LINE * H, x - X_LINE * H - SIDE / 2)
+    a = flux(z_here, x_here, reconnected)
+    s = a - flux(np.zeros(1), np.zeros(1), reconnected)[0]
+    sign = np.where(lower, 1, -1)
+    e = np.zeros((3, CELLS, CELLS))
+    e[1] = 0.1 * sign
+    e[2] = -np.sign(z_here) * np.exp(-(((s - 0.15) / 0.15) ** 2))
+    b = np.stack([np.tanh(z_here) * sign, np.full(a.shape, GUIDE), np.sin(2 * np.pi * x_here / SIDE) * sign])
+    v = np.stack([np.sin(2 * np.pi * x_here / SIDE), 0 * a, 0 * a])
+    n, p = np.full(a.shape, 0.5), np.full(a.shape, 0.1)
+    return {"a_y": a * sign, "e": e, "b": b, "v_i": v, "v_e": 2 * v, "n_i": n, "n_e": n, "p_i": p, "p_e": p,
+            "h": np.float64(H), "time": np.float64(9.0)}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["lower", "upper"])
+def sheet(request: pytest.FixtureRequest) -> Sheet:
+    return sheets_of(snapshot())[request.param]
+
+
+def region(sheet: Sheet, x: float, z: float) -> int:
+    return int(sheet.region(np.array([x]), np.array([z]))[0])
+
+
+def test_regions_lie_around_the_x_line_as_in_the_published_model(sheet: Sheet) -> None:
+    assert sheet.reconnected == pytest.approx(1.4, abs=0.03)
+    assert (region(sheet, 0, 4), region(sheet, 0, -4)) == (INFLOW_NORTH, INFLOW_SOUTH)
+    assert (region(sheet, 5, 0), region(sheet, -5, 0)) == (OUTFLOW_EARTHWARD, OUTFLOW_TAILWARD)
+    z = np.linspace(0.05, 4, 200)
+    for side, expected in ((1, SEPARATRIX_NORTH), (-1, SEPARATRIX_SOUTH)):
+        column = sheet.region(np.full(200, 5.0), side * z)
+        changes = column[np.flatnonzero(np.diff(column, prepend=-2))]
+        assert list(changes[:3]) == [OUTFLOW_EARTHWARD, expected, INFLOW_NORTH if side > 0 else INFLOW_SOUTH]
+        first_inflow = z[np.argmax(column == changes[2])]
+        s = sheet.s[round((side * first_inflow - sheet.z) / H), round((5.0 - sheet.x) / H)]
+        assert s == pytest.approx(-0.1, abs=H), "within a grid cell, for |B| is 1 there"
+
+
+def test_fields_are_those_of_a_tail_sheet_in_both_halves(sheet: Sheet) -> None:
+    seen = sheet.plasma(np.array([5.0, 5.0]), np.array([3.0, -3.0]))
+    np.testing.assert_allclose(seen.b[:, 0], [np.tanh(3), -np.tanh(3)], atol=0.02)
+    np.testing.assert_allclose(seen.b[:, 1], GUIDE, atol=1e-6)
+    np.testing.assert_allclose(seen.e[:, 1], 0.1, atol=1e-6)
+    assert (seen.v_i[:, 0] > 0.9).all()
+    np.testing.assert_allclose(seen.v_e[:, 0], 2 * seen.v_i[:, 0] * np.sqrt(1836 / 25), rtol=1e-5)
+    np.testing.assert_allclose(seen.t_i, 0.2, rtol=1e-5)
+    assert sheet.inflow_n == pytest.approx(0.5)
+
+
+def test_values_between_grid_points_are_linear(sheet: Sheet) -> None:
+    x = sheet.x + H * np.array([70.0, 70.5, 71.0])
+    seen = sheet.plasma(x, np.zeros(3)).b[:, 2]
+    assert seen[1] == pytest.approx(0.5 * (seen[0] + seen[2]), rel=1e-5)
+
+
+def test_beyond_the_box_and_near_its_images_there_is_no_region(sheet: Sheet) -> None:
+    assert region(sheet, 0, 7) == region(sheet, SIDE / 4 + 0.2, 0) == -1
+    assert region(sheet, SIDE / 4 - 0.2, 0) == OUTFLOW_EARTHWARD
+
+
+def test_regions_depend_on_the_edges_that_are_asked_for() -> None:
+    def layers(edges: Edges) -> int:
+        return int(np.isin(sheets_of(snapshot(), edges=edges)[0].regions, [SEPARATRIX_NORTH, SEPARATRIX_SOUTH]).sum())
+
+    usual = layers(Edges())
+    assert layers(Edges(outside=-0.05)) < usual < layers(Edges(outside=-0.2))
+    assert layers(Edges(share=0.7)) < usual < layers(Edges(share=0.3))
+
+
+def test_before_onset_all_is_none_of_the_regions() -> None:
+    lower, upper = sheets_of(snapshot(0.2))
+    assert set(np.unique(lower.regions)) == set(np.unique(upper.regions)) == {NONE_OF_THESE}
