@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cdf_files import write_files
 
-from mms_regions.core.catalogue import Catalogue, Event
+from mms_regions.core.catalogue import Catalogue
+from mms_regions.core.events import Event
 from mms_regions.core.messages import TransferStarted
 from mms_regions.core.settings import Settings
 from mms_regions.run.prefetch import prestage

@@ -13,7 +13,8 @@ from measure import cpu_seconds, machine, table
 
 from mms_regions.archive.download import _sound
 from mms_regions.archive.fetch import FetchOptions, check_offline
-from mms_regions.core.catalogue import Segment, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.events import Segment
 from mms_regions.core.isolated import end_child
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention

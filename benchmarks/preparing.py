@@ -21,7 +21,8 @@ from measure import cpu_seconds, machine, table
 
 from mms_regions.archive.cdf_check import Variable, read_variables
 from mms_regions.archive.products import CdfFile, find_files
-from mms_regions.core.catalogue import Event, Segment, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.settings import Settings
 from mms_regions.model.card import find_model
 from mms_regions.model.label import as_windows, label_windows

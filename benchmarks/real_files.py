@@ -18,8 +18,9 @@ from measure import table
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import find_files
-from mms_regions.core.catalogue import Segment, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.errors import MMSRegionsError
+from mms_regions.core.events import Segment
 from mms_regions.core.messages import percent
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats

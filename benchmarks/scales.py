@@ -13,8 +13,8 @@ import numpy as np
 from measure import machine, table
 
 from mms_regions.archive.products import DES, DIS, FGM
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import SECOND, Floats, Times
 from mms_regions.physics.burst import SPECTRA, Burst, ElectricField, MagneticField, Moments
 from mms_regions.physics.corrected import corrected_samples

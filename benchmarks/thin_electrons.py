@@ -19,7 +19,8 @@ import numpy as np
 from measure import machine, table
 from real_files import NONE, NOTHING, between, has, network_labels, prepared
 
-from mms_regions.core.catalogue import Event, Segment, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.messages import percent
 from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL, Floats

@@ -16,7 +16,8 @@ from typing import Any
 
 from measure import machine, table
 
-from mms_regions.core.catalogue import Segment, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.events import Segment
 from mms_regions.model.card import find_model
 from mms_regions.store.paths import run_folder
 from mms_regions.synthetic.demo import MODEL, compare, total

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         read_catalogue,
         run_segments,
     )
-    from mms_regions.core.catalogue import Catalogue, Event, Segment
+    from mms_regions.core.catalogue import Catalogue
+    from mms_regions.core.events import Event, Segment
     from mms_regions.export.tplot import put_into_pyspedas
     from mms_regions.physics.estimated_scales import ScaleEstimate, estimate_scales
     from mms_regions.run.run import Summary
@@ -54,7 +55,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("ScaleEstimate", "estimate_scales"), "physics.estimated_scales"),
     "Summary": "run.run",
     "put_into_pyspedas": "export.tplot",
-    **dict.fromkeys(("Catalogue", "Event", "Segment"), "core.catalogue"),
+    "Catalogue": "core.catalogue",
+    **dict.fromkeys(("Event", "Segment"), "core.events"),
 }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from mms_regions.core.catalogue import Catalogue, Event
+from mms_regions.core.catalogue import Catalogue
+from mms_regions.core.events import Event
 from mms_regions.store.plan import Plan, make_plan
 
 DECIDING = {"convention": "corrected", "margin": 1.0, "bridge": 0.15}

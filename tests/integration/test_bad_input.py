@@ -526,18 +526,13 @@ def runs(request: pytest.FixtureRequest, site: Path, data: Path) -> Runs:
     return Runs(convention, said, data / f"{convention}-spoilt.zarr", data / f"{convention}-sound.zarr", reasons)
 
 
-def told(name: str, reason: str) -> str:
-    return reason.removeprefix(f"{name}/mms1: ")
-
-
 def test_a_run_with_bad_segments_exits_4_and_names_each(runs: Runs) -> None:
     bad = {name for name, spoilt in SPOILT.items() if spoilt.says(runs.convention) is not None}
     assert set(runs.reasons) == bad
     assert_refused(
         runs.said,
         4,
-        *(f"{'no data' if name in EMPTY else 'failed'} {name}/mms1: " for name in runs.reasons),
-        *(told(n, r) for n, r in runs.reasons.items()),
+        *(f"{'no data' if n in EMPTY else 'failed'} {n}/mms1: {reason}" for n, reason in runs.reasons.items()),
     )
     assert "unexpected" not in runs.said.err and "Warning" not in runs.said.err
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from cdf_files import truncate
 
-from mms_regions.core.catalogue import Segment
+from mms_regions.core.events import Segment
 from mms_regions.core.files import FAILPOINT
 from mms_regions.export.export import export
 from mms_regions.physics.samples import FEATURES

@@ -27,8 +27,8 @@ from mms_regions.archive.http import Limits, NetworkProblem
 from mms_regions.archive.manifest import Manifest, Pinned, known_files, manifest_path, read_manifest
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, find_files
 from mms_regions.archive.servers import Source
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.files import sha256_of
 from mms_regions.core.messages import FetchEvent, Quarantined, Remark, Waiting, ignore_messages
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files

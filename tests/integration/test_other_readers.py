@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mms_regions.archive.fetch import FetchOptions, fetch_segment
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, PRODUCTS, CdfFile, find_files
 from mms_regions.archive.servers import Source
-from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import SECOND, Floats, Times
 from mms_regions.physics.burst import Burst, ElectricField, Moments, read_burst
 from mms_regions.synthetic.instruments import Troubles

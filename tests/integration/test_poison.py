@@ -18,8 +18,9 @@ import pytest
 import xarray as xr
 from stores import raw
 
-from mms_regions.core.catalogue import Catalogue, Event, Segment, read_catalogue
+from mms_regions.core.catalogue import Catalogue, read_catalogue
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.model.card import find_model
 from mms_regions.physics.burst import Burst
@@ -163,7 +164,7 @@ def test_an_exception_that_nobody_thought_of(many: Many, tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(conventions, "read_burst", raise_for_one)
         summary = many.run(store)
-    reason = f"{BAD}: unexpected ZeroDivisionError: nobody thought of this"
+    reason = "unexpected ZeroDivisionError: nobody thought of this"
     assert summary.failed == {BAD: reason} and len(summary.complete) == 91
     assert_it_alone_failed(many, store, BAD, reason, monkeypatch)
     assert many.run(store).failed == {}

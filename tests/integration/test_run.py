@@ -19,6 +19,7 @@ from rich.console import Console
 from stores import assert_same_numbers, assert_same_store, raw, receipt_files, shard_files, shards_written
 
 from mms_regions.cli.progress import PlainLines, ProgressBar
+from mms_regions.core.errors import UsageProblem
 from mms_regions.core.messages import RunStarted, SegmentDone, ShardLabelled, ShardWritten
 from mms_regions.core.types import WINDOW
 from mms_regions.physics.samples import QUALITY_BITS
@@ -175,16 +176,15 @@ def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
     assert list(told["failed"]) == ["A/mms2"]
     reason = told["failed"]["A/mms2"]
     assert sound.name in reason
-    assert f"failed {reason}" in done.stderr  # the reason begins with the segment
+    assert f"failed A/mms2: {reason}" in done.stderr and "A/mms2" not in reason
 
     index = xr.open_zarr(store, chunks=None)
     assert index["status"].values.tolist() == ["complete", "failed", "complete", "complete", "complete"]
     assert index["reason"].values.tolist() == ["", reason, "", "", ""]
+    with pytest.raises(UsageProblem, match=rf"^A/mms2 is failed: {re.escape(reason)}$"):
+        open_segment(store, "A", 2)
     assert (index["label"].values[index["segment_id"].values < 0] == -1).all()
-    assert (
-        f"A/mms2                  failed    {reason.removeprefix('A/mms2: ')}"
-        in mms_regions_here("status", store).stdout
-    )
+    assert f"A/mms2                  failed    {reason}" in mms_regions_here("status", store).stdout
     for event, probe in [("A", 1), ("LONG", 1), ("B", 1), ("B", 2)]:
         assert_same_numbers(open_segment(store, event, probe), open_segment(healthy, event, probe))
 
@@ -300,7 +300,7 @@ def test_what_is_missing_is_empty_in_the_csv_files(gappy: Path, mms_regions_here
 EVERYTHING = (
     RunStarted(2, 1),
     SegmentDone("A/mms1"),
-    SegmentDone("A/mms2", "A/mms2: no file in [/data/mms2]; fetch it"),
+    SegmentDone("A/mms2", "no file in [/data/mms2]; fetch it"),
     ShardWritten(0),
     ShardLabelled(0),
 )

@@ -16,8 +16,9 @@ from archive_faults import LoopbackArchive
 
 from mms_regions.archive.manifest import known_files
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
-from mms_regions.core.catalogue import Catalogue, Event, Segment, read_catalogue
+from mms_regions.core.catalogue import Catalogue, read_catalogue
 from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.files import sha256_of
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import NO_LABEL, SECOND, Flags, Floats, Times

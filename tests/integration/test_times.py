@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, find_files
-from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.leap_seconds import LEAP_SECONDS, Clock
 from mms_regions.core.types import DAY, SECOND, WINDOW
 from mms_regions.physics.burst import read_burst

@@ -82,7 +82,7 @@ def test_what_passes_on_the_second_try_succeeds_and_what_does_not_fails_after_it
     monkeypatch.setattr("mms_regions.run.tasks.obtain_files", unreliable)
     done = mms_regions_here(*run_words(store, "--events", "A", "--json"))
     assert done.returncode == 4
-    assert json.loads(done.stdout)["failed"] == {"A/mms1": "A/mms1: the server was not there"}
+    assert json.loads(done.stdout)["failed"] == {"A/mms1": "the server was not there"}
     assert sorted(attempts(store, "fetch")) == [
         ("A/mms1", 1, False),
         ("A/mms1", 2, False),
@@ -92,7 +92,7 @@ def test_what_passes_on_the_second_try_succeeds_and_what_does_not_fails_after_it
     log = (run_folder(store) / "logs" / "A_mms1.log").read_text()
     assert log.count("Traceback (most recent call last):") == 2
     assert "fetch, attempt 1, process " in log and "fetch, attempt 2, process " in log
-    assert log.endswith("A/mms1 failed: A/mms1: the server was not there\n")
+    assert log.endswith("A/mms1 failed: the server was not there\n")
     assert not (run_folder(store) / "logs" / "A_mms2.log").exists()
 
     monkeypatch.undo()

@@ -32,8 +32,8 @@ from mms_regions.archive.products import (
     refuse_no_file,
 )
 from mms_regions.archive.servers import RemoteFile, Source
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.messages import Notify, Remark, Throttle, ignore_messages
 from mms_regions.core.outcomes import Cause
 

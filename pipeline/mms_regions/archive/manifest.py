@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mms_regions.archive.products import CdfFile, Query, Reaching, file_named, parse_name, product_of, reaching
 from mms_regions.archive.staging import quarantine, workspace
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, explain
+from mms_regions.core.events import Segment
 from mms_regions.core.files import remove, write_whole
 from mms_regions.core.messages import Notify, Waiting, ignore_messages
 from mms_regions.core.types import DAY

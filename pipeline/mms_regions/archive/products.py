@@ -16,8 +16,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.types import DAY, SECOND
 

@@ -84,8 +84,8 @@ def estimate(
         print(json.dumps({"segments": {key: as_row(one) for key, one in estimates.items()}, "failed": failed}))
     else:
         _print_table(estimates)
-    for reason in failed.values():
-        print(f"mms-regions: {reason}", file=sys.stderr)
+    for key, reason in failed.items():
+        print(f"mms-regions: {key}: {reason}", file=sys.stderr)
     if out is not None:
         _write(out, estimates)
     if failed:

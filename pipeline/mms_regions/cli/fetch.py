@@ -115,8 +115,8 @@ def _print_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> No
         result = {"complete": fetched.complete, "failed": dict(fetched.failed), "no_data": dict(fetched.no_data)}
         print(json.dumps({"data_dir": str(data_dir), **result, "files": fetched.files, "bytes": fetched.size}))
     else:
-        for reason in [*fetched.failed.values(), *fetched.no_data.values()]:
-            print(reason)
+        for key, reason in [*fetched.failed.items(), *fetched.no_data.items()]:
+            print(f"{key}: {reason}")
         without = f", {len(fetched.no_data)} without data" if fetched.no_data else ""
         print(
             f"{data_dir}: {counted(len(fetched.complete), 'segment')} complete, {len(fetched.failed)} failed{without}; "
@@ -159,8 +159,8 @@ def _print_plans(plans: list[FetchPlan], failed: Mapping[str, str]) -> None:
             print(f"    {file.state:<8}{size:>14}  {file.name}")
         for remark in plan.remarks:
             print(f"    {remark}")
-    for reason in failed.values():
-        print(reason)
+    for key, reason in failed.items():
+        print(f"{key}: {reason}")
     total = decimal(sum(plan.bytes_to_transfer for plan in plans))
     files = counted(sum(len(plan.to_transfer) for plan in plans), "file")
     print(f"{files} to transfer, {total}; nothing was fetched")

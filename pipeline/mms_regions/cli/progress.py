@@ -57,11 +57,6 @@ class Display(Protocol):
     ) -> None: ...
 
 
-def _reason(key: str, reason: str) -> str:
-    """A reason with the segment in front, once."""
-    return f"{key}: {reason.removeprefix(f'{key}: ')}"
-
-
 def _verdict(done: SegmentDone | SegmentFetched) -> str:
     return "no data" if done.no_data else "failed"
 
@@ -139,7 +134,7 @@ class ProgressBar:
         self._steps.advance(self._tasks[step])
         if done.reason:
             colour = "yellow" if done.no_data else "red"
-            self._live.console.print(Text.assemble((_verdict(done), colour), f" {_reason(done.key, done.reason)}"))
+            self._live.console.print(Text.assemble((_verdict(done), colour), f" {done.key}: {done.reason}"))
 
     def _show_transfers(self, event: FetchEvent) -> None:
         self._transfers = self._transfers.after(event)
@@ -198,7 +193,7 @@ class PlainLines:
 
     def _write_segment(self, outcome: str, done: SegmentDone | SegmentFetched) -> None:
         self._done += 1
-        said = f"{_verdict(done)} {_reason(done.key, done.reason)}" if done.reason else f"{outcome} {done.key}"
+        said = f"{_verdict(done)} {done.key}: {done.reason}" if done.reason else f"{outcome} {done.key}"
         self._write(f"[{self._done}/{self._segments}] {said}")
 
     def __enter__(self) -> Self:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mms_regions.core.catalogue import NAME, REQUIRED
+from mms_regions.core.catalogue import REQUIRED
 from mms_regions.core.cluster_settings import ClusterSettings
-from mms_regions.core.events import TIME
+from mms_regions.core.events import NAME, TIME
 from mms_regions.core.settings import Settings
 
 _NUMBER = {"type": "number", "exclusiveMinimum": 0}

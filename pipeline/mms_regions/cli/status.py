@@ -63,7 +63,7 @@ def _print_now(found: StoreStatus, store: Path, as_json: bool) -> None:
 
 
 def _rows(found: StoreStatus) -> list[str]:
-    remarks = [row.reason.removeprefix(f"{row.segment.key}: ") or _remark(row) for row in found.segments]
+    remarks = [row.reason or _remark(row) for row in found.segments]
     return [
         f"{row.segment.key:<24}{row.state.replace('_', ' '):<10}{remark}".rstrip()
         for row, remark in zip(found.segments, remarks, strict=True)

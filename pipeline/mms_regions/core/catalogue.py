@@ -24,29 +24,13 @@ from pydantic import ValidationError
 from mms_regions.core.errors import InputProblem, UsageProblem, explain, shown
 from mms_regions.core.events import (
     ALL_PROBES,
-    NAME,
     TIME,
     Event,
     Segment,
-    is_safe_name,
     probe_numbers,
-    safe_name,
     split_items,
 )
 from mms_regions.core.files import expanded
-
-__all__ = [
-    "ALL_PROBES",
-    "NAME",
-    "Catalogue",
-    "Event",
-    "Segment",
-    "builtin_catalogues",
-    "is_safe_name",
-    "one_interval",
-    "read_catalogue",
-    "safe_name",
-]  # the names of `events` too, which are used with it
 
 DEFAULT_CATALOGUE = "rogers2023"
 STDIN = "-"

@@ -42,3 +42,8 @@ class Cause(StrEnum):
     def status(self) -> Status:
         """`no_data` where there was nothing to make a segment from, which is no failure; else `failed`."""
         return Status.NO_DATA if self in (Cause.NO_FILES, Cause.NOTHING_MEASURED) else Status.FAILED
+
+
+def without_key(reason: str, key: str) -> str:
+    """A reason as it is stored and reported beside the key of its segment, such as A/mms4: without the key in front."""
+    return reason.removeprefix(f"{key}: ")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mms_regions.core.catalogue import Segment
+from mms_regions.core.events import Segment
 from mms_regions.core.files import write_whole
 from mms_regions.core.types import NO_LABEL
 from mms_regions.physics.samples import FEATURES

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from mms_regions.core.catalogue import Segment, is_safe_name
 from mms_regions.core.errors import DamagedStore, SegmentProblem, UsageProblem
+from mms_regions.core.events import Segment, is_safe_name
 from mms_regions.core.files import make_folder, remove_folder, rename, sync_folder, write_whole
 from mms_regions.core.version import SOFTWARE
 from mms_regions.export.csv import write_csv

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.files import made_whole
 from mms_regions.core.regions import regions_of
 from mms_regions.core.settings import Settings

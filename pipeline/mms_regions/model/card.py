@@ -15,8 +15,8 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator
 
-from mms_regions.core.catalogue import is_safe_name, safe_name
 from mms_regions.core.errors import InputProblem, explain
+from mms_regions.core.events import is_safe_name, safe_name
 from mms_regions.core.files import expanded
 from mms_regions.core.regions import regions_named
 from mms_regions.physics.samples import FEATURES

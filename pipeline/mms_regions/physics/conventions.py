@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, Product
-from mms_regions.core.catalogue import Event
+from mms_regions.core.events import Event
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import SECOND, Flags
 from mms_regions.physics.burst import Burst, Invalid, fill_or_out_of_range, fill_values, read_burst

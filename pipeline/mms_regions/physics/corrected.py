@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, known_loss
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.leap_seconds import Clock
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.types import SECOND, Bits, Flags, Floats, Times

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mms_regions.core.catalogue import Event
+from mms_regions.core.events import Event
 from mms_regions.core.types import Floats, Times
 from mms_regions.physics.burst import Burst, Moments
 from mms_regions.physics.corrected import (

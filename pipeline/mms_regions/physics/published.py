@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mms_regions.core.catalogue import Event
+from mms_regions.core.events import Event
 from mms_regions.core.types import Bits, Flags, Floats, Times
 from mms_regions.physics.burst import Burst
 from mms_regions.physics.features import scaled_features

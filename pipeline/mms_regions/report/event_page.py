@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mms_regions.core.catalogue import Event, is_safe_name
 from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
+from mms_regions.core.events import Event, is_safe_name
 from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Status
@@ -122,6 +122,7 @@ def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
         return _Seen(SegmentFacts(segment, row.state, row.reason))
     read, problem = _tried(lambda: _read(whole, row))
     if read is None:
+        problem = problem.removeprefix(f"{segment.key} ")  # which stands beside it
         why = f"cannot be read: {problem}; `mms-regions verify {job.store}` names the damaged files"
         return _Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
     facts, data = read
@@ -160,7 +161,7 @@ def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
 
 def _row(seen: _Seen) -> OverviewRow:
     labels = None if seen.data is None else seen.data["label"]
-    without = "no data" if seen.facts.state == Status.NO_DATA else seen.facts.why or seen.facts.state
+    without = "no data" if seen.facts.state == Status.NO_DATA else seen.facts.reason or seen.facts.state
     return OverviewRow(seen.facts.key, labels, without)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from mms_regions.core.catalogue import Segment
+from mms_regions.core.events import Segment
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.cautions import cautions, low_confidence_of
 from mms_regions.model.coverage import Coverage, Lost, coverage_of, lost_by_field
@@ -59,11 +59,6 @@ class SegmentFacts:
     @property
     def key(self) -> str:
         return self.segment.key
-
-    @property
-    def why(self) -> str:
-        """The reason, without the key of the segment."""
-        return self.reason.removeprefix(f"{self.key}: ")
 
 
 def measure(data: xr.Dataset) -> Measured:

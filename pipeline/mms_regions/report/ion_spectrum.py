@@ -9,8 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import DIS
-from mms_regions.core.catalogue import Event
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event
 from mms_regions.core.types import SECOND
 from mms_regions.physics.burst import read_ions
 from mms_regions.physics.corrected import rows_of

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mms_regions.archive.products import parse_name
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.files import remove_tree, rename
 from mms_regions.core.lock import hold
 from mms_regions.core.origin import origin_of
@@ -178,7 +178,7 @@ def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]
     found: dict[tuple[str, str], list[str]] = {}
     for one in facts:
         if one.measured is None or one.reason:
-            found.setdefault((one.state, one.why or NOT_MADE), []).append(one.key)
+            found.setdefault((one.state, one.reason or NOT_MADE), []).append(one.key)
     return found
 
 

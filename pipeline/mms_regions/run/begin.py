@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mms_regions.core.catalogue import Catalogue, Segment
+from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem, sentence
+from mms_regions.core.events import Segment
 from mms_regions.core.files import is_full, remove, remove_tree
 from mms_regions.core.lock import hold
 from mms_regions.core.messages import Event, Observer, Remark

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mms_regions.archive.fetch import files_of
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.messages import FetchStarted, Observer
+from mms_regions.core.outcomes import without_key
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import Times
 from mms_regions.physics.conventions import convention
@@ -46,7 +47,7 @@ def estimate_segments(
         try:
             for segment, done in each_done(segments, _estimate, ledger.inputs, workers, settings):
                 problem = problem_of(done)
-                found[segment.key] = str(problem) if problem else done.result()
+                found[segment.key] = without_key(str(problem), segment.key) if problem else done.result()
                 observe(fetched_message(segment, problem))
         finally:
             ledger.write()

@@ -12,8 +12,8 @@ from mms_regions.archive.http import NetworkProblem
 from mms_regions.archive.manifest import Pinned, damage_of, known_files, read_manifest, record_found, settle
 from mms_regions.archive.products import has_files
 from mms_regions.archive.servers import Source
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem, UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.messages import Notify, Remark, counted
 from mms_regions.core.settings import Settings
 from mms_regions.physics.conventions import convention

@@ -28,7 +28,7 @@ from mms_regions.core.messages import (
     Stopping,
     TaskLost,
 )
-from mms_regions.core.outcomes import Cause
+from mms_regions.core.outcomes import Cause, without_key
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.core.types import WINDOW
@@ -330,7 +330,7 @@ def _cause(error: BaseException) -> Cause:
 
 def _reason(key: str, error: BaseException) -> str:
     if isinstance(error, MMSRegionsError):
-        return str(error)
+        return without_key(str(error), key)
     if worker_died(error):
-        return f"{key}: the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
-    return f"{key}: unexpected {type(error).__name__}: {error}"
+        return "the worker processes that prepared it died, maybe for lack of memory or over a damaged file"
+    return f"unexpected {type(error).__name__}: {error}"

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mms_regions.archive.fetch import FetchPlan
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import SegmentProblem, UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.messages import FetchStarted, Observer, SegmentFetched
+from mms_regions.core.outcomes import without_key
 from mms_regions.core.settings import Settings
 from mms_regions.run.inputs import Inputs, Ledger, obtain_files, open_inputs, plan_files, refuse_no_files
 from mms_regions.workers.pool import Future, Pool, PoolFactory, PoolRequest, Where
@@ -45,8 +46,8 @@ def prestage(segments: Sequence[Segment], settings: Settings, pool: PoolFactory,
         finally:
             ledger.write()
     complete = tuple(segment.key for segment in segments if segment.key not in problems)
-    no_data = {key: str(problem) for key, problem in problems.items() if problem.no_data}
-    failed = {key: str(problem) for key, problem in problems.items() if key not in no_data}
+    no_data = {key: without_key(str(problem), key) for key, problem in problems.items() if problem.no_data}
+    failed = {key: without_key(str(problem), key) for key, problem in problems.items() if key not in no_data}
     return Fetched(complete, failed, len(ledger.files), sum(pin.size for pin in ledger.files.values()), no_data)
 
 
@@ -62,7 +63,7 @@ def plan_prestage(
             segments, plan_files, inputs.over(workers, settings.transfers, observe), workers
         ):
             problem = problem_of(done)
-            found[segment.key] = str(problem) if problem else done.result()
+            found[segment.key] = without_key(str(problem), segment.key) if problem else done.result()
             observe(fetched_message(segment, problem))
     return {segment.key: found[segment.key] for segment in segments}
 
@@ -82,7 +83,9 @@ def _fetch_all(segments: Sequence[Segment], ledger: Ledger, pool: Pool, observe:
 
 
 def fetched_message(segment: Segment, problem: SegmentProblem | None) -> SegmentFetched:
-    return SegmentFetched(segment.key, str(problem), problem.no_data) if problem else SegmentFetched(segment.key)
+    if problem is None:
+        return SegmentFetched(segment.key)
+    return SegmentFetched(segment.key, without_key(str(problem), segment.key), problem.no_data)
 
 
 def each_done(

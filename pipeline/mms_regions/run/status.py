@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mms_regions.core.catalogue import Catalogue, Segment
+from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.lock import Owner, owner_of
 from mms_regions.core.messages import RunStarted, SegmentDone, SegmentStarted
 from mms_regions.model.coverage import Coverage

@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from mms_regions.archive.fetch import files_of
 from mms_regions.archive.manifest import Pinned
 from mms_regions.archive.products import DES, known_loss
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.isolated import child_cpu
 from mms_regions.core.messages import FilesChecked, Notify, TaskEnded, peak_memory
 from mms_regions.core.outcomes import Cause

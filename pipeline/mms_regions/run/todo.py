@@ -12,8 +12,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from mms_regions.archive.manifest import Manifest, read_manifest
-from mms_regions.core.catalogue import Catalogue, Segment
+from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.files import copy_of, remove
 from mms_regions.core.settings import Settings
 from mms_regions.run.inputs import Inputs, obtain_files, open_inputs

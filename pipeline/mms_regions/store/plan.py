@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from mms_regions.core.catalogue import ALL_PROBES, Catalogue, Event, Segment, safe_name
+from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.events import ALL_PROBES, Event, Segment, safe_name
 from mms_regions.core.files import Damaged, copy_of, read_sealed, read_twice, write_twice
 from mms_regions.core.types import SECOND, WINDOW
 from mms_regions.physics.numbers import NUMBERS

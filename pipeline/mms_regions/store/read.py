@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mms_regions.core.catalogue import ALL_PROBES, is_safe_name
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
+from mms_regions.core.events import ALL_PROBES, is_safe_name
+from mms_regions.core.outcomes import without_key
 from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
 from mms_regions.store.paths import root_path
 
@@ -69,7 +70,7 @@ def _damage_shown(store: Path, root: Mapping[str, Any], data: xr.Dataset) -> xr.
     Raises DamagedStore where something of the index is missing.
     """
     first, n, status = (data[name].values for name in ("first", "n_samples", "status"))
-    size, status, reason = int(data.attrs["shard_samples"]), status.copy(), data["reason"].values.copy()
+    size, status, reason = int(data.attrs["shard_samples"]), status.copy(), _reasons(data)
     for name, number in missing_chunks(store, root):
         if "sample" not in data[name].dims:
             raise DamagedStore(f"{store}: a file of {name} is missing; `mms-regions verify {store}` names it")
@@ -79,6 +80,15 @@ def _damage_shown(store: Path, root: Mapping[str, Any], data: xr.Dataset) -> xr.
     for name, values in (("status", status), ("reason", reason)):
         data[name] = data[name].copy(data=values)
     return data
+
+
+def _reasons(data: xr.Dataset) -> np.ndarray[Any, Any]:
+    """The reasons of the index, without the keys that older stores have in front of them."""
+    columns = (data[name].values.tolist() for name in ("reason", "event", "probe"))
+    reasons = [without_key(reason, f"{event}/mms{probe}") for reason, event, probe in zip(*columns, strict=True)]
+    found = data["reason"].values.copy()
+    found[:] = reasons
+    return found
 
 
 def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
@@ -126,7 +136,7 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
     if index["status"].item() == "damaged":
         raise DamagedStore(f"{key} is damaged: {index['reason'].item()}")
     if index["status"].item() != "complete":
-        reason = index["reason"].item().removeprefix(f"{key}: ") or "it has not been made yet"
+        reason = index["reason"].item() or "it has not been made yet"
         raise UsageProblem(f"{key} is {index['status'].item().replace('_', ' ')}: {reason}")
     first, n = int(index["first"]), int(index["n_samples"])
     names = [name for name in whole.data_vars if "sample" in whole[name].dims and name != "segment_id"]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from mms_regions.core.events import Event
 from mms_regions.core.files import Damaged, read_sealed, sealed, sha256_of, write_whole
 from mms_regions.core.origin import origin_of
-from mms_regions.core.outcomes import Cause, Status
+from mms_regions.core.outcomes import Cause, Status, without_key
 from mms_regions.model.coverage import Coverage, together
 from mms_regions.physics.samples import Samples
 from mms_regions.physics.scales import Scales, measured_scales
@@ -145,7 +145,8 @@ class Record:
         estimate = data.get("estimate")
         if estimate:
             estimate = EstimatedScales(**{**estimate, "cautions": tuple(estimate["cautions"])})
-        known = {"position_gse": position and tuple(position), "inputs": inputs, "cause": cause}
+        reason = without_key(data["reason"], data["key"])  # older stores have it in front
+        known = {"reason": reason, "position_gse": position and tuple(position), "inputs": inputs, "cause": cause}
         known |= {"scales": scales, "estimate": estimate or None}
         return cls(**{**data, **known})
 

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mms_regions.core.catalogue import Segment, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.errors import InputProblem, SegmentProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.messages import Observer
 from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.settings import resolve_settings
@@ -108,8 +109,9 @@ def label_synthetic(
     settings = resolve_settings(flags, {})
     request = RunRequest(read_catalogue(CATALOGUE), segments, folder.store, settings, model)
     summary = run(request, local_pool, observe)
-    if reasons := [*summary.failed.values(), *summary.no_data.values()]:
-        raise SegmentProblem(f"{folder.store}: some segments failed: {'; '.join(reasons)}")
+    if problems := {**summary.failed, **summary.no_data}:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in problems.items())
+        raise SegmentProblem(f"{folder.store}: some segments failed: {reasons}")
 
 
 def compare(store: Path, data_dir: Path, model: InstalledModel) -> list[Compared]:

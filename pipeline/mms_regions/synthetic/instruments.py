@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.types import ENERGIES, SECOND, Floats, Times
 from mms_regions.physics.burst import SPECTRA
 from mms_regions.physics.formulas import ION_MASS, along_and_across, temperature_tensor

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, EDP_FAST, Product
-from mms_regions.core.catalogue import Segment
 from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.events import Segment
 from mms_regions.core.files import write_whole
 from mms_regions.core.types import DAY, NO_LABEL, SECOND, Times
 from mms_regions.core.version import __version__

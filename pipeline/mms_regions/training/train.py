@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mms_regions.core.catalogue import is_safe_name
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.events import is_safe_name
 from mms_regions.core.messages import peak_memory
 from mms_regions.core.types import WINDOW, Floats
 from mms_regions.core.version import __version__

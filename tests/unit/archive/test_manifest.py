@@ -28,8 +28,8 @@ from mms_regions.archive.manifest import (
     write_manifest,
 )
 from mms_regions.archive.products import DES, FGM, Query
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.messages import Waiting
 from mms_regions.core.types import DAY, SECOND
 

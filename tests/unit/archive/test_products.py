@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product, file_named, find_files, parse_name
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event, Segment
 
 PRODUCTS = (DIS, DES, FGM, EDP_BURST, EDP_FAST)
 BURST_DAY = "mms4/fpi/brst/l2/des-moms/2017/07/11"

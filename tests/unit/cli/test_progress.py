@@ -36,7 +36,7 @@ FETCH: tuple[Event, ...] = (
     TransferDone("a.cdf", 3_000_000, "0" * 64, "http://archive/a.cdf"),
     SegmentFetched("A/mms1"),
     Waiting("b.cdf", 0.5, "the server answers 503"),
-    SegmentFetched("A/mms2", "A/mms2: no file of [fgm_brst_l2]; leave it out", no_data=True),
+    SegmentFetched("A/mms2", "no file of [fgm_brst_l2]; leave it out", no_data=True),
 )
 
 

@@ -15,8 +15,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mms_regions.core.catalogue import Catalogue, Event, Segment, builtin_catalogues, one_interval, read_catalogue
+from mms_regions.core.catalogue import Catalogue, builtin_catalogues, one_interval, read_catalogue
 from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.events import Event, Segment
 
 HEADER = "event,t_start,t_end,B0,n0"
 ROW = "2017-05-28T03:58:30,2017-05-28T03:59:15,21.3,0.138"

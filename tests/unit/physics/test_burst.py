@@ -17,8 +17,8 @@ from cdf_files import EPOCH_FILL, Arrays, Edit, Scene, constant, relabel_spacecr
 from in_a_child import die_of_electrons
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, CdfFile, find_files, parse_name
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.physics.burst import Burst, fill_values, read_burst
 from mms_regions.physics.frames import gse_to_gsm
 

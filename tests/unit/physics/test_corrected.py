@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, FGM, CdfFile, find_files, parse_name
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import SegmentProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.physics.burst import Burst, read_burst
 from mms_regions.physics.corrected import corrected_samples
 from mms_regions.physics.frames import gse_to_gsm

@@ -7,7 +7,7 @@ import oracle
 import pytest
 from numpy.typing import NDArray
 
-from mms_regions.core.catalogue import Event
+from mms_regions.core.events import Event
 from mms_regions.core.types import Floats, Times
 from mms_regions.physics.burst import SPECTRA, Burst, ElectricField, MagneticField, Moments
 from mms_regions.physics.features import scaled_features, simulation_axes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mms_regions.core.catalogue import Event, read_catalogue
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.events import Event
 from mms_regions.physics.scales import Scales, measured_scales
 
 EVENTS = read_catalogue("rogers2023").events

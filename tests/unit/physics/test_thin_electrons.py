@@ -12,7 +12,7 @@ import pytest
 from cdf_files import QUIET, Arrays, constant, write_files
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, FGM, find_files
-from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import Floats
 from mms_regions.physics.burst import read_burst
 from mms_regions.physics.corrected import corrected_samples

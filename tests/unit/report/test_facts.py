@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.physics.samples import QUALITY_BITS
-from mms_regions.report.facts import Measured, SegmentFacts, measure
+from mms_regions.report.facts import Measured, measure
 
 REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
 
@@ -74,11 +73,3 @@ def test_what_is_no_share_is_refused() -> None:
     for bad in ({"cautions": {"wrong_side": 1.5}}, {"quality": {"bridged": -0.1}}, {"labelled": float("nan")}):
         with pytest.raises(ValueError, match="shares are between 0 and 1"):
             Measured(**{**good, **shares, "quality": {}, **bad})
-
-
-def test_a_reason_is_not_told_twice_of_whom_it_is() -> None:
-    start, end = (np.datetime64(f"2017-07-11T10:34:{second}", "ns") for second in ("00", "06"))
-    one = Segment(Event(name="A", t_start=start, t_end=end, B0=12, n0=0.2, probes=(2,)), 2)
-    assert SegmentFacts(one, "failed", "A/mms2: no file").why == "no file"
-    assert SegmentFacts(one, "failed", "no file of A/mms2: none").why == "no file of A/mms2: none"
-    assert SegmentFacts(one, "missing").why == ""

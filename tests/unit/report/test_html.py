@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from mms_regions.core.catalogue import Event, Segment
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_named

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import DECIDING, START, plan_of, seconds, shard_sizes
 
-from mms_regions.core.catalogue import Catalogue, Event, Segment
+from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import EnvironmentProblem, UsageProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import WINDOW
 from mms_regions.store.paths import run_folder
 from mms_regions.store.plan import Plan, make_plan, read_plan, slot_length, write_plan

@@ -27,7 +27,7 @@ from mms_regions.store.receipts import (
 FILE = InputFile("mms1_fgm_brst_l2_20170711223358_v5.96.0.cdf", "5.96.0", 1234, "ab" * 32)
 RECORDS = (
     Record("E0/mms1", "complete", n_samples=201, position_gse=(-14e4, 2e4, 3e4), inputs=(FILE,)),
-    Record("E1/mms1", "failed", "E1/mms1: no file"),
+    Record("E1/mms1", "failed", "no file"),
 )
 
 
@@ -54,6 +54,14 @@ def test_a_receipt_survives_the_disk_and_leaves_nothing_else(tmp_path: Path) -> 
     assert list(receipts(store, plan, "features")) == [receipt(plan)]
     assert list(receipts(store, plan_of([6.0, 7.0]), "features")) == []  # of another store
     assert list(receipts(store, plan, "labels", "ef" * 32)) == []
+
+
+def test_the_reason_of_an_older_receipt_has_its_key_taken_off(tmp_path: Path) -> None:
+    path = receipt_path(tmp_path / "x.zarr", "features", 0)
+    older = replace(RECORDS[1], reason="E1/mms1: no file")
+    replace(receipt(plan_of([6.0, 7.0])), records=(older,)).write(path)
+    found = Receipt.read(path)
+    assert found is not None and found.records[0].reason == "no file"
 
 
 def test_a_write_that_fails_leaves_the_receipt_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

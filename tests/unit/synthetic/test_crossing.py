@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.model.card import find_model
 from mms_regions.physics.formulas import alfven_speed
 from mms_regions.synthetic.crossing import FIRST_TRAINING_SEED, PERTURBATION, Crossing, draw_crossing

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, DIS, EDP_BURST, EDP_FAST, FGM, Product
-from mms_regions.core.catalogue import Event, Segment
 from mms_regions.core.errors import UsageProblem
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import SECOND, Floats, Times
 from mms_regions.physics.formulas import along_and_across, subtract_ion_background, temperature_tensor
 from mms_regions.physics.frames import gse_to_gsm
