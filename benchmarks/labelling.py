@@ -76,7 +76,6 @@ slower than this project on one. nn.RNN has batches of {batch} windows, the best
 Of {windows.shape[0] * 32} samples {differing} have another label than nn.RNN gives though their two best logits are
 {CLEAR:g} apart or more (promised: none); {unclear} are closer.
 {_threads(model, windows[: sizes[1] // 32], runs, published)}
-{_gpu(model, windows, runs)}
 """
 
 
@@ -190,15 +189,6 @@ def _threads(model: nn.Module, windows: Windows, runs: int, published: float) ->
     rate, gain = windows.shape[0] * 32 / taken["all"], taken["one"] / taken["all"]
     return f"""On {CORES} cores {rate / 1e6:.2f} M samples/s as they pass, {gain:.2f} times as many as on one, and
 {rate / published:.0f} times as many as the published code's loop on the same {CORES}."""
-
-
-def _gpu(model: nn.Module, windows: Windows, runs: int) -> str:
-    if not torch.cuda.is_available():
-        return "There was no GPU."
-    _label(model, windows, "cuda")
-    taken = wall_seconds({"": lambda: _label(model, windows, "cuda")}, runs)[""]
-    model.to("cpu")
-    return f"On {torch.cuda.get_device_name()}: {windows.shape[0] * 32 / taken / 1e6:.0f} M samples/s as they pass."
 
 
 if __name__ == "__main__":

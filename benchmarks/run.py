@@ -23,6 +23,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
 
 import fetching  # noqa: E402  (of this folder)
 import first_look  # noqa: E402
+import gpu  # noqa: E402
 import labelling  # noqa: E402
 import preparing  # noqa: E402
 import reporting  # noqa: E402
@@ -41,6 +42,7 @@ def main() -> None:
     sections = [
         partial(small, quick),
         partial(labelling.results, quick),
+        partial(on_a_gpu, quick),
         partial(first_look.results, quick),
         partial(preparing.results, quick),
         partial(whole_catalogue.results, quick),
@@ -83,6 +85,13 @@ def start_up(runs: int) -> tuple[str, str, str]:
     command = [sys.executable, "-m", "mms_regions", "--help"]
     took = seconds(lambda: subprocess.run(command, check=True, capture_output=True), runs)
     return "`mms-regions --help`, whole process", f"{took:.2f} s", "< 0.5 s"
+
+
+def on_a_gpu(quick: bool) -> str:
+    """The section of RESULTS.md on GPUs; `quick` tries the program on the CPU."""
+    if quick:
+        return gpu.results(10_000, "cpu:0", 1)
+    return gpu.results(100_000_000, "cuda", 5) if torch.cuda.is_available() else "## On a GPU\n\nThere was no GPU.\n"
 
 
 def small(quick: bool) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 
 import numpy as np
 import torch
@@ -73,7 +72,7 @@ def label_windows(
     """
     if windows.ndim != 3 or windows.shape[2] != N_FEATURES or withheld.shape != windows.shape[:2]:
         raise ValueError(f"windows are (W, T, 14), withheld (W, T); got {windows.shape}, {withheld.shape}")
-    block = block or (_gpu_block(len(windows)) if device.startswith("cuda") else BLOCK)
+    block = block or (BLOCK if device == "cpu" else _gpu_block(len(windows)))
     label = np.empty(withheld.shape, dtype=np.int8)
     probability = np.empty((*withheld.shape, model.classes), dtype=np.float32)
     model = model.to(device)
@@ -81,8 +80,7 @@ def label_windows(
         if type(model) is RegionRNN and device == "cpu":
             _label_side_by_side(FusedRNN(model), windows, withheld, block, threads, label, probability)
         else:
-            for some, labels, probabilities in _label_in_turn(model, windows, withheld, block, device):
-                label[some], probability[some] = labels, probabilities
+            _label_in_turn(model, windows, withheld, block, device, label, probability)
     try:
         return Prediction(label, probability)
     except ValueError:
@@ -168,64 +166,56 @@ def _label_side_by_side(
 
 
 def _label_in_turn(
-    model: RegionRNN, windows: Floats, withheld: Flags, block: int, device: str
-) -> Iterator[tuple[slice, NDArray[np.int8], NDArray[np.float32]]]:
-    """Blocks on any device, one being copied while another is computed; smaller ones where memory is short."""
-    lanes, first = _lanes(model, device, block, windows.shape[1]), 0
-    under_way: tuple[slice, _Lane] | None = None
+    model: RegionRNN,
+    windows: Floats,
+    withheld: Flags,
+    block: int,
+    device: str,
+    label: NDArray[np.int8],
+    probability: NDArray[np.float32],
+) -> None:
+    """Fill in one block after another on any device; smaller ones where memory is short."""
+    first, staging = 0, None
     while first < len(windows):
-        some, lane = slice(first, min(first + block, len(windows))), next(lanes)
+        some = slice(first, first + block)
         try:
-            lane.begin(windows[some], withheld[some])
+            staging = staging or _Staging(device, block, windows.shape[1], model.classes)
+            staging.label(model, windows[some], withheld[some], label[some], probability[some])
         except torch.OutOfMemoryError:
             if device == "cpu":
                 raise
-            block = _halved(block)
-            lanes = _lanes(model, device, block, windows.shape[1])
-            continue
-        if under_way:
-            yield under_way[0], *under_way[1].end()
-        under_way = some, lane
-        first += block
-    if under_way:
-        yield under_way[0], *under_way[1].end()
+            block, staging = _halved(block), None
+        else:
+            first += block
 
 
-def _lanes(model: RegionRNN, device: str, block: int, steps: int) -> Iterator[_Lane]:
-    return cycle([_Lane(model, device, block, steps) for _ in range(2)])
+class _Staging:
+    """Memory of this machine for one block: pinned for a GPU, which copies from and to it several times as fast."""
 
-
-class _Lane:
-    """Memory and, on a GPU, a stream of its own for one block at a time: what two lanes do there overlaps."""
-
-    def __init__(self, model: RegionRNN, device: str, block: int, steps: int):
-        gpu = device.startswith("cuda")  # from pinned memory alone do copies run beside computing
-        self._model, self._device, self._used = model, device, 0
+    def __init__(self, device: str, block: int, steps: int, classes: int):
+        self._device, gpu = device, device.startswith("cuda")
         self._features = torch.zeros(block, steps, N_FEATURES, pin_memory=gpu)
         self._withheld = torch.zeros(block, steps, dtype=torch.bool, pin_memory=gpu)
         self._label = torch.empty(block, steps, dtype=torch.int8, pin_memory=gpu)
-        self._probability = torch.empty(block, steps, model.classes, pin_memory=gpu)
-        self._stream = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
-        if self._stream:
-            self._stream.wait_stream(torch.cuda.current_stream(device))  # which brings the weights
+        self._probability = torch.empty(block, steps, classes, pin_memory=gpu)
 
-    def begin(self, windows: Floats, withheld: Flags) -> None:
-        """Start on a block; the one before has ended."""
-        self._used = len(windows)
-        self._features.numpy()[: self._used] = windows
-        self._withheld.numpy()[: self._used] = withheld
-        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
-            features = self._features.to(self._device, non_blocking=True)
-            kept_back = self._withheld.to(self._device, non_blocking=True)
-            label, probability = _answer(self._model, features, kept_back, dim=2)
-            self._label.copy_(label, non_blocking=True)
-            self._probability.copy_(probability, non_blocking=True)
-
-    def end(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Wait for the block: its labels (w, T) and probabilities (w, T, C), good until the next one begins."""
-        if self._stream:
-            self._stream.synchronize()
-        return self._label[: self._used].numpy(), self._probability[: self._used].numpy()
+    def label(
+        self,
+        model: RegionRNN,
+        windows: Floats,
+        withheld: Flags,
+        label: NDArray[np.int8],
+        probability: NDArray[np.float32],
+    ) -> None:
+        """Fill in a block of as many windows or fewer; what is computed is always as large."""
+        some = slice(len(windows))
+        self._features.numpy()[some], self._withheld.numpy()[some] = windows, withheld
+        features = self._features.to(self._device, non_blocking=True)
+        kept_back = self._withheld.to(self._device, non_blocking=True)
+        labels, probabilities = _answer(model, features, kept_back, dim=2)
+        self._label.copy_(labels)  # waits for the device
+        self._probability.copy_(probabilities)
+        label[:], probability[:] = self._label[some].numpy(), self._probability[some].numpy()
 
 
 def _answer(network: Callable[[Tensor], Tensor], features: Tensor, withheld: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -253,8 +243,9 @@ def _first_largest(probability: Tensor, dim: int) -> Tensor:
 
 
 def _gpu_block(windows: int) -> int:
-    """As many windows at once as there are, in whole blocks of the CPU, and not too many."""
-    return min(_GPU_BLOCK, max(1, -(-windows // BLOCK)) * BLOCK)
+    """As many windows at once as there are, or as equal parts of them, in whole blocks of the CPU."""
+    parts = max(1, -(-windows // _GPU_BLOCK))
+    return max(1, -(-windows // (parts * BLOCK))) * BLOCK
 
 
 def _halved(block: int) -> int:

@@ -161,9 +161,9 @@ class Narrow(RegionRNN):
 A_GPU = "cpu:0"  # another name of the CPU, which is not held to blocks of one size
 
 
-@pytest.mark.parametrize("count", [1, 300, 1100])
+@pytest.mark.parametrize(("count", "tried"), [(1, [1024, 512]), (300, [1024, 512]), (1100, [2048, 1024, 512])])
 def test_a_gpu_without_memory_for_a_block_halves_it_goes_on_and_says_so(
-    count: int, caplog: pytest.LogCaptureFixture
+    count: int, tried: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     windows = some_features(count * 32, 1).reshape(count, 32, 14)
     withheld = np.zeros((count, 32), dtype=bool)
@@ -171,10 +171,18 @@ def test_a_gpu_without_memory_for_a_block_halves_it_goes_on_and_says_so(
     there = label_windows(narrow, windows, withheld, A_GPU)
     here = label_windows(MODEL, windows, withheld)
     assert_agree(there.label.reshape(-1), there.probability.reshape(-1, 6), here.probability.reshape(-1, 6))
-    assert narrow.seen == [1024, 512] + [256] * -(-count // 256)
+    assert narrow.seen == tried + [256] * -(-count // 256)
     assert [record.getMessage() for record in caplog.records] == [
-        f"The GPU has no memory for {block} windows at once; going on with {block // 2}." for block in (1024, 512)
+        f"The GPU has no memory for {block} windows at once; going on with {block // 2}." for block in tried
     ]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1024]), (65_536, [65_536]), (65_537, [33_792] * 2)])
+def test_a_gpu_gets_large_blocks_of_about_one_size(count: int, sizes: list[int]) -> None:
+    wide = Narrow(room=65_536)
+    windows = np.zeros((count, 1, 14), dtype=np.float32)
+    found = label_windows(wide, windows, np.zeros((count, 1), dtype=bool), A_GPU)
+    assert found.label.shape == (count, 1) and wide.seen == sizes
 
 
 def test_a_gpu_without_memory_for_a_single_window_is_an_error() -> None:
