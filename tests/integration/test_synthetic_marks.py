@@ -42,7 +42,7 @@ def test_run_and_status_mark_segments_made_from_synthetic_files(
     rows = json.loads(mms_regions_here("status", store, "--json").stdout)["segments"]
     assert [row["origin"] for row in rows] == ["synthetic"] * 2
     inputs = [file for data in open_tree(store).leaves for file in json.loads(data.attrs["inputs"])]
-    assert {(file["origin"], file["checks"]) for file in inputs} == {("synthetic", "blocks")}
+    assert {(file["origin"], file["checks"]) for file in inputs} == {("synthetic", "used")}
 
 
 def test_each_origin_has_its_mark_and_measured_data_have_none(

@@ -39,13 +39,14 @@ class CdfContent:
     """What a sound file says of itself.
 
     times: the first and the last, ns UTC; None where it has no samples. origin: synthetic where the file says so.
-    checks: what its values were checked by, when it was seen first: its own MD5, or the checksums of its compressed
-    blocks. remark: what is odd about it, though it can be used; empty for nothing.
+    checks: what its values were checked by, when it was seen first: its own MD5, which covers all of it, or where it
+    has none the checksums of the compressed values that are used. remark: what is odd about it, though it can be used;
+    empty for nothing.
     """
 
     times: tuple[int, int] | None
     origin: Literal["measured", "synthetic"]
-    checks: Literal["md5", "blocks"]
+    checks: Literal["md5", "used"]
     remark: str = ""
 
 
@@ -69,28 +70,34 @@ class Variable:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What a file must be by its name: its source, its variable of times, when it begins and what it covers at most."""
+    """What a file must be by its name: its source, its variable of times, when it begins, what it covers at most.
+
+    reads: the variables that are used of it.
+    """
 
     source: str
     epoch: str
     start: int
     longest: int
+    reads: tuple[str, ...]
 
     @classmethod
     def of(cls, file: CdfFile) -> _Expected:
-        return cls(file.source, file.epoch, file.start, file.longest)
+        return cls(file.source, file.epoch, file.start, file.longest, file.reads)
 
 
-def inspect(file: CdfFile, path: Path | None = None, sha256: str = "") -> Inspected:
+def inspect(file: CdfFile, path: Path | None = None, sha256: str = "", everything: bool = False) -> Inspected:
     """Read a file from end to end; its values are checked unless it has the sha256 that a sound one had.
 
-    path: where it lies, if not yet at `file.path`. Raises SegmentProblem for a file that is damaged, has another
-    sha256, holds another product or spacecraft, has its times far from where its name says that it begins, or ends the
-    process that reads it.
+    Of a file without an MD5 these are the values that are read, or with `everything` all of them: inflating is most of
+    the work, and what nobody reads changes no result. path: where it lies, if not yet at `file.path`.
+
+    Raises SegmentProblem for a file that is damaged, has another sha256, holds another product or spacecraft, has its
+    times far from where its name says that it begins, or ends the process that reads it.
     """
     path = (path or file.path).absolute()  # the child may be in another folder
     with _own_problem(path):
-        return run_isolated(_inspect, path, _Expected.of(file), sha256)
+        return run_isolated(_inspect, path, _Expected.of(file), sha256, everything)
 
 
 def read_variables(file: CdfFile, names: Iterable[str]) -> dict[str, Variable]:
@@ -107,7 +114,7 @@ def _own_problem(path: Path) -> Iterator[None]:
         raise SegmentProblem(f"{path.name}: the process that read it {problem}; fetch it again") from None
 
 
-def _inspect(path: Path, expected: _Expected, known_sha256: str) -> Inspected:
+def _inspect(path: Path, expected: _Expected, known_sha256: str, everything: bool) -> Inspected:
     state = _state(path)
     data = _data(path, state)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -116,7 +123,7 @@ def _inspect(path: Path, expected: _Expected, known_sha256: str) -> Inspected:
     opened = _open(path, expected, state)
     if not known_sha256:
         try:
-            check_values(data, opened.records)
+            check_values(data, opened.records, None if everything else expected.reads)
         except ValueError as problem:
             raise _damaged(path, data, problem) from None
     return Inspected(len(data), sha256, _content(path, opened, expected))
@@ -202,7 +209,7 @@ def _content(path: Path, opened: _Opened, expected: _Expected) -> CdfContent:
         raise SegmentProblem(f"{path.name}: its times ({span}) are not what its name says; fetch it again")
     ends = (int(times[0]), int(times[-1])) if times.size else None
     return CdfContent(
-        ends, "synthetic" if is_synthetic else "measured", "md5" if opened.records.md5 else "blocks", opened.remark
+        ends, "synthetic" if is_synthetic else "measured", "md5" if opened.records.md5 else "used", opened.remark
     )
 
 

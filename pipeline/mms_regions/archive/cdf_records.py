@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from mmap import mmap
 from typing import NamedTuple
@@ -44,8 +44,9 @@ _PLACE, _ENTRY = struct.Struct(">q"), struct.Struct(">3i")
 
 
 class Block(NamedTuple):
-    """Where compressed values are, and how many bytes they must have when they are inflated."""
+    """Where compressed values of a variable are, and how many bytes they must have when they are inflated."""
 
+    variable: str
     start: int
     size: int
     inflated: int
@@ -92,8 +93,8 @@ def check_records(data: bytes | mmap) -> Records:
     return Records(end, data[end : end + md5_size], tuple(blocks))
 
 
-def check_values(data: bytes | mmap, records: Records) -> None:
-    """Raises ValueError where values are not those that were written: a bit may have flipped.
+def check_values(data: bytes | mmap, records: Records, variables: Collection[str] | None = None) -> None:
+    """Raises ValueError where values of these variables, or of all, are not those that were written.
 
     The MD5 that real files of FPI and FGM carry covers all of the file. Where there is none, gzip has a checksum of
     each block of compressed values, which are nearly all; pycdfpp 0.19 does not look at it.
@@ -106,13 +107,17 @@ def check_values(data: bytes | mmap, records: Records) -> None:
         return
     with memoryview(data) as view:
         for block in records.blocks:
+            if variables is not None and block.variable not in variables:
+                continue
             gzip = isal_zlib.decompressobj(wbits=31)
             try:
                 values = gzip.decompress(view[block.start : block.start + block.size], block.inflated + 1)
             except isal_zlib.IsalError:  # type: ignore[misc]  # its stub says less
                 values = b""
             if len(values) != block.inflated or not gzip.eof:
-                raise ValueError(f"damaged, the values at byte {block.start} are not those that were compressed")
+                raise ValueError(
+                    f"damaged, the values of {block.variable} at byte {block.start} are not those that were compressed"
+                )
 
 
 class _Walk:
@@ -176,7 +181,7 @@ def _refuse_other_numbers(numbers: list[int], count: int, what: str) -> None:
 def _variable(walk: _Walk, start: int, kind: int, r_shape: tuple[int, ...], blocks: list[Block]) -> int:
     """The number of a variable whose index leads to all of its values; its compressed blocks are added to `blocks`."""
     data = walk.data
-    _refuse_other_name(walk, start + 84)
+    name = _name(walk, start + 84)
     data_type, last, head, _, flags = struct.unpack_from(">2i2qi", data, start + 20)
     n_elements, number, compression = struct.unpack_from(">2iq", data, start + 64)
     shape, at = r_shape, start + 340
@@ -197,18 +202,18 @@ def _variable(walk: _Walk, start: int, kind: int, r_shape: tuple[int, ...], bloc
     walk.values += (last + 1) * value * math.prod(shape)
     if flags & _IS_COMPRESSED:
         _refuse_other_compression(walk, compression)
-    index = _Index(walk, record, bool(flags & _IS_COMPRESSED), blocks)
+    index = _Index(walk, name, record, bool(flags & _IS_COMPRESSED), blocks)
     end = index.follow(head, 0) if head > 0 else 0
     if end <= last:
         raise ValueError(f"damaged, the variable at byte {start} has {end} records of {last + 1}")
     return int(number)
 
 
-def _refuse_other_name(walk: _Walk, start: int) -> None:
-    """pycdfpp cannot list names that are not UTF-8."""
+def _name(walk: _Walk, start: int) -> str:
+    """The name of a variable or attribute; pycdfpp cannot list one that is not UTF-8."""
     name = walk.data[start : start + 256].rstrip(b"\0")
     try:
-        name.decode()
+        return name.decode().split("\0")[0]
     except UnicodeDecodeError:
         raise ValueError(f"the name {name.decode('latin-1')!r} in it is not written in UTF-8 but in Latin-1") from None
 
@@ -229,6 +234,7 @@ class _Index:
     """The index of a variable with records of so many bytes."""
 
     walk: _Walk
+    variable: str
     record: int
     is_compressed: bool
     blocks: list[Block]
@@ -263,7 +269,7 @@ class _Index:
             (packed,) = _PLACE.unpack_from(self.walk.data, place + 16)
             if not 0 < packed <= size - 24:
                 raise ValueError(f"damaged, the values at byte {place} cannot be {packed} bytes long")
-            self.blocks.append(Block(place + 24, packed, needed))
+            self.blocks.append(Block(self.variable, place + 24, packed, needed))
         elif kind == _VXR:
             if self.follow(place, first, level + 1) != last + 1:
                 raise ValueError(f"damaged, the index at byte {place} does not end with record {last}")
@@ -278,7 +284,7 @@ def _attribute(walk: _Walk, start: int, n_r: int, n_z: int) -> int:
     first, scope, number, count, _, _, z_first, z_count = struct.unpack_from(">q5iqi", walk.data, start + 20)
     if scope not in (1, 2, 3, 4):
         raise ValueError(f"damaged, the attribute at byte {start} has no scope {scope}")
-    _refuse_other_name(walk, start + 68)
+    _name(walk, start + 68)
     is_global = scope in (1, 3)
     for head, kind, entries, most in (
         (first, _GLOBAL_ENTRY, count, 1 << 31 if is_global else n_r),

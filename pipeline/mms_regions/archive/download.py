@@ -251,7 +251,7 @@ def _verified(wanted: FileSpec, staging: Staging) -> Obtained:
             raise SegmentProblem(f"{staging.size} bytes came, not {wanted.size}")
         if wanted.sha256 and (sha256 := sha256_of(staging.path)) != wanted.sha256:
             raise SegmentProblem(f"the server's file has sha256 {sha256}, not {wanted.sha256} as pinned")
-        found = inspect(wanted.file, staging.path)
+        found = inspect(wanted.file, staging.path, everything=True)
     except SegmentProblem as problem:
         staging.clear()
         raise RequestFailed(str(problem).removeprefix(f"{staging.path.name}: "), again=True) from None

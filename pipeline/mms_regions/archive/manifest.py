@@ -40,7 +40,8 @@ class Pinned(BaseModel):
     """One file, exactly.
 
     size: bytes. source: sdc, spdf, or cache for a file that was there. fetched: UTC. origin: what the file says of
-    itself. checks: what its values were checked by. Both are empty in manifests of before 2026-12.
+    itself. checks: what its values were checked by; `blocks`, all compressed values, is no longer written. Both are
+    empty in manifests of before 2026-12.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +54,7 @@ class Pinned(BaseModel):
     url: str = ""
     fetched: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     origin: Literal["measured", "synthetic", ""] = ""
-    checks: Literal["md5", "blocks", ""] = ""
+    checks: Literal["md5", "used", "blocks", ""] = ""
 
     @model_validator(mode="after")
     def _version_as_in_name(self) -> Self:

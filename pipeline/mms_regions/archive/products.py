@@ -31,6 +31,7 @@ class Product:
     mode: str
     descriptor: str
     longest: int  # ns: no file of this kind covers more than this
+    reads: tuple[str, ...]  # the variables that are read, `{}` for the number of the spacecraft; no other is checked
 
     @property
     def name(self) -> str:
@@ -50,12 +51,26 @@ class Product:
         return Path(*[part for part in parts if part])
 
 
+def _moments(species: str, *more: str) -> tuple[str, ...]:
+    names = ("numberdensity", "numberdensity_err", "bulkv_gse", "prestensor_gse", "heatq_gse", "temppara", "tempperp")
+    flags_and_spectra = ("errorflags", "energy", "energyspectr_omni", *more)
+    return ("Epoch", "Epoch_plus_var", *(f"mms{{}}_{species}_{name}_brst" for name in (*names, *flags_and_spectra)))
+
+
+def _field(mode: str) -> tuple[str, ...]:
+    return tuple(f"mms{{}}_edp_{name}_{mode}_l2" for name in ("epoch", "dce_gse", "quality", "bitmask"))
+
+
+_DIS_READS = _moments("dis", "numberdensity_bg", "pres_bg")
+_DES_READS = _moments("des", "energyspectr_par", "energyspectr_perp", "energyspectr_anti")
+_FGM_READS = ("Epoch", "Epoch_state", *(f"mms{{}}_fgm_{name}_brst_l2" for name in ("b_gse", "flag", "r_gse")))
+
 # Burst files cover 1 to 5 minutes, fast-mode files a day; an hour more than that is a safe bound.
-DIS = Product("dis", "fpi", "brst", "dis-moms", SECOND * 3600)
-DES = Product("des", "fpi", "brst", "des-moms", SECOND * 3600)
-FGM = Product("fgm", "fgm", "brst", "", SECOND * 3600)
-EDP_BURST = Product("edp_brst", "edp", "brst", "dce", SECOND * 3600)
-EDP_FAST = Product("edp_fast", "edp", "fast", "dce", DAY + SECOND * 3600)
+DIS = Product("dis", "fpi", "brst", "dis-moms", SECOND * 3600, _DIS_READS)
+DES = Product("des", "fpi", "brst", "des-moms", SECOND * 3600, _DES_READS)
+FGM = Product("fgm", "fgm", "brst", "", SECOND * 3600, _FGM_READS)
+EDP_BURST = Product("edp_brst", "edp", "brst", "dce", SECOND * 3600, _field("brst"))
+EDP_FAST = Product("edp_fast", "edp", "fast", "dce", DAY + SECOND * 3600, _field("fast"))
 PRODUCTS = (DIS, DES, FGM, EDP_BURST, EDP_FAST)
 
 _MOST_EARLIER = 3
@@ -96,6 +111,12 @@ class CdfFile:
         """The variable that has the times of its samples."""
         instrument, mode, *_ = self.product.split("_")
         return f"mms{self.probe}_edp_epoch_{mode}_l2" if instrument == "edp" else "Epoch"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the variables that are read of it, that of the times of its samples first."""
+        product = product_of(self)
+        return tuple(name.format(self.probe) for name in product.reads) if product else ()
 
     @property
     def longest(self) -> int:

@@ -167,16 +167,15 @@ def _even(trange: tuple[int, int]) -> tuple[Clock, tuple[int, int]]:
 
 
 class _Reader:
-    """What a CDF file has of some variables, and which rows lie in the time range."""
+    """What a CDF file has of the variables that its product is read for, and which rows lie in the time range."""
 
-    def __init__(self, file: CdfFile, names: Sequence[str], trange: tuple[int, int], invalid: Invalid):
-        """names: of the variables, that of the times first."""
+    def __init__(self, file: CdfFile, trange: tuple[int, int], invalid: Invalid):
         self.file = file
-        self._variables = read_variables(file, names)
+        self._variables = read_variables(file, file.reads)
         self._invalid = invalid
         self._zero = _tt2000(trange[0]) - trange[0]
-        time = self.times(names[0])
-        self._refuse_backwards(time, names[0])
+        time = self.times(file.epoch)
+        self._refuse_backwards(time, file.epoch)
         self.rows = slice(*np.searchsorted(time, [trange[0], trange[1] + 1]))
         self.time = time[self.rows]
         self._records = len(time)
@@ -268,26 +267,18 @@ def _tt2000(utc: int) -> int:
     return int(np.asarray(pycdfpp.to_tt2000(np.array([utc], "datetime64[ns]"))).view(np.int64)[0])
 
 
-def _readers(
-    files: Sequence[CdfFile], names: Sequence[str], trange: tuple[int, int], invalid: Invalid
-) -> Iterator[tuple[int, _Reader]]:
+def _readers(files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> Iterator[tuple[int, _Reader]]:
     """The files that have rows in the time range, each with its index among them."""
     index = 0
     for file in files:
-        reader = _Reader(file, names, trange, invalid)
+        reader = _Reader(file, trange, invalid)
         if reader.time.size:
             yield index, reader
             index += 1
 
 
-_MOMENTS = ("numberdensity", "bulkv_gse", "prestensor_gse", "heatq_gse", "temppara", "tempperp", "errorflags", "energy")
-_MAYBE = ("numberdensity_bg", "pres_bg", "numberdensity_err")  # the first two of ions alone
-
-
 def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> Moments:
     prefix, ions = f"mms{files[0].probe}_{short}", short == "dis"
-    spectra = [f"energyspectr_{name}" for name in SPECTRA[short]]
-    names = ["Epoch", "Epoch_plus_var", *(f"{prefix}_{name}_brst" for name in (*_MOMENTS, *_MAYBE, *spectra))]
     parts = [
         dict(
             time=r.time,
@@ -308,7 +299,7 @@ def _read_moments(short: str, files: Sequence[CdfFile], trange: tuple[int, int],
             beyond=r.beyond(f"{prefix}_bulkv_gse_brst", 3),
             file=r.file,
         )
-        for index, r in _readers(files, names, trange, invalid)
+        for index, r in _readers(files, trange, invalid)
     ]
     return Moments(**_joined(parts, files, trange))
 
@@ -317,7 +308,7 @@ def _read_magnetic(files: Sequence[CdfFile], trange: tuple[int, int], invalid: I
     prefix = f"mms{files[0].probe}_fgm"
     b_gse, flag, r_gse = f"{prefix}_b_gse_brst_l2", f"{prefix}_flag_brst_l2", f"{prefix}_r_gse_brst_l2"
     parts, positions = [], []
-    for index, r in _readers(files, ("Epoch", "Epoch_state", b_gse, flag, r_gse), trange, invalid):
+    for index, r in _readers(files, trange, invalid):
         b = r.floats(b_gse, 4)
         b[r.raw(flag) != 0] = np.nan
         parts.append(
@@ -342,7 +333,7 @@ def _mean_position(positions: Sequence[tuple[Times, NDArray[Any]]], trange: tupl
 
 def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int], invalid: Invalid) -> ElectricField:
     prefix = f"mms{files[0].probe}_edp"
-    epoch, e_gse = f"{prefix}_epoch_{mode}_l2", f"{prefix}_dce_gse_{mode}_l2"
+    e_gse = f"{prefix}_dce_gse_{mode}_l2"
     quality, bitmask = f"{prefix}_quality_{mode}_l2", f"{prefix}_bitmask_{mode}_l2"
     parts = [
         dict(
@@ -353,7 +344,7 @@ def _read_electric(mode: str, files: Sequence[CdfFile], trange: tuple[int, int],
             bitmask=r.raw(bitmask) if r.has(bitmask) else None,
             file=r.file,
         )
-        for index, r in _readers(files, (epoch, e_gse, quality, bitmask), trange, invalid)
+        for index, r in _readers(files, trange, invalid)
     ]
     return ElectricField(**_joined(parts, files, trange))
 

@@ -36,7 +36,7 @@ class InputFile:
     size: int
     sha256: str
     origin: Origin = "unknown"  # what the file says of itself; unknown in stores of the first format
-    checks: Literal["md5", "blocks", ""] = ""  # what its values were checked by; empty in stores of before
+    checks: Literal["md5", "used", "blocks", ""] = ""  # what its values were checked by; the last two in older stores
 
 
 @lru_cache(maxsize=65536)

@@ -12,10 +12,11 @@ import in_a_child
 import numpy as np
 import pycdfpp
 import pytest
-from cdf_bytes import COMPRESSED, INDEX, VARIABLE, add_md5, of_kind, put, records
+from cdf_bytes import COMPRESSED, INDEX, VARIABLE, add_md5, of_kind, put
 from cdf_files import EPOCH_FILL, Scene, take_rows, write_files
 
 from mms_regions.archive.cdf_check import Inspected, Variable, inspect, read_variables
+from mms_regions.archive.cdf_records import Block, check_records, check_values
 from mms_regions.archive.products import CdfFile, parse_name
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.files import sha256_of
@@ -65,7 +66,7 @@ def test_a_sound_file_is_described(path: Path) -> None:
     assert (found.size, found.sha256) == (path.stat().st_size, sha256_of(path))
     assert found == vouched_for(named(path))
     assert found.content.times == (START_NS, START_NS + 1023 * 10**9 // 128)
-    assert (found.content.origin, found.content.checks, found.content.remark) == ("synthetic", "blocks", "")
+    assert (found.content.origin, found.content.checks, found.content.remark) == ("synthetic", "used", "")
 
 
 def test_a_file_without_samples_is_sound(tmp_path: Path) -> None:
@@ -120,8 +121,6 @@ def test_a_real_truncated_download_is_refused(reference: Path, tmp_path: Path) -
 
 def test_a_deep_index_is_sound(reference: Path, tmp_path: Path) -> None:
     """NASA's library nests the indices of long variables."""
-    from mms_regions.archive.cdf_records import check_records, check_values
-
     data = (reference / "real" / "deep_index_made_by_libcdf.cdf").read_bytes()
     check_values(data, check_records(data))
 
@@ -225,15 +224,13 @@ def test_values_inflate_to_what_the_records_say_and_no_further(path: Path) -> No
     import gzip
 
     data = bytearray(path.read_bytes())
-    start, size = max((s, n) for s, n, kind in records(bytes(data)) if kind == COMPRESSED and n > 3_000)
-    packed = struct.unpack_from(">q", data, start + 16)[0]
-    bomb = gzip.compress(bytes(packed * 800))
-    assert len(bomb) <= packed
-    data[start + 24 : start + 24 + len(bomb)] = bomb
-    struct.pack_into(">q", data, start + 16, len(bomb))
+    block = block_of(path, "mms4_fgm_b_gse_brst_l2")
+    bomb = gzip.compress(bytes(block.size * 800))
+    assert len(bomb) <= block.size
+    data[block.start : block.start + len(bomb)] = bomb
+    struct.pack_into(">q", data, block.start - 8, len(bomb))
     path.write_bytes(data)
     assert "not those that were compressed" in problem_of(path)
-    assert size > len(bomb)
 
 
 # Checksums
@@ -243,6 +240,11 @@ def flip(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
+
+
+def block_of(path: Path, variable: str) -> Block:
+    """The first compressed values of a variable."""
+    return next(block for block in check_records(path.read_bytes()).blocks if block.variable == variable)
 
 
 def values_of_times(path: Path) -> int:
@@ -264,9 +266,32 @@ def test_the_md5_sees_flipped_bits_where_nothing_is_compressed(path: Path) -> No
     assert "its MD5 is not the one that it carries" in problem_of(path)
 
 
+@pytest.mark.parametrize("variable", ["b_gse", "flag", "r_gse"])
+def test_a_flipped_bit_in_values_that_are_read_is_seen(path: Path, variable: str) -> None:
+    name = f"mms4_fgm_{variable}_brst_l2"
+    block = block_of(path, name)
+    flip(path, block.start + block.size // 2)
+    assert f"the values of {name} at byte {block.start} are not those that were compressed" in problem_of(path)
+
+
+def test_values_that_nobody_reads_are_checked_where_a_file_arrives_and_not_where_it_is_used(path: Path) -> None:
+    block = block_of(path, "mms4_fgm_b_gsm_brst_l2")
+    sound = read_variables(named(path), named(path).reads)
+    flip(path, block.start + block.size // 2)
+    assert inspect(named(path)).content.checks == "used"
+    damaged = read_variables(named(path), named(path).reads)
+    assert set(damaged) == set(sound) == set(named(path).reads)
+    for name, variable in sound.items():
+        np.testing.assert_array_equal(damaged[name].values, variable.values)
+    assert "the values of mms4_fgm_b_gsm_brst_l2" in problem_of(path, lambda file: inspect(file, everything=True))
+    add_md5(path)
+    flip(path, block.start)
+    assert "its MD5 is not the one that it carries" in problem_of(path)
+
+
 def test_the_md5_stands_for_the_checksums_of_blocks(path: Path) -> None:
-    start = first(COMPRESSED, path)
-    flip(path, start + 24 + struct.unpack_from(">q", path.read_bytes(), start + 16)[0] - 8)  # of the checksum itself
+    block = block_of(path, "mms4_fgm_b_gse_brst_l2")
+    flip(path, block.start + block.size - 8)  # of the checksum itself
     assert "not those that were compressed" in problem_of(path)
     add_md5(path)
     assert inspect(named(path)).content.checks == "md5"
