@@ -291,6 +291,7 @@ def run_segments(
     workers: int | None = None,
     device: str | None = None,
     perturb: float | None = None,
+    draws: int | None = None,
     redo: str = "",
     observe: Callable[[RunEvent], None] | None = None,
 ) -> Summary:
@@ -309,7 +310,7 @@ def run_segments(
         A selection, such as "A,C-F" and "1-4".
     data_dir : path, optional
         The folder of the CDF files, laid out as the SDC does; missing files are fetched into it unless `offline`.
-    offline, source, archive_url, manifest, convention, model, profile, workers, device, perturb, redo
+    offline, source, archive_url, manifest, convention, model, profile, workers, device, perturb, draws, redo
         As the options of the command line with these names. `workers=0` runs in this process. With more, and in a
         script, call this below `if __name__ == "__main__"`, for worker processes import the script.
     observe : callable, optional
@@ -358,6 +359,7 @@ def run_segments(
         "workers": workers,
         "device": device,
         "perturb": perturb,
+        "draws": draws,
     }
     path, chosen = _path(store), catalogue if isinstance(catalogue, Catalogue) else read_catalogue(catalogue)
     segments = chosen.segments(events, None if probes is None else str(probes))

@@ -110,7 +110,7 @@ def test_all_of_it_can_be_recomputed_with_other_numbers(
     done = mms_regions_here(*words(old_store, more, "--events", "C", "--redo", "all"))
     assert done.returncode == 4  # A has no files here
     assert statuses(old_store, mms_regions_here)["C/mms1"] == "complete"
-    assert '"format": 3, "numbers": 7' in " ".join((run_folder(old_store) / "plan.json").read_text().split())
+    assert '"format": 4, "numbers": 7' in " ".join((run_folder(old_store) / "plan.json").read_text().split())
     assert raw(old_store)["quality"].dtype == np.uint32
 
 
@@ -123,7 +123,7 @@ def test_a_store_of_a_format_to_come_is_refused(old_store: Path, mms_regions_her
         path.write_bytes(sealed({"format": 99, "numbers": 1, **data}))
     done = mms_regions_here("status", old_store)
     assert done.returncode == 5
-    assert "its format is 99, and this version of mms-regions reads 2 to 3" in done.stderr
+    assert "its format is 99, and this version of mms-regions reads 2 to 4" in done.stderr
 
 
 def test_no_path_or_name_of_a_machine_is_kept_in_it(old_store: Path) -> None:

@@ -15,7 +15,7 @@ import mms_regions.run.run as run_module
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.messages import Event, ShardLabelled
-from mms_regions.core.settings import resolve_settings
+from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.model.card import find_model
 from mms_regions.run.begin import RunRequest
 from mms_regions.run.tasks import label_shards
@@ -62,7 +62,7 @@ def test_while_a_shard_is_written_again_each_of_its_files_is_there(
 
 def test_labels_that_are_there_are_not_written_twice(store: Path, environment: dict[str, str]) -> None:
     plan, before = require_plan(store), shard_files(store)
-    labelling = start_labelling(store, plan, find_model("first", environment), "cpu")
+    labelling = start_labelling(store, plan, find_model("first", environment), Settings(device="cpu"))
     receipts = label_shards(labelling, plan.shards)
     assert [receipt.shard for receipt in receipts] == [0, 1, 2]
     assert shard_files(store) == before

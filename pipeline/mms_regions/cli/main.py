@@ -24,6 +24,7 @@ from mms_regions.cli.options import (
     ConventionOption,
     DataDirOption,
     DeviceOption,
+    DrawsOption,
     EventsOption,
     FormatOption,
     IntervalOption,
@@ -143,6 +144,7 @@ def run(
     workers: WorkersOption = None,
     device: DeviceOption = None,
     perturb: PerturbOption = None,
+    draws: DrawsOption = None,
     redo: RedoOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be made and its size, without a run.")
@@ -180,6 +182,7 @@ def run(
         "workers": workers,
         "device": device,
         "perturb": perturb,
+        "draws": draws,
     }
     with pool_for(read_cluster(profile), run_folder(store)) as pool:
         settings = resolve_settings(flags, os.environ, profile)
@@ -204,6 +207,7 @@ def label(
     workers: WorkersOption = None,
     device: DeviceOption = None,
     perturb: PerturbOption = None,
+    draws: DrawsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Label a store with another model; its features do not change.
@@ -219,7 +223,7 @@ def label(
     from mms_regions.workers.open import pool_for
 
     with pool_for(read_cluster(profile), run_folder(store)) as pool:
-        flags = {"model": model, "workers": workers, "device": device, "perturb": perturb}
+        flags = {"model": model, "workers": workers, "device": device, "perturb": perturb, "draws": draws}
         settings = resolve_settings(flags, os.environ, profile)
         installed = find_model(settings.model, os.environ)
         with display(as_json) as observe, heard_signals() as stop:

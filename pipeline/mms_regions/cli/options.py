@@ -197,6 +197,14 @@ PerturbOption = Annotated[
         "Default: keep the store's setting.",
     ),
 ]
+DrawsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--draws",
+        help="Marginal probabilities: mean over so many draws of B0 and n0, where their errors are known. 0: off. "
+        "Default: keep the store's setting, else 16.",
+    ),
+]
 RedoOption = Annotated[
     str | None,
     typer.Option(

@@ -204,6 +204,11 @@ class Event(BaseModel):
         return Normalisation(self.B0, self.n0)
 
     @property
+    def has_scale_errors(self) -> bool:
+        """Whether an error of B0 or n0 is known, or will be, for one of them is to be estimated."""
+        return None in (self.B0, self.n0) or self.B0_sigma is not None or self.n0_sigma is not None
+
+    @property
     def interval(self) -> str:
         """The interval in words, for messages."""
         return f"{_shortly(self.t_start)} to {_shortly(self.t_end)}"

@@ -104,6 +104,12 @@ class Settings(BaseModel):
     perturb: Annotated[float | None, BeforeValidator(_no_bool)] = Field(
         None, ge=0, le=0.5, allow_inf_nan=False, description="a fraction from 0 (off) to 0.5"
     )
+    draws: Annotated[int | None, BeforeValidator(_no_bool)] = Field(
+        None, ge=0, le=256, description="a whole number of draws of B0 and n0 from 1 to 256, or 0 (off)"
+    )
+    seed: Annotated[int | None, BeforeValidator(_no_bool)] = Field(
+        None, ge=0, lt=2**31, description="a whole number, 0 or more, that draws of B0 and n0 follow from"
+    )
     segments_in_flight: Whole = Field(3, ge=1, description="a whole number per worker, 1 or more")
     attempts: Whole = Field(
         2,

@@ -36,8 +36,9 @@ def plan_run(request: RunRequest) -> PlannedRun:
     data_dir, how = require_data_dir(settings), convention(settings)
     plan = planned(request)
     written, labelled = written_shards(store, plan), read_labelled(store)
-    sha256 = wanted_labels(store, request.model, settings.perturb).sha256
-    done = labelled_shards(store, store, written, sha256) if labelled and labelled.sha256 == sha256 else {}
+    wanted = wanted_labels(store, plan, request.model, settings)
+    same = labelled is not None and labelled.sha256 == wanted.sha256
+    done = labelled_shards(store, store, plan, written, wanted) if same else {}
     todo = outstanding(plan, written, done, keys_to_redo(store, plan, settings, request.redo))
     new = sum(number not in written for number in todo.unwritten)
     needed, free = space_for(plan, new), free_at(store)

@@ -260,7 +260,7 @@ class RunLoop:
             raise self._of_the_disk(error)
 
     def _note_unlabelled(self, shard: ShardPlan, receipt: Receipt) -> None:
-        if self.labelling.done({shard.number: receipt}):
+        if self.labelling.done(self.todo.plan, {shard.number: receipt}):
             self.observe(ShardLabelled(shard.number))
         else:
             self.todo.unlabelled.append(shard)

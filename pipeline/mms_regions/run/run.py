@@ -99,7 +99,7 @@ def run(request: RunRequest, pool: PoolFactory, observe: Observer, stop: Stop | 
         if request.redo:
             write_redo(store, plan.uuid, request.redo, again)  # for a run that goes on after this one was killed
         written = written_shards(store, plan)
-        todo = outstanding(plan, written, labelling.done(written), again)
+        todo = outstanding(plan, written, labelling.done(plan, written), again)
         return _Work(settings, todo, labelling, pool, inputs, observe_all, stop).do()
 
 
@@ -123,9 +123,9 @@ def relabel(
         written = written_shards(store, plan)
         if len(written) < plan.n_shards:
             raise UsageProblem(f"{store} is not complete; finish it first with `mms-regions run --store {store}`")
-        labelling = start_labelling(store, plan, model, settings.device, settings.perturb)
+        labelling = start_labelling(store, plan, model, settings)
         describe_store(store, plan)
-        done = labelling.done(written)
+        done = labelling.done(plan, written)
         todo = Outstanding.of_labels(plan, [shard for shard in plan.shards if shard.number not in done])
         return _Work(settings, todo, labelling, pool, inputs, observe_all, stop).do()
 
@@ -136,7 +136,7 @@ def _create(request: RunRequest, plan: Plan) -> Labelling:
     try:
         write_plan(store, plan)
         empty_foreign(store, plan)
-        labelling = start_labelling(store, plan, request.model, settings.device, settings.perturb)
+        labelling = start_labelling(store, plan, request.model, settings)
         describe_store(store, plan)
     except OSError as problem:
         raise cannot_be_written(store, plan, problem) from problem
@@ -247,7 +247,7 @@ class _Work:
         """
         limit = time.monotonic() + _SHOWN_WITHIN
         numbers = {shard.number for shard in self.plan.shards}
-        while gone := sorted(numbers - set(self.labelling.done(written_shards(self.store, self.plan)))):
+        while gone := sorted(numbers - set(self.labelling.done(self.plan, written_shards(self.store, self.plan)))):
             if time.monotonic() > limit:
                 shards = ", ".join(map(str, gone))
                 raise EnvironmentProblem(f"{self.store}: shards {shards} were written, but are not there; run again")

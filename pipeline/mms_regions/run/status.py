@@ -74,8 +74,8 @@ def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]]
     By key: state, reason and origin; and the coverage of those whose labels are there.
     """
     labelled, written = read_labelled(store), written_shards(store, plan)
-    shown = labelled.sha256 if labelled and not labelled.swapping else ""
-    with_labels = labelled_shards(store, store, written, shown) if shown else {}
+    shown = labelled if labelled and not labelled.swapping else None
+    with_labels = labelled_shards(store, store, plan, written, shown) if shown else {}
     found = shown_records(plan, written, with_labels)
     index = zip(plan.slots, shown_statuses(store), strict=False)  # which is shorter while a store grows
     open_to_all = {slot.segment.key for slot, status in index if status == "complete"}

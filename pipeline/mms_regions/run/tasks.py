@@ -28,8 +28,9 @@ from mms_regions.core.isolated import child_cpu
 from mms_regions.core.messages import FilesChecked, Notify, TaskEnded, peak_memory
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
-from mms_regions.core.types import Flags, Floats
+from mms_regions.core.types import WINDOW, Flags, Floats
 from mms_regions.model.card import read_model
+from mms_regions.model.marginals import DrawnScales, drawn_factors, marginal_of
 from mms_regions.model.stability import feature_factors, sensitivity_of
 from mms_regions.physics.conventions import convention
 from mms_regions.physics.estimated_scales import estimate_scales
@@ -37,7 +38,15 @@ from mms_regions.physics.samples import FEATURES, Samples, bridged_in
 from mms_regions.run.inputs import Inputs, obtain_files
 from mms_regions.store.paths import receipt_path
 from mms_regions.store.plan import ShardPlan, Slot
-from mms_regions.store.receipts import EstimatedScales, InputFile, Outcome, Prepared, Receipt, labels_made_from
+from mms_regions.store.receipts import (
+    EstimatedScales,
+    InputFile,
+    Outcome,
+    Prepared,
+    Receipt,
+    labels_made_from,
+    scales_with_errors,
+)
 from mms_regions.store.relabel import Labelling
 from mms_regions.store.shards import coverage_in, read_windows, write_features, write_labels
 
@@ -279,17 +288,31 @@ def _label_batch(
             begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
             others = (begins, labelling.perturb, lambda *moved: label(*moved).label)
             sensitivity = sensitivity_of(prediction.label, features, flags, *others)
-        receipt = _receipt_of_features(labelling, shard)
+        receipt, marginal = _receipt_of_features(labelling, shard), None
+        if labelling.draws:
+            marginal = marginal_of(prediction, features, flags, _drawn(labelling, shard, receipt), label)
         yield write_labels(
             labelling.store,
             labelling.folder,
             shard,
             prediction,
-            labels_made_from(labelling.sha256, receipt),
+            labels_made_from(labelling.labelled, shard, receipt),
             sensitivity,
             coverage_in(shard, receipt.records, prediction.label, quality, features),
+            marginal,
         )
         first += len(flags)
+
+
+def _drawn(labelling: Labelling, shard: ShardPlan, features: Receipt) -> list[DrawnScales]:
+    """The scales of the segments of a shard of which an error is known."""
+    errors, found = scales_with_errors(shard, features.records), []
+    for slot in shard.slots:
+        if scales := errors.get(slot.segment.key):
+            first, end = max(slot.first, shard.begin) - shard.begin, min(slot.end, shard.end) - shard.begin
+            factors = drawn_factors(slot.segment.key, *scales.relative, labelling.draws or 0, labelling.seed)
+            found.append(DrawnScales(slice(first // WINDOW, end // WINDOW), factors))
+    return found
 
 
 def _receipt_of_features(labelling: Labelling, shard: ShardPlan) -> Receipt:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, sample_bytes
+from mms_regions.store.layout import BESIDE_LABELS, FEATURE_ARRAYS, LABEL_ARRAYS, sample_bytes
 from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import receipts
 
 _COMPRESSED = 0.7  # of the bytes of samples in slots; the padding of shards takes next to nothing
-_ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS) + 1  # stability, where it is asked for
+_ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS) + len(BESIDE_LABELS)
 _SMALL_FILES = 64  # coordinates, the index, and what lies beside the store, but receipts
 _SMALL_BYTES = 1_000_000  # of these and of all metadata; more for thousands of segments
 

@@ -51,7 +51,7 @@ def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> 
     if labelled is None or labelled.swapping:
         return describe_without_labels(store, plan)
     written = written_shards(store, plan)
-    made = labelled_shards(store, store, written, labelled.sha256)
+    made = labelled_shards(store, store, plan, written, labelled)
     with_labels = {number: receipt for number, receipt in made.items() if number not in rewritten}
     records = shown_records(plan, written, with_labels)
     complete = {key for key, record in records.items() if _is_complete(record)}
@@ -67,7 +67,7 @@ def shown_coverage(store: Path, plan: Plan) -> dict[str, Coverage]:
     labelled = read_labelled(store)
     if labelled is None or labelled.swapping:
         return {}
-    return coverage_by_segment(labelled_shards(store, store, written_shards(store, plan), labelled.sha256))
+    return coverage_by_segment(labelled_shards(store, store, plan, written_shards(store, plan), labelled))
 
 
 def _is_complete(record: Record | None) -> bool:

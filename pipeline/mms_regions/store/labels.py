@@ -41,17 +41,21 @@ class LabelIdentity:
 class Labelled:
     """The card of the model whose labels a store shows; `swapping` while they are put in the place of other ones.
 
-    perturb: by which fraction B0 and n0 were moved for `stability`; 0 where there is none.
+    perturb: by which fraction B0 and n0 were moved for `stability`; 0 where there is none. draws, seed: of B0 and n0,
+    for marginal probabilities; draws are None where no error of them is known, 0 where they are not wanted.
     """
 
     card: ModelCard
     swapping: bool = False
     perturb: float = 0.0
+    draws: int | None = None
+    seed: int = 0
 
     @property
     def sha256(self) -> str:
         """Of the identity of its labels."""
-        return LabelIdentity(str(self.card.weights_sha256), self.perturb).sha256
+        drawn = (self.draws, self.seed) if self.draws else (None, None)
+        return LabelIdentity(str(self.card.weights_sha256), self.perturb, draws=drawn[0], seed=drawn[1]).sha256
 
 
 def read_labelled(store: Path) -> Labelled | None:
@@ -59,12 +63,19 @@ def read_labelled(store: Path) -> Labelled | None:
     data = read_state(labelled_path(store))
     if data is None:
         return None
-    return Labelled(ModelCard.model_validate(data["card"]), data["swapping"], data.get("perturb", 0.0))
+    return Labelled(
+        ModelCard.model_validate(data["card"]),
+        data["swapping"],
+        data.get("perturb", 0.0),
+        data.get("draws"),
+        data.get("seed", 0),
+    )
 
 
 def write_labelled(store: Path, uuid: str, labelled: Labelled) -> None:
     card = labelled.card.model_dump(mode="json")
     data = {"card": card, "swapping": labelled.swapping, "perturb": labelled.perturb}
+    data |= {} if labelled.draws is None else {"draws": labelled.draws, "seed": labelled.seed}
     write_state(labelled_path(store), uuid, data)
 
 

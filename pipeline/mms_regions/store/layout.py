@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
-from mms_regions.core.events import Event
 from mms_regions.core.files import write_changed
 from mms_regions.core.outcomes import Cause, Status
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
@@ -40,7 +39,9 @@ STATUSES = (Status.MISSING, Status.PREPARED, Status.COMPLETE, Status.FAILED, Sta
 FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
-_LABEL_BYTES = 32  # of one sample, about: label, and probabilities of some seven regions
+MARGINAL_ARRAYS = ("probability_marginal", "label_marginal")  # the same, where an error of B0 or n0 is known
+BESIDE_LABELS = (STABILITY, *MARGINAL_ARRAYS)  # what labels may do without
+_LABEL_BYTES = 64  # of one sample, about: label, and probabilities of some seven regions, and both as marginal ones
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
 _UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
@@ -84,7 +85,8 @@ def labels_alone(plan: Plan, labelled: Labelled) -> Files:
 
 def label_arrays(labelled: Labelled) -> tuple[str, ...]:
     """The names of the arrays of labels, in the order in which they are written."""
-    return (STABILITY, *LABEL_ARRAYS) if labelled.perturb else LABEL_ARRAYS
+    stability = (STABILITY,) if labelled.perturb else ()
+    return (*stability, *(MARGINAL_ARRAYS if labelled.draws else ()), *LABEL_ARRAYS)
 
 
 def write_files(folder: Path, files: Files) -> None:
@@ -121,6 +123,7 @@ def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[st
         "shard_samples": plan.shard_samples,
         **({"model": labelled.card.model_dump(mode="json")} if labelled else {}),
         **({"perturb": labelled.perturb} if labelled and labelled.perturb else {}),
+        **({"draws": labelled.draws, "seed": labelled.seed} if labelled and labelled.draws else {}),
         "provenance": [dict(run) for run in runs],
     }
 
@@ -151,16 +154,21 @@ def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
         }
         _add(group, plan, STABILITY, (), "float32", np.nan, attributes)
     names = [region.name for region in sorted(labelled.card.regions, key=lambda region: region.index)]
-    attributes = {
-        "long_name": "region",
+    flags = {
         "missing_label": NO_LABEL,
         "comment": "-1: no label, an input is missing",
         "flag_values": list(range(len(names))),
         "flag_meanings": " ".join(names),
     }
-    _add(group, plan, "label", (), "int8", NO_LABEL, attributes)
+    _add(group, plan, "label", (), "int8", NO_LABEL, {"long_name": "region", **flags})
     attributes = {"long_name": "probability of each region", "units": "1"}
     _add(group, plan, "probability", ("region",), "float32", np.nan, attributes, len(names))
+    if labelled.draws:
+        drawn = {"draws": labelled.draws, "seed": labelled.seed}
+        text = "region of the largest marginal probability"
+        _add(group, plan, "label_marginal", (), "int8", NO_LABEL, {"long_name": text, **flags, **drawn})
+        attributes = {"long_name": "mean probability of each region, B0 and n0 drawn", "units": "1", **drawn}
+        _add(group, plan, "probability_marginal", ("region",), "float32", np.nan, attributes, len(names))
     _put(group, "region", ("region",), names, {"long_name": "region, as the card names it"})
 
 
@@ -291,17 +299,13 @@ def _add_scales(group: zarr.Group, plan: Plan, records: Mapping[str, Record]) ->
     events = [slot.segment.event for slot in plan.slots]
     made = [records.get(key) or Record("", "failed") for key in _keys(plan)]
     for number, (column, units) in enumerate((("b0_sigma", "nT"), ("n0_sigma", "cm^-3"))):
-        sigmas = np.array([_sigmas(r, e)[number] for r, e in zip(made, events, strict=True)], float)
+        errors = (r.scale_errors(e) for r, e in zip(made, events, strict=True))
+        sigmas = np.array([(one.b0_sigma, one.n0_sigma)[number] for one in errors], float)
         _put_row(group, column, sigmas, f"standard error of {column[:2]}; NaN: not known", units=units)
     sources = ("estimated" if r.estimate else "catalogue" for r in made)
     _put_row(group, "scale_source", sources, "where b0 and n0 are from; estimated: at least one of them")
     doubts = ("; ".join(r.doubts(e)) for r, e in zip(made, events, strict=True))
     _put_row(group, "scale_caution", doubts, "what does not fit B0 and n0; empty where all that is known fits")
-
-
-def _sigmas(record: Record, event: Event) -> tuple[float | None, float | None]:
-    found = record.estimate
-    return (found.b0_sigma, found.n0_sigma) if found else (event.B0_sigma, event.n0_sigma)
 
 
 def _keys(plan: Plan) -> list[str]:

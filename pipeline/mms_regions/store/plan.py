@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -29,8 +29,11 @@ from mms_regions.store.paths import description_path, plan_path
 
 CADENCE = 0.03  # s, electron samples in burst mode
 CADENCE_NS = round(CADENCE * SECOND)
-FORMAT = 3  # of the stores that are made now; raised when an array is added, goes, or changes its type
+FORMAT = 4  # of the stores that are made now; raised when an array is added, goes, or changes its type
+_WITH_ERRORS = 3  # the last format whose features are made again where errors of B0 or n0 of the event change
 FIRST_FORMAT = 2  # before stores had versions: `quality` is uint16, and plan and receipts say `layout` alone
+
+_ERRORS = ("B0_sigma", "n0_sigma")
 
 
 def slot_length(seconds: float) -> int:
@@ -94,7 +97,11 @@ class ShardPlan:
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """All that the values of this shard's features follow from, for its receipt."""
-        segments = [[s.index, s.first, s.length, s.segment.probe, as_json(s.segment.event)] for s in self.slots]
+        without = () if self.versions.format <= _WITH_ERRORS else _ERRORS  # of which labels alone follow
+        events = [_less(as_json(s.segment.event), without) for s in self.slots]
+        segments = [
+            [s.index, s.first, s.length, s.segment.probe, event] for s, event in zip(self.slots, events, strict=True)
+        ]
         return {**self.versions.to_json(), "settings": dict(self.result_settings), "slots": digest(segments)}
 
     @property
@@ -158,7 +165,8 @@ class Plan:
     def grown(self, catalogue: Catalogue, segments: Sequence[Segment]) -> Plan:
         """The plan with those of `segments` that it lacks, from a new shard's edge on.
 
-        Raises UsageProblem where it has an event of the same name that is not the same.
+        Errors of B0 and n0 that an event has now take the place of earlier ones. Raises UsageProblem where it has an
+        event of the same name that is not the same.
         """
         there = {event.name.casefold(): event for event in self.events}
         for event in (segment.event for segment in segments):
@@ -170,11 +178,12 @@ class Plan:
                 )
         known = {slot.segment.key for slot in self.slots}
         missing = [segment for segment in segments if segment.key not in known]
-        if not missing:
+        slots = _with_errors(self.slots, {segment.event.name: segment.event for segment in segments})
+        if not missing and slots == self.slots:
             return self
         new = _placed(missing, len(self.slots), self.n_samples, self.shard_samples)
         listed = dict.fromkeys([*self.catalogues, CatalogueRef(catalogue.name, catalogue.sha256)])
-        return replace(self, catalogues=tuple(listed), slots=(*self.slots, *new))
+        return replace(self, catalogues=tuple(listed), slots=(*slots, *new))
 
     @property
     def takes_segments(self) -> bool:
@@ -244,6 +253,22 @@ def _placed(segments: Sequence[Segment], index: int, free: int, shard_samples: i
             free += left
         yield Slot(segment, number, free, length)
         free += length
+
+
+def _with_errors(slots: tuple[Slot, ...], events: Mapping[str, Event]) -> tuple[Slot, ...]:
+    """The slots with errors of B0 and n0 as these events have them; what they do not have stays as it is."""
+    found = []
+    for slot in slots:
+        event, now = slot.segment.event, events.get(slot.segment.event.name)
+        given = {name: value for name in _ERRORS if (value := getattr(now, name, None)) is not None}
+        if any(getattr(event, name) != value for name, value in given.items()):
+            slot = replace(slot, segment=replace(slot.segment, event=event.model_copy(update=given)))
+        found.append(slot)
+    return tuple(found)
+
+
+def _less(event: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in names}
 
 
 @cache

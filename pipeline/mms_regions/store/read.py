@@ -13,11 +13,14 @@ import xarray as xr
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
 from mms_regions.core.events import ALL_PROBES, is_safe_name
 from mms_regions.core.outcomes import without_key
+from mms_regions.store.layout import MARGINAL_ARRAYS
 from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
 from mms_regions.store.paths import root_path
 
 # Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
 _WITH_PARTS = ("catalogues", "deciding", "inputs", "model", "provenance")
+# Attributes of a store that its segments have too.
+_OF_THE_STORE = ("deciding", "model", "perturb", "draws", "seed", "uuid")
 # Columns of the index that older stores lack.
 _LATER_COLUMNS = (
     *("coverage", "without_label", "lobe_field", "sheet_temperature", "median_ey", "scale_caution"),
@@ -139,7 +142,8 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
         reason = index["reason"].item() or "it has not been made yet"
         raise UsageProblem(f"{key} is {index['status'].item().replace('_', ' ')}: {reason}")
     first, n = int(index["first"]), int(index["n_samples"])
-    names = [name for name in whole.data_vars if "sample" in whole[name].dims and name != "segment_id"]
+    not_its_own = {"segment_id"} if _has_scale_errors(index) else {"segment_id", *MARGINAL_ARRAYS}
+    names = [name for name in whole.data_vars if "sample" in whole[name].dims and name not in not_its_own]
     samples = whole[names].isel(sample=slice(first, first + n))
     data = samples.set_coords("time").swap_dims(sample="time")
     data.attrs = {
@@ -154,6 +158,11 @@ def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
         "origin": index["origin"].item() if "origin" in index else "unknown",  # of the first format
         **{name: float(index[name]) for name in ("mean_stability", "share_changed") if "stability" in whole},
         **{name: index[name].item() for name in _LATER_COLUMNS if name in index},
-        **{name: whole.attrs[name] for name in ("deciding", "model", "perturb", "uuid") if name in whole.attrs},
+        **{name: whole.attrs[name] for name in _OF_THE_STORE if name in whole.attrs},
     }
     return data
+
+
+def _has_scale_errors(index: xr.Dataset) -> bool:
+    """Whether an error of B0 or n0 is known, so that there are marginal probabilities of the segment."""
+    return any(name in index and np.isfinite(float(index[name])) for name in ("b0_sigma", "n0_sigma"))

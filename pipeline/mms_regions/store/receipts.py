@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,9 @@ from mms_regions.core.outcomes import Cause, Status, without_key
 from mms_regions.model.coverage import Coverage, together
 from mms_regions.physics.samples import Samples
 from mms_regions.physics.scales import Scales, measured_scales
+from mms_regions.store.labels import Labelled
 from mms_regions.store.paths import Stage, receipt_path
-from mms_regions.store.plan import Plan, digest
+from mms_regions.store.plan import Plan, ShardPlan, digest
 
 Origin = Literal["measured", "synthetic", "unknown"]
 
@@ -57,6 +58,25 @@ class EstimatedScales:
     n0: float
     n0_sigma: float
     cautions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScaleErrors:
+    """B0 (nT) and n0 (cm^-3) of a segment with their standard errors; None: not known."""
+
+    b0: float
+    b0_sigma: float | None
+    n0: float
+    n0_sigma: float | None
+
+    @property
+    def known(self) -> bool:
+        return bool(self.b0_sigma or self.n0_sigma)
+
+    @property
+    def relative(self) -> tuple[float, float]:
+        """Errors of B0 and n0 as fractions of them, 0 where not known."""
+        return (self.b0_sigma or 0.0) / self.b0, (self.n0_sigma or 0.0) / self.n0
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,13 @@ class Record:
         if self.estimate:
             return self.estimate.b0, self.estimate.n0
         return (math.nan if event.B0 is None else event.B0), (math.nan if event.n0 is None else event.n0)
+
+    def scale_errors(self, event: Event) -> ScaleErrors:
+        """B0 and n0 with their errors: those of the event, for they may be given later, or of what was estimated."""
+        found, (b0, n0) = self.estimate, self.normalisation(event)
+        b0_sigma = event.B0_sigma if event.B0 is not None else found and found.b0_sigma
+        n0_sigma = event.n0_sigma if event.n0 is not None else found and found.n0_sigma
+        return ScaleErrors(b0, b0_sigma, n0, n0_sigma)
 
     def doubts(self, event: Event) -> tuple[str, ...]:
         """Sentences on what to be careful about in its B0 and n0."""
@@ -300,23 +327,34 @@ def written_shards(store: Path, plan: Plan) -> dict[int, Receipt]:
     }
 
 
-def labelled_shards(store: Path, group: Path, written: Mapping[int, Receipt], labels_sha256: str) -> dict[int, Receipt]:
-    """The receipts of the shards whose labels are in a group, made from the features that are there now.
-
-    labels_sha256: of the identity of the labels, see `LabelIdentity`.
-    """
+def labelled_shards(
+    store: Path, group: Path, plan: Plan, written: Mapping[int, Receipt], labelled: Labelled
+) -> dict[int, Receipt]:
+    """The receipts of the shards whose labels are in a group, made from the features that are there now."""
     return {
         number: receipt
         for number, features in written.items()
-        if (receipt := Receipt.read(receipt_path(store, "labels", number, labels_sha256))) is not None
-        and receipt.matches(features.uuid, labels_made_from(labels_sha256, features))
+        if (receipt := Receipt.read(receipt_path(store, "labels", number, labelled.sha256))) is not None
+        and receipt.matches(features.uuid, labels_made_from(labelled, plan.shards[number], features))
         and receipt.stands(group)
     }
 
 
-def labels_made_from(labels_sha256: str, features: Receipt) -> dict[str, Any]:
-    """All that the labels of a shard follow from, for its receipt: their identity, and the files of its features."""
-    return {"labels_sha256": labels_sha256, "features_sha256": features.content}
+def labels_made_from(labelled: Labelled, shard: ShardPlan, features: Receipt) -> dict[str, Any]:
+    """All that the labels of a shard follow from, for its receipt: their identity, and the files of its features.
+
+    Where scales are drawn, these and their errors too, which may change without the features.
+    """
+    made_from = {"labels_sha256": labelled.sha256, "features_sha256": features.content}
+    drawn = scales_with_errors(shard, features.records) if labelled.draws else {}
+    return {**made_from, "scales": digest({key: asdict(one) for key, one in drawn.items()})} if drawn else made_from
+
+
+def scales_with_errors(shard: ShardPlan, records: Iterable[Record]) -> dict[str, ScaleErrors]:
+    """By key, the scales of the segments of a shard of which an error is known."""
+    events = {slot.segment.key: slot.segment.event for slot in shard.slots}
+    found = {record.key: record.scale_errors(events[record.key]) for record in records if record.status == "complete"}
+    return {key: one for key, one in found.items() if one.known}
 
 
 def steadiness_of(labelled: Mapping[int, Receipt]) -> dict[str, Steadiness]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mms_regions.core.errors import InputProblem
 from mms_regions.core.files import remove, remove_tree
+from mms_regions.core.settings import Settings
 from mms_regions.model.card import InstalledModel
 from mms_regions.store.index import describe_without_labels
 from mms_regions.store.labels import Labelled, read_labelled, write_labelled
@@ -16,6 +18,9 @@ from mms_regions.store.paths import label_receipts, relabel_folder, unfinished_f
 from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import Receipt, labelled_shards
 from mms_regions.store.shards import swap_labels
+
+DRAWS = 16  # of B0 and n0, where their errors are known and nobody says how many
+_T = TypeVar("_T", int, float)
 
 
 @dataclass(frozen=True)
@@ -30,19 +35,21 @@ class Labelling:
     store: Path
     folder: Path
     perturb: float = 0.0  # the fraction by which B0 and n0 are moved for `stability`; 0: there is none
+    draws: int | None = None  # of B0 and n0, for marginal probabilities; None or 0: there are none
+    seed: int = 0
 
     @property
     def labelled(self) -> Labelled:
         """What the store will be when all is there."""
-        return Labelled(self.model.card, perturb=self.perturb)
+        return Labelled(self.model.card, perturb=self.perturb, draws=self.draws, seed=self.seed)
 
     @property
     def sha256(self) -> str:
         return self.labelled.sha256
 
-    def done(self, written: Mapping[int, Receipt]) -> Collection[int]:
+    def done(self, plan: Plan, written: Mapping[int, Receipt]) -> Collection[int]:
         """Which of these shards have these labels, made from the features that they have now."""
-        return labelled_shards(self.store, self.folder, written, self.sha256)
+        return labelled_shards(self.store, self.folder, plan, written, self.labelled)
 
 
 def require_weights(model: InstalledModel) -> None:
@@ -51,28 +58,38 @@ def require_weights(model: InstalledModel) -> None:
         raise InputProblem(f"The weights of model {model.card.name} are not here. {model.card.how_to_get_weights}")
 
 
-def wanted_labels(store: Path, model: InstalledModel, perturb: float | None) -> Labelled:
-    """What labels a store is to have; perturb: None where nobody says, so that it keeps what it has."""
-    there = read_labelled(store)
-    kept = there.perturb if there else 0.0
-    return Labelled(model.card, perturb=kept if perturb is None else perturb)
+def wanted_labels(store: Path, plan: Plan, model: InstalledModel, settings: Settings) -> Labelled:
+    """What labels a store is to have: what settings do not say is as it has it, or as the default is."""
+    there = read_labelled(store) or Labelled(model.card)
+    if not any(event.has_scale_errors for event in plan.events):
+        return Labelled(model.card, perturb=_first(settings.perturb, there.perturb))
+    return Labelled(
+        model.card,
+        perturb=_first(settings.perturb, there.perturb),
+        draws=_first(settings.draws, there.draws, DRAWS),
+        seed=_first(settings.seed, there.seed),
+    )
 
 
-def start_labelling(
-    store: Path, plan: Plan, model: InstalledModel, device: str, perturb: float | None = None
-) -> Labelling:
-    """Labels go into the store, or beside it where it holds other ones: of another model, or another fraction."""
-    there, wanted = read_labelled(store), wanted_labels(store, model, perturb)
-    if there is None:
-        write_labelled(store, plan.uuid, wanted)
+def _first(*values: _T | None) -> _T:
+    """The first that is there."""
+    return next(value for value in values if value is not None)
+
+
+def start_labelling(store: Path, plan: Plan, model: InstalledModel, settings: Settings) -> Labelling:
+    """Labels go into the store, or beside it where it holds other ones: of another model, fraction or draws."""
+    there, wanted = read_labelled(store), wanted_labels(store, plan, model, settings)
+    begun = Labelling(model, settings.device, store, store, wanted.perturb, wanted.draws, wanted.seed)
     if there is None or there.sha256 == wanted.sha256:
-        return Labelling(model, device, store, store, wanted.perturb)
+        if there is None or there.draws != wanted.draws:  # also where none are wanted, so that it stays so
+            write_labelled(store, plan.uuid, wanted)
+        return begun
     folder = relabel_folder(store, wanted.sha256)
     if not folder.exists():
         for path in label_receipts(store, wanted.sha256):  # of an earlier time, when the store had these
             remove(path)
     write_files(folder, labels_alone(plan, wanted))
-    return Labelling(model, device, store, folder, wanted.perturb)
+    return replace(begun, folder=folder)
 
 
 def finish_labelling(plan: Plan, labelling: Labelling) -> None:

@@ -21,8 +21,8 @@ from mms_regions.core.types import NO_LABEL, WINDOW, Bits, Floats
 from mms_regions.model.coverage import Coverage, coverage_of
 from mms_regions.physics.samples import FEATURES, Samples
 from mms_regions.store.layout import (
+    BESIDE_LABELS,
     FEATURE_ARRAYS,
-    LABEL_ARRAYS,
     STABILITY,
     Files,
     write_files,
@@ -245,11 +245,12 @@ def write_labels(
     made_from: Mapping[str, Any],
     sensitivity: Sensitivity | None = None,
     coverage: tuple[Coverage, ...] = (),
+    marginal: Prediction | None = None,
 ) -> Receipt:
     """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
 
     folder: the store, or the group beside it in which a store is relabelled. made_from: with `labels_sha256`.
-    sensitivity: of the samples of the shard, where the group has an array for it. coverage: of its segments.
+    sensitivity, marginal: of the samples of the shard, where the group has arrays for them. coverage: of its segments.
     """
     path = receipt_path(store, "labels", shard.number, made_from["labels_sha256"])
     before = Receipt.read(path)
@@ -257,26 +258,31 @@ def write_labels(
         return before  # of a worker that was held to be lost
     remove(path)
     group = _group(folder, "r+")
-    values: dict[str, NDArray[Any]] = {
-        "label": prediction.label.reshape(-1),
-        "probability": prediction.probability.reshape(-1, prediction.probability.shape[-1]),
-    }
-    names: tuple[str, ...] = LABEL_ARRAYS
+    values: dict[str, NDArray[Any]] = {}  # in the order in which they are written: labels last
     steady: tuple[Steadiness, ...] = ()
     if sensitivity is not None:
-        names = (STABILITY, *names)
         values[STABILITY] = sensitivity.stability
-        steady = tuple(_steadiness(slot, shard, values["label"], sensitivity) for slot in shard.slots)
-    arrays = {name: _array(group, name) for name in names}
-    for name in reversed(names):  # labels of other features go before their probabilities do
+        label = prediction.label.reshape(-1)
+        steady = tuple(_steadiness(slot, shard, label, sensitivity) for slot in shard.slots)
+    if marginal is not None:
+        values |= _by_sample(marginal, "_marginal")
+    values |= _by_sample(prediction)
+    arrays = {name: _array(group, name) for name in values}
+    for name in reversed(values):  # labels of other features go before their probabilities do
         remove(shard_path(folder, name, shard.number, arrays[name].ndim))
     files: dict[str, Written] = {}
-    for name in names:
+    for name in values:
         files |= _write_shard(folder, arrays[name], shard, values[name])
     _sync_above(folder, files)
     receipt = Receipt("labels", shard.uuid, shard.number, made_from, files, steadiness=steady, coverage=coverage)
     receipt.write(path)
     return receipt
+
+
+def _by_sample(prediction: Prediction, ending: str = "") -> dict[str, NDArray[Any]]:
+    """Probabilities and labels under the names of their arrays."""
+    probability = prediction.probability.reshape(-1, prediction.probability.shape[-1])
+    return {f"probability{ending}": probability, f"label{ending}": prediction.label.reshape(-1)}
 
 
 def coverage_in(
@@ -308,8 +314,9 @@ def swap_labels(store: Path, beside: Path, names: Collection[str]) -> None:
 
     names: of all arrays of the new labels.
     """
-    if STABILITY not in names:
-        _move_aside(store / STABILITY, beside)
+    for name in BESIDE_LABELS:
+        if name not in names:
+            _move_aside(store / name, beside)
     waiting = [name for name in names if (beside / name).exists()]
     for name in reversed(waiting):
         _move_aside(store / name, beside)

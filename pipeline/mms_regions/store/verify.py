@@ -213,8 +213,8 @@ def _labels(store: Path, plan: Plan, labelled: Labelled | None) -> Iterator[tupl
         return
     for _, features in _features(store, plan):
         path = receipt_path(store, "labels", features.shard, labelled.sha256)
-        receipt = Receipt.read(path)
-        if receipt is not None and receipt.matches(plan.uuid, labels_made_from(labelled.sha256, features)):
+        receipt, made_from = Receipt.read(path), labels_made_from(labelled, plan.shards[features.shard], features)
+        if receipt is not None and receipt.matches(plan.uuid, made_from):
             yield path, receipt
 
 

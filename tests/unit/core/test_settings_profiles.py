@@ -19,7 +19,7 @@ from mms_regions.core.settings import Settings, find_profile, resolve_settings, 
 
 ROOT = Path(__file__).parents[3]
 PROFILES = shipped_profiles()
-EXAMPLES = {"data_dir", "manifest", "perturb"}  # settings without a default that could be shown
+EXAMPLES = {"data_dir", "manifest", "perturb", "draws", "seed"}  # settings without a default that could be shown
 
 each_profile = pytest.mark.parametrize("name", PROFILES)
 
