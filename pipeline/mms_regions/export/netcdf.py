@@ -24,8 +24,8 @@ from mms_regions.store.read import attributes_of, card_of
 
 CONVENTIONS = "CF-1.11"
 _NAMED = {"feature": "feature_name", "region": "region_name", "xyz": "component_name"}
-_FLAGS = ("label", "quality", "caution")
-_BESIDE_LABELS = ("probability", "quality", "caution", "stability")
+_FLAGS = ("label", "label_marginal", "quality", "caution")
+_BESIDE_LABELS = ("probability", "probability_marginal", "quality", "caution", "stability")
 _REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10.1029/2022JA030577 (event list)"
 
 
@@ -108,6 +108,12 @@ def _describe(found: xr.Dataset, inferred: bool) -> None:
         "comment": f"no_label: an input is missing.{' What regions are called is inferred.' if inferred else ''}",
         "ancillary_variables": " ".join(name for name in _BESIDE_LABELS if name in found),
     }
+    if "label_marginal" in found:
+        found["label_marginal"].attrs = {
+            **label.attrs,
+            "long_name": "region of the largest marginal probability",
+            "ancillary_variables": "probability_marginal quality",
+        }
     quality.attrs = {**quality.attrs, "standard_name": "quality_flag"}
     quality.attrs["flag_masks"] = np.array(quality.attrs["flag_masks"], quality.dtype)
     for name in found.data_vars:

@@ -93,6 +93,11 @@ def cautions(data: xr.Dataset) -> Cautions:
     return Cautions({name: found[name] & known for name in MEANING}, known)
 
 
+def probability_of(data: xr.Dataset) -> xr.DataArray:
+    """What to show of a segment: marginal probabilities, which hold the errors of B0 and n0, where it has them."""
+    return data["probability_marginal" if "probability_marginal" in data else "probability"]
+
+
 def low_confidence_of(data: xr.Dataset) -> float:
     """The probability below which a label of the segment's model is uncertain, as the model's card says."""
     card = data.attrs.get("model", {})

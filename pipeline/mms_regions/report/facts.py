@@ -10,7 +10,7 @@ import xarray as xr
 
 from mms_regions.core.events import Segment
 from mms_regions.core.types import NO_LABEL
-from mms_regions.model.cautions import cautions, low_confidence_of
+from mms_regions.model.cautions import cautions, low_confidence_of, probability_of
 from mms_regions.model.coverage import Coverage, Lost, coverage_of, lost_by_field
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
 
@@ -20,10 +20,11 @@ class Measured:
     """Figures of a complete segment. Shares are of samples: between 0 and 1.
 
     regions: of each region, among the samples with a label; all 0 where there are none. labelled: of those with one
-    among all. confidence: mean of the largest probability, None without labels. low_confidence, and cautions by name
-    (`model.cautions`), all of them: among the samples with a label. quality: by flag, among all samples, those that are
-    set at all. mean_stability, share_changed: None where they were not asked for, or are not known. coverage, lost: why
-    samples have no label, and where in the sheet. doubts: what does not fit B0 and n0, empty where all fits.
+    among all. confidence: mean of the largest probability (marginal, where there is one), None without labels.
+    low_confidence, and cautions by name (`model.cautions`), all of them: among the samples with a label. quality: by
+    flag, among all samples, those that are set at all. mean_stability, share_changed: None where they were not asked
+    for, or are not known. coverage, lost: why samples have no label, and where in the sheet. doubts: what does not fit
+    B0 and n0, empty where all fits. scales: B0 and n0 with their errors in a sentence, empty where these are not known.
     """
 
     samples: int
@@ -38,6 +39,7 @@ class Measured:
     coverage: Coverage | None = None
     lost: tuple[Lost, ...] = ()
     doubts: str = ""
+    scales: str = ""
 
     def __post_init__(self) -> None:
         shares = [*self.regions, self.labelled, self.low_confidence]
@@ -63,7 +65,7 @@ class SegmentFacts:
 
 def measure(data: xr.Dataset) -> Measured:
     """The figures of a segment as `open_segment` gives it."""
-    label, confidence = data["label"].values, data["probability"].values.max(axis=1)
+    label, confidence = data["label"].values, probability_of(data).values.max(axis=1)
     known = label != NO_LABEL
     n = max(int(known.sum()), 1)
     found, quality = cautions(data), data["quality"].values
@@ -82,7 +84,28 @@ def measure(data: xr.Dataset) -> Measured:
         coverage=coverage_of("", label, quality, features),
         lost=lost_by_field(label, features),
         doubts=data.attrs.get("scale_caution", ""),
+        scales=_scales(data),
     )
+
+
+def _scales(data: xr.Dataset) -> str:
+    """B0 and n0 with errors, and what these mean for probabilities."""
+    about = data.attrs
+    if "probability_marginal" not in data:
+        return ""
+    values = [_with_error(about[name], about.get(f"{name}_sigma")) for name in ("b0", "n0")]
+    how = "estimated from the data" if about.get("scale_source") == "estimated" else "from the list"
+    label = data["label"].values
+    changed = float((data["label_marginal"].values != label).sum() / max((label != NO_LABEL).sum(), 1))
+    return (
+        f"B0 = {values[0]} nT, n0 = {values[1]} cm^-3, {how}; probabilities are means over {about['draws']} draws of "
+        f"both, by which {changed:.1%} of the labels would be other ones"
+    )
+
+
+def _with_error(value: float, sigma: float | None) -> str:
+    known = _finite(sigma)
+    return f"{value:.3g}" if known is None else f"{value:.3g} +- {known:.2g}"
 
 
 def lost_together(measured: Iterable[Measured]) -> tuple[Lost, ...]:

@@ -139,6 +139,7 @@ def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
         "inferred": bool(model and names_are_inferred(model)),
         "regions": regions_named(region["name"] for region in model["regions"]) if model else (),
         "perturbed": attributes.get("perturb"),
+        "draws": attributes.get("draws"),
     }
 
 

@@ -21,7 +21,7 @@ from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_of
 from mms_regions.core.types import Flags, Floats, Times
 from mms_regions.model.card import names_are_inferred
-from mms_regions.model.cautions import MEANING, cautions, low_confidence_of
+from mms_regions.model.cautions import MEANING, cautions, low_confidence_of, probability_of
 from mms_regions.report.strips import (
     GAP,
     LEFT,
@@ -181,10 +181,11 @@ def _edges(time: Times) -> Floats:
 
 
 def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
-    """Probabilities of the regions on top of each other."""
-    x, p = _broken(ns(data), data["probability"].values)
+    """Probabilities of the regions on top of each other: marginal ones where the segment has them."""
+    shown = probability_of(data)
+    x, p = _broken(ns(data), shown.values)
     known = np.isfinite(p).all(axis=1)
-    shade_missing(axes, ns(data), np.isfinite(data["probability"].values).all(axis=1))
+    shade_missing(axes, ns(data), np.isfinite(shown.values).all(axis=1))
     low = np.zeros(len(p))
     for region in regions_of(data["label"].attrs):
         high = low + p[:, region.index]
@@ -192,7 +193,7 @@ def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
         low = high
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1])
-    axes.set_ylabel("probability (1)")
+    axes.set_ylabel("marginal\nprobability (1)" if shown.name == "probability_marginal" else "probability (1)")
 
 
 def draw_stability(axes: Axes, data: xr.Dataset) -> None:
@@ -207,7 +208,7 @@ def draw_stability(axes: Axes, data: xr.Dataset) -> None:
 
 def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
     """Pale the upper half of a strip where confidence is low: the lower half keeps the colour of the region."""
-    low = (data["probability"].max("region") < low_confidence_of(data)).astype(np.int8)
+    low = (probability_of(data).max("region") < low_confidence_of(data)).astype(np.int8)
     axes.broken_barh(_spans(low), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
 
 

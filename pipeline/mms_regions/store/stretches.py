@@ -167,7 +167,8 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "model_citation": model["citation"],
         "min_duration": shortest,
         "merging": merging,
-        "confidence": "probability of the row's region; mean and smallest over its samples",
+        "confidence": "probability of the row's region; mean and smallest over its samples; mean_marginal: mean of the "
+        "marginal probability, which holds the errors of B0 and n0",
         **{name: f"share of samples: {text}" for name, text in MEANING.items()},
         "origin": origin.sentence() or f"input files: {origin.word}",
         "names_of_regions": "inferred, not the authors'" if names_are_inferred(model) else "the model's own",
@@ -178,8 +179,12 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
 
 
 def _about(data: xr.Dataset) -> dict[str, Any]:
-    names = ("t_start", "t_end", "b0", "n0", "scale_caution", "mean_stability", "share_changed")
-    found = {name: data.attrs[name] for name in names if name in data.attrs}
+    names = (
+        *("t_start", "t_end", "b0", "n0", "b0_sigma", "n0_sigma", "scale_source", "scale_caution"),
+        *("draws", "seed", "mean_stability", "share_changed"),
+    )
+    there = {name: data.attrs[name] for name in names if name in data.attrs}
+    found = {name: value for name, value in there.items() if value == value}  # NaN is not known, and no JSON
     origin = origin_of(attributes_of(data)["inputs"]).word
     return {
         **found,
@@ -192,10 +197,12 @@ def _about(data: xr.Dataset) -> dict[str, Any]:
 def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
     """The columns, each with its unit; empty for words and times."""
     data = segments[0]
+    marginal = {"mean_marginal": "1"} if any("probability_marginal" in one for one in segments) else {}
     stability = {"mean_stability": "1"} if any("stability" in one for one in segments) else {}
     return {
         **dict.fromkeys(("event", "spacecraft", "start", "stop", "region"), ""),
         **{"duration": "s", "samples": "1", "joined": "1", "mean_confidence": "1", "min_confidence": "1"},
+        **marginal,
         **dict.fromkeys(MEANING, "1"),
         **stability,
         **{column: data[name].attrs["units"] for column, (name, _) in _MEANS.items()},
@@ -209,6 +216,7 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
     columns = {column: _column(data[name].values, part) for column, (name, part) in _MEANS.items()}
     found = cautions(data)
     careful = found.found
+    marginal = data.get("probability_marginal")
     if "stability" in data:
         columns = {"mean_stability": data["stability"].values, **columns}
     for one in stretches(time, label, shortest):
@@ -225,6 +233,7 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
             "joined": int((label[inside] != one.region).sum()),
             "mean_confidence": f"{confidence.mean():.4f}",
             "min_confidence": f"{confidence.min():.4f}",
+            **({} if marginal is None else {"mean_marginal": _mean(marginal.values[inside, one.region])}),
             **{column: f"{where[inside].mean():.4f}" for column, where in careful.items()},
             **{column: _mean(values[inside]) for column, values in columns.items()},
         }

@@ -51,6 +51,22 @@ def test_shares_are_of_the_samples_with_a_label_and_add_up_to_one() -> None:
     assert (found.mean_stability, found.share_changed) == (None, None)
 
 
+def test_marginal_probabilities_are_the_confidence_and_scales_are_given_with_their_errors() -> None:
+    data = segment([0, 0, -1, 1], [0.9, 0.8, 0, 0.7], [0, 0, 0, 0])
+    marginal = segment([0, 1, -1, 1], [0.6, 0.5, 0, 0.7], [0, 0, 0, 0])
+    drawn = {f"{name}_marginal": marginal[name] for name in ("label", "probability")}
+    about = {"b0_sigma": 0.6, "n0_sigma": np.nan, "scale_source": "estimated", "draws": 16}
+    found = measure(data.assign(drawn).assign_attrs(about))
+    assert found.confidence == pytest.approx((0.6 + 0.5 + 0.7) / 3)
+    assert found.low_confidence == pytest.approx(2 / 3)
+    assert found.regions[:2] == pytest.approx((2 / 3, 1 / 3)), "labels are those of the scales as they are"
+    assert found.scales == (
+        "B0 = 20 +- 0.6 nT, n0 = 0.2 cm^-3, estimated from the data; probabilities are means over 16 draws of both, by "
+        "which 33.3% of the labels would be other ones"
+    )
+    assert measure(data).scales == ""
+
+
 def test_a_segment_without_any_label_has_no_confidence_and_shares_of_zero() -> None:
     missing = QUALITY_BITS["magnetic_field_missing"]
     found = measure(segment([-1, -1], [0, 0], [missing, missing]))

@@ -246,6 +246,16 @@ def test_twenty_minutes_are_drawn_with_their_spectrum_where_it_is() -> None:
     assert len(mesh.get_array()) <= 2000, "no more columns than can be seen"
 
 
+def test_marginal_probabilities_are_shown_where_the_segment_has_them() -> None:
+    data = whole_segment(700)
+    flat = data["probability"].where(data["probability"].isnull(), 1 / data.sizes["region"])
+    figure = segment_picture(data.assign(probability_marginal=flat))
+    assert "probability (1)" not in [axes.get_ylabel() for axes in figure.axes]
+    axes = panel(figure, "marginal")
+    lowest = axes.collections[0].get_paths()[0].vertices[:, 1].max()
+    assert lowest == pytest.approx(1 / data.sizes["region"]), "the first region takes an equal part"
+
+
 def test_stability_is_a_line_where_the_store_has_it() -> None:
     data = whole_segment(700)
     data["stability"] = ("time", np.where(data["label"] >= 0, np.linspace(0, 1, 700), np.nan))
