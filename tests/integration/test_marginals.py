@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from processes import Nursery
-from stores import assert_absent_or_whole, assert_same_store, left_over, raw, shard_files
+from stores import assert_absent_or_whole, assert_same_store, copied, left_over, raw, shard_files
 
 import mms_regions
 import mms_regions.run.tasks
@@ -82,6 +82,7 @@ def test_the_mean_over_draws_is_beside_labels_that_stay_as_they_are(drawn: Path,
     assert verify(drawn).flaws == ()
 
 
+@pytest.mark.system
 def test_draws_do_not_depend_on_shards_or_order(
     drawn: Path, words: Callable[..., list[object]], mms_regions_here: Command, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_draws_do_not_depend_on_shards_or_order(
             np.testing.assert_array_equal(one[name], two[name])
 
 
+@pytest.mark.system
 def test_other_draws_or_another_seed_make_labels_alone_and_off_stays_off(
     drawn: Path,
     words: Callable[..., list[object]],
@@ -130,6 +132,7 @@ def never(*words: object) -> None:
     raise AssertionError("features are made again")
 
 
+@pytest.mark.system
 def test_errors_that_a_list_gives_later_are_drawn_without_new_features(
     store: Path,
     healthy: Path,
@@ -160,6 +163,7 @@ def test_errors_that_a_list_gives_later_are_drawn_without_new_features(
     assert not MARGINAL & set(mms_regions.open_segment(store, "LONG", 1).variables)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("before", ["rename */label_marginal/c/*", "rename *.zarr/probability_marginal"])
 def test_a_crash_shows_old_labels_or_none_and_the_next_run_goes_on(
     before: str,
@@ -172,10 +176,11 @@ def test_a_crash_shows_old_labels_or_none_and_the_next_run_goes_on(
 ) -> None:
     store = tmp_path / "x.zarr"
     made(mms_regions_here(*words(store, "--draws", 0)))
-    again = words(store, "--draws", 16)
+    before_it, again = tmp_path / "before.zarr", words(store, "--draws", 16)
+    copied(store, before_it)
     died = processes.run(*again, env={**environment, FAILPOINT: f"1:{tmp_path / 'record'}:{before}"})
     assert died.returncode == -9, died.stderr
-    assert_absent_or_whole(store, mms_regions_here, {"first": drawn})
+    assert_absent_or_whole(store, mms_regions_here, {"first": before_it})
     made(mms_regions_here(*again))
     assert_same_store(store, drawn)
     assert (left_over(store), verify(store).flaws) == ([], ())
