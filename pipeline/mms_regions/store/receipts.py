@@ -132,8 +132,9 @@ class Record:
     def scale_errors(self, event: Event) -> ScaleErrors:
         """B0 and n0 with their errors: those of the event, for they may be given later, or of what was estimated."""
         found, (b0, n0) = self.estimate, self.normalisation(event)
-        b0_sigma = event.B0_sigma if event.B0 is not None else found and found.b0_sigma
-        n0_sigma = event.n0_sigma if event.n0 is not None else found and found.n0_sigma
+        estimated = (found.b0_sigma, found.n0_sigma) if found else (None, None)
+        b0_sigma = event.B0_sigma if event.B0 is not None else estimated[0]
+        n0_sigma = event.n0_sigma if event.n0 is not None else estimated[1]
         return ScaleErrors(b0, b0_sigma, n0, n0_sigma)
 
     def doubts(self, event: Event) -> tuple[str, ...]:
