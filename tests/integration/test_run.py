@@ -108,6 +108,20 @@ def test_running_again_touches_no_shard_and_starts_no_cluster(
     assert_same_numbers(raw(store), before[2])
 
 
+def test_one_segment_is_made_without_a_cluster(
+    mms_regions_here: Command, catalogue: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started() -> None:
+        raise AssertionError("a cluster was started")
+
+    monkeypatch.setattr("mms_regions.workers.local.require_dask", started)
+    words = ["run", catalogue, "--events", "A", "--data-dir", data_dir, "--offline", "--model", "first"]
+    one = mms_regions_here(*words, "--probes", 1, "--store", tmp_path / "one.zarr", "--json")
+    assert (one.returncode, json.loads(one.stdout)["complete"]) == (0, ["A/mms1"]), one.stderr
+    two = mms_regions_here(*words, "--store", tmp_path / "two.zarr", "--workers", 2)
+    assert two.returncode != 0 and "a cluster was started" in two.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [

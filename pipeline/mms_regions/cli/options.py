@@ -177,7 +177,11 @@ DeviceOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", help="Number of worker processes; 0: none, run in this process.", rich_help_panel=_HOW),
+    typer.Option(
+        "--workers",
+        help="Number of worker processes; 0: none, run in this process, which is the default for one segment.",
+        rich_help_panel=_HOW,
+    ),
 ]
 ProfileOption = Annotated[
     Path | None,

@@ -56,7 +56,7 @@ def report(
             out,
             segments,
             pool=local_pool,
-            workers=settings.workers,
+            workers=settings.processes(len(segments)),
             stop=stop,
             data_dir=settings.data_dir,
         )

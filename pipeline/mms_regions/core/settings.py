@@ -121,6 +121,13 @@ class Settings(BaseModel):
     label_windows: Whole = Field(65536, ge=1, description="a whole number of windows per labelling task, 1 or more")
     origin: dict[str, str] = Field(default_factory=dict, repr=False)
 
+    def processes(self, tasks: int) -> int:
+        """Worker processes for so many tasks at once: for one alone none, unless somebody chose a number of workers.
+
+        To start a process and a scheduler takes longer than most tasks.
+        """
+        return 0 if tasks <= 1 and self.origin.get("workers") == "default" else self.workers
+
     def result_settings(self) -> dict[str, str | float]:
         """The settings that change the stored numbers, ready for JSON; all others are provenance."""
         names = _CHANGE_RESULTS + (_CHANGE_CORRECTED if self.convention == "corrected" else ())

@@ -39,7 +39,8 @@ def estimate_segments(
     """
     inputs = open_inputs(settings)
     refuse_no_files(segments, inputs)
-    request = PoolRequest(settings.workers, {"cpu": len(segments), "gpu": 0}, imports=(_estimate.__module__,))
+    processes = settings.processes(len(segments))
+    request = PoolRequest(processes, {"cpu": len(segments), "gpu": 0}, imports=(_estimate.__module__,))
     found: dict[str, Estimated | str] = {}
     with pool(request) as workers:
         ledger = Ledger(lambda: inputs, workers, settings.transfers, observe)

@@ -112,7 +112,7 @@ def problem_of(done: Future) -> SegmentProblem | None:
 def _request(segments: Sequence[Segment], settings: Settings) -> PoolRequest:
     """The workers that there is work for; nothing is labelled."""
     tasks: dict[Where, int] = {"cpu": len(segments), "gpu": 0}
-    return PoolRequest(settings.workers, tasks, imports=(obtain_files.__module__,))
+    return PoolRequest(settings.processes(len(segments)), tasks, imports=(obtain_files.__module__,))
 
 
 def _open(segments: Sequence[Segment], settings: Settings) -> Inputs:

@@ -38,7 +38,7 @@ from mms_regions.store.relabel import (
     require_weights,
     start_labelling,
 )
-from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest
+from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest, Where
 from mms_regions.workers.ports import LOG
 
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
@@ -230,12 +230,13 @@ class _Work:
     def _pool_request(self) -> PoolRequest:
         """The workers that there is work for: each segment, and each shard, is a task at most."""
         todo = self.todo
+        tasks: dict[Where, int] = {
+            "cpu": max(len(todo.segments), len(todo.unwritten)),
+            "gpu": len(todo.unwritten) + len(todo.unlabelled),
+        }
         return PoolRequest(
-            workers=self.settings.workers,
-            tasks={
-                "cpu": max(len(todo.segments), len(todo.unwritten)),
-                "gpu": len(todo.unwritten) + len(todo.unlabelled),
-            },
+            workers=self.settings.processes(max(tasks.values())),
+            tasks=tasks,
             imports=(RunLoop.__module__,),
             log=run_folder(self.store) / LOG,
         )

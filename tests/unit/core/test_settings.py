@@ -47,6 +47,22 @@ def test_a_flag_beats_the_environment_that_beats_the_default(flag: int | None, v
     assert settings.workers == [flag, variable, Settings().workers][expected]
 
 
+@pytest.mark.parametrize(
+    ("flags", "environ", "tasks", "processes"),
+    [
+        ({}, {}, 1, 0),
+        ({"workers": 2}, {}, 1, 2),
+        ({}, {"MMS_REGIONS_WORKERS": "3"}, 1, 3),
+        ({"workers": 0}, {}, 5, 0),
+        ({"workers": 2}, {}, 5, 2),
+    ],
+)
+def test_a_single_task_needs_no_process_unless_somebody_chose_them(
+    flags: dict[str, object], environ: dict[str, str], tasks: int, processes: int
+) -> None:
+    assert resolve_settings(flags, environ).processes(tasks) == processes
+
+
 def test_each_value_knows_its_origin(profile) -> None:
     path = profile('workers = 7\nbridge = 0.3\ndevice = "cpu"\noffline = true\n[cluster]\nkind = "slurm"\n')
     settings = resolve_settings(
