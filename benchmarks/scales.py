@@ -1,27 +1,38 @@
-"""How well B0 and n0 are estimated from one interval, on layers in balance whose scales are known.
+"""How well B0 and n0 are estimated from one interval, on layers in balance of known scales, and what labels make of it.
 
 The estimator was designed on plain Harris sheets; here it meets two-dimensional layers with separatrices, cavities,
-Hall and guide fields, whose temperature is what balances the pressure, and the noise of real instruments.
+Hall and guide fields, whose temperature is what balances the pressure, and the noise of real instruments. Its errors
+were chosen on crossings of the seed 17000; what is printed is of another one.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 from measure import machine, table
+from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, DIS, FGM
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import SECOND, Floats, Times
+from mms_regions.model.card import find_model
+from mms_regions.model.label import Prediction, as_windows, label_windows
+from mms_regions.model.marginals import DrawnScales, drawn_factors, marginal_of
+from mms_regions.model.network import RegionRNN
+from mms_regions.model.scores import calibration
+from mms_regions.model.stability import feature_factors
+from mms_regions.model.weights import load_model
 from mms_regions.physics.burst import SPECTRA, Burst, ElectricField, MagneticField, Moments
 from mms_regions.physics.corrected import corrected_samples
 from mms_regions.physics.estimated_scales import ScaleEstimate, estimate_scales
 from mms_regions.physics.frames import gsm_to_gse
 from mms_regions.physics.samples import Samples
 from mms_regions.physics.scales import PRESSURE_UNIT
+from mms_regions.store.relabel import DRAWS
 from mms_regions.synthetic.crossing import Crossing, Swings, draw_crossing
 from mms_regions.synthetic.instruments import ACCUMULATION, Arrays, Troubles, View, measured
 from mms_regions.synthetic.layer import Plasma
@@ -30,7 +41,8 @@ SECONDS = (10, 45, 180)
 CROSSINGS = 120
 _EV = 1 / PRESSURE_UNIT  # eV cm^-3 of 1 nT^2 / 2 mu_0
 _IONS = 5 / 6  # of the temperature
-_SEED = 17_000
+_SEED = 26_000  # 17000 is the set that errors were chosen on
+_MODEL = "analytic-layer"
 _START = np.datetime64("2017-07-11T10:34:00", "ns")
 
 
@@ -52,15 +64,19 @@ class Balanced(Crossing):
         return replace(found, t_i=_IONS * t, t_e=(1 - _IONS) * t)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """One interval: the truth, and what was estimated; None where that was refused for want of samples."""
+    """One interval: the truth, and what was estimated; None where that was refused for want of samples.
+
+    features: (n, 14) with the layer's own scales. region: (n,) the truth of each sample.
+    """
 
     b0: float
     n0: float  # cm^-3, the density in the middle of the sheet along the way
-    sees_lobe: bool
-    sees_sheet: bool
+    own_n0: float  # cm^-3, of the layer: what networks are trained with
     found: ScaleEstimate | None
+    features: Floats
+    region: NDArray[np.int8]
 
 
 def draw_case(number: int, seconds: int, kind: str) -> Case:
@@ -78,9 +94,10 @@ def draw_case(number: int, seconds: int, kind: str) -> Case:
     )
     at = np.linspace(0, seconds, 20 * seconds)
     x, z = crossing.place(1, at)
-    field = np.linalg.norm(crossing.plasma(1, at).b, axis=1) / crossing.b0
     core = float(np.median(crossing.layer.plasma(x, np.zeros_like(z)).n)) * crossing.n0
-    return Case(crossing.b0, core, bool((field > 0.8).any()), bool((field < 0.5).any()), _estimated(crossing, event))
+    samples = samples_of(crossing, event)
+    region = crossing.region(1, (samples.time - event.trange[0]) / SECOND)
+    return Case(crossing.b0, core, crossing.n0, _estimated(samples), samples.features, region)
 
 
 def _moved(way: Swings, kind: str, crossing: Crossing) -> Swings:
@@ -100,9 +117,9 @@ def _moved(way: Swings, kind: str, crossing: Crossing) -> Swings:
     )
 
 
-def _estimated(crossing: Crossing, event: Event) -> ScaleEstimate | None:
+def _estimated(samples: Samples) -> ScaleEstimate | None:
     try:
-        return estimate_scales(samples_of(crossing, event).physics)
+        return estimate_scales(samples.physics)
     except SegmentProblem:
         return None
 
@@ -186,16 +203,55 @@ def scores(cases: list[Case]) -> dict[str, Score]:
         "B0": [(e.b0 / c.b0, e.b0_sigma / e.b0) for c, e in found],
         "abs(B) q98": [(e.b_q98 / c.b0, 0.0) for c, e in found],
         "n0": [(e.n0 / c.n0, e.n0_sigma / e.n0) for c, e in found if e.n0 and e.n0_sigma and e.sheet_seen],
+        "n0, of the layer": [
+            (e.n0 / c.own_n0, e.n0_sigma / e.n0) for c, e in found if e.n0 and e.n0_sigma and e.sheet_seen
+        ],
         "n0, weak": [(e.n0 / c.n0, e.n0_sigma / e.n0) for c, e in found if e.n0 and e.n0_sigma and not e.sheet_seen],
     }
     return {name: Score(*np.array(pairs).reshape(-1, 2).T) for name, pairs in groups.items()}
 
 
+def labelled(cases: list[Case], network: RegionRNN) -> dict[str, list[str]]:
+    """Labels of the same intervals with the layers' scales, with estimates, with draws: samples, right, sure, error."""
+    seen: dict[str, list[tuple[Floats, Floats]]] = {}
+    for number, case in enumerate(cases):
+        for name, found in _predictions(case, f"X{number}/mms1", network).items():
+            label, sure = found.label.reshape(-1)[: len(case.region)], found.probability.max(axis=2).reshape(-1)
+            there = label >= 0
+            seen.setdefault(name, []).append((sure[: len(label)][there], (label == case.region)[there]))
+    rows = {}
+    for name, parts in seen.items():
+        sure, right = (np.concatenate(some) for some in zip(*parts, strict=True))
+        error = calibration(sure, right)["expected_error"]
+        rows[name] = [str(len(right)), f"{right.mean():.1%}", f"{sure.mean():.3f}", f"{error:.4f}"]
+    return rows
+
+
+def _predictions(case: Case, key: str, network: RegionRNN) -> dict[str, Prediction]:
+    """By what features are scaled with; none where there is no n0."""
+    found, windows = case.found, as_windows(case.features)
+    if found is None or found.n0 is None or found.n0_sigma is None:
+        return {}
+    withheld = np.zeros(windows.shape[:2], bool)
+    label = partial(label_windows, network)
+    scaled = windows * feature_factors(found.b0 / case.b0, found.n0 / case.own_n0)
+    point = label(scaled, withheld)
+    factors = drawn_factors(key, found.b0_sigma / found.b0, found.n0_sigma / found.n0, DRAWS, 0)
+    drawn = [DrawnScales(slice(0, len(windows)), factors)]
+    return {
+        "of the layer": label(windows, withheld),
+        "estimated": point,
+        f"estimated, {DRAWS} draws": marginal_of(point, scaled, withheld, drawn, label),
+    }
+
+
 def results(crossings: int = CROSSINGS) -> str:
     """The section of RESULTS.md."""
-    rows = []
+    rows, answers, network = [], [], load_model(find_model(_MODEL, {}))
     for kind, seconds in [*(("any", s) for s in SECONDS), ("core", 45), ("lobe", 45)]:
         cases = [draw_case(number, seconds, kind) for number in range(crossings)]
+        if kind == "any":
+            answers += [[f"{seconds}", name, *cells] for name, cells in labelled(cases, network).items()]
         without = sum(case.found is None or case.found.n0 is None for case in cases)
         for name, score in scores(cases).items():
             rows.append([kind, f"{seconds}", name, *score.cells(), f"{without}" if name == "n0" else ""])
@@ -206,9 +262,16 @@ def results(crossings: int = CROSSINGS) -> str:
 {crossings} crossings for each row, of two-dimensional layers whose temperature balances the pressure but for slow
 changes of a few per cent and a lobe beta of 0.01 to 0.08, with the noise of real instruments; the estimator was
 designed on Harris sheets. `core`: never far from the middle; `lobe`: never near the sheet. The truth of n0 is the
-density in the middle of the sheet along the way. Sheets that are far from balance are not among them.
+density in the middle of the sheet along the way; `n0, of the layer` compares the same estimates with the density that
+the layer is normalised by, which networks are trained with. Sheets that are far from balance are not among them. Errors
+were chosen on other crossings, of another seed.
 
 {table([*head, "n0 refused"], rows)}
+
+The same intervals labelled by `{_MODEL}`, features scaled by B0 and n0 of the layer, by the estimates, and by {DRAWS}
+draws around them, whose mean probability it is. Promised: a calibration error of 0.01 at most, 2 points fewer right.
+
+{table(["s", "B0 and n0", "samples", "right", "mean confidence", "calibration error"], answers)}
 """
 
 

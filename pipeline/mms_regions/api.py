@@ -100,7 +100,8 @@ def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
     xarray.Dataset
         On `time` (n,), UTC, 30 ms apart: `label` (n,) int8, -1 for none; `probability` (n, C), NaN where there is no
         label; `features` (n, 14) without dimension, in simulation axes; fields and moments with their units, vectors
-        (n, 3) in GSM. The segment's row of the index is in the attributes. `to_netcdf` saves it.
+        (n, 3) in GSM. `probability_marginal` and `label_marginal` where errors of B0 or n0 are known. Its row of the
+        index is in the attributes: `b0`, `b0_sigma` (nT), `n0`, `n0_sigma` (cm^-3), ... `to_netcdf` saves it.
 
     Raises
     ------

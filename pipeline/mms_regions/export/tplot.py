@@ -27,7 +27,8 @@ from mms_regions.store.cdf_inputs import recorded_files
 from mms_regions.store.read import settings_of
 
 _COMPONENTS = ["x", "y", "z"]
-_NOT_SHOWN = ("label", "quality", "features", "probability", "electron_energy")
+_PROBABILITIES = ("probability", "probability_marginal")
+_NOT_SHOWN = ("label", "label_marginal", "quality", "features", *_PROBABILITIES, "electron_energy")
 _SPECTRUM = "electron_spectrum_"
 
 
@@ -99,7 +100,8 @@ def put_into_pyspedas(data: xr.Dataset, names: Sequence[str] | None = None) -> l
             "gsm" if name.endswith("_gsm") else "",
         )
         made.append(f"{prefix}_{name}")
-    return [*made, _put_probability(pyspedas, prefix, data), _put_strip(pyspedas, prefix, data)]
+    probable = [_put_probability(pyspedas, prefix, data, name) for name in _PROBABILITIES if name in data]
+    return [*made, *probable, _put_strip(pyspedas, prefix, data)]
 
 
 def require_pyspedas() -> Any:
@@ -153,9 +155,9 @@ def _put(pyspedas: Any, name: str, data: xr.DataArray, units: str, frame: str) -
         pyspedas.options(name, "legend_names", _COMPONENTS)
 
 
-def _put_probability(pyspedas: Any, prefix: str, data: xr.Dataset) -> str:
-    name = f"{prefix}_probability"
-    _put(pyspedas, name, data["probability"], "", "")
+def _put_probability(pyspedas: Any, prefix: str, data: xr.Dataset, which: str) -> str:
+    name = f"{prefix}_{which}"
+    _put(pyspedas, name, data[which], "", "")
     regions = regions_of(data["label"].attrs)
     colours, names = [region.colour for region in regions], [region.name for region in regions]
     pyspedas.options(name, opt_dict={"color": colours, "legend_names": names, "yrange": [0, 1]})

@@ -170,7 +170,8 @@ class RunLoop:
         self._submit("write", subject([shard.number]), shard, write, store, shard, outcomes, priority=_WRITE_FIRST)
 
     def _submit_labels(self) -> None:
-        at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW))
+        times = 1 + (self.labelling.draws or 0)  # that each window may be labelled
+        at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW * times))
         waiting = self.todo.unlabelled
         while waiting and not self.stop.asked and self._count("label") < self._labellers(at_once):
             self._submit_label(tuple(waiting.popleft() for _ in range(min(at_once, len(waiting)))))
