@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from mms_regions.store.layout import BESIDE_LABELS, FEATURE_ARRAYS, LABEL_ARRAYS, sample_bytes
+from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, MARGINAL_ARRAYS, sample_bytes
 from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import receipts
 
 _COMPRESSED = 0.7  # of the bytes of samples in slots; the padding of shards takes next to nothing
-_ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS) + len(BESIDE_LABELS)
+_ARRAYS = len(FEATURE_ARRAYS) + len(LABEL_ARRAYS) + 1  # stability, where it is asked for
 _SMALL_FILES = 64  # coordinates, the index, and what lies beside the store, but receipts
 _SMALL_BYTES = 1_000_000  # of these and of all metadata; more for thousands of segments
 
@@ -37,12 +37,14 @@ class Free:
 
 def space_for(plan: Plan, shards: int) -> Space:
     """What so many more shards of a plan take; the small files of the store are counted in."""
-    files = (_ARRAYS + 2) * shards + _ARRAYS + _SMALL_FILES  # two receipts per shard
+    arrays = _ARRAYS + (len(MARGINAL_ARRAYS) if plan.has_scale_errors else 0)
+    files = (arrays + 2) * shards + arrays + _SMALL_FILES  # two receipts per shard
     return Space(files, _SMALL_BYTES + round(_bytes_of_a_shard(plan) * shards))
 
 
 def _bytes_of_a_shard(plan: Plan) -> float:
-    return _COMPRESSED * sample_bytes() * sum(slot.length for slot in plan.slots) / max(plan.n_shards, 1)
+    samples = sum(slot.length for slot in plan.slots)
+    return _COMPRESSED * sample_bytes(plan.has_scale_errors) * samples / max(plan.n_shards, 1)
 
 
 def free_at(place: Path) -> Free:

@@ -41,7 +41,7 @@ LABEL_ARRAYS = ("probability", "label")  # in the order in which they are writte
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
 MARGINAL_ARRAYS = ("probability_marginal", "label_marginal")  # the same, where an error of B0 or n0 is known
 BESIDE_LABELS = (STABILITY, *MARGINAL_ARRAYS)  # what labels may do without
-_LABEL_BYTES = 64  # of one sample, about: label, and probabilities of some seven regions, and both as marginal ones
+_LABEL_BYTES = 32  # of one sample, about: label, and probabilities of some seven regions
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
 _UTC = {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
@@ -98,10 +98,10 @@ def write_files(folder: Path, files: Files) -> None:
         write_changed(folder / name, files[name])
 
 
-def sample_bytes() -> int:
-    """Bytes of one sample in all arrays, about, before they are compressed."""
+def sample_bytes(marginal: bool = False) -> int:
+    """Bytes of one sample in all arrays, about, before they are compressed; with marginal probabilities or without."""
     floats = sum(math.prod(DIMENSIONS[dim] for dim in q.dims) for q in QUANTITIES) + len(FEATURES)
-    return 4 * floats + 8 + 4 + 4 + _LABEL_BYTES  # and time, segment_id, quality
+    return 4 * floats + 8 + 4 + 4 + _LABEL_BYTES * (1 + marginal)  # and time, segment_id, quality
 
 
 def _files_of(fill: Callable[[zarr.Group], None]) -> Files:

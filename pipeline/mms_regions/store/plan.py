@@ -162,6 +162,11 @@ class Plan:
         """The events of its segments, each once, in order of their slots."""
         return tuple({slot.segment.event.name: slot.segment.event for slot in self.slots}.values())
 
+    @cached_property
+    def has_scale_errors(self) -> bool:
+        """Whether errors of B0 or n0 are known of a segment, or will be."""
+        return any(event.has_scale_errors for event in self.events)
+
     def grown(self, catalogue: Catalogue, segments: Sequence[Segment]) -> Plan:
         """The plan with those of `segments` that it lacks, from a new shard's edge on.
 

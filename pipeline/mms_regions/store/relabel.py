@@ -61,7 +61,7 @@ def require_weights(model: InstalledModel) -> None:
 def wanted_labels(store: Path, plan: Plan, model: InstalledModel, settings: Settings) -> Labelled:
     """What labels a store is to have: what settings do not say is as it has it, or as the default is."""
     there = read_labelled(store) or Labelled(model.card)
-    if not any(event.has_scale_errors for event in plan.events):
+    if not plan.has_scale_errors:
         return Labelled(model.card, perturb=_first(settings.perturb, there.perturb))
     return Labelled(
         model.card,
