@@ -69,6 +69,17 @@ class Browser:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
+    def drag(self, start: tuple[int, int], across: int) -> None:
+        """Press the mouse at a place of the window, move it so far to the right, and release it (CSS pixels)."""
+        x, y = start
+        steps = [("mouseMoved", 0, 0), ("mousePressed", 0, 1)]
+        steps += [("mouseMoved", across * part // 4, 1) for part in (1, 2, 3, 4)] + [("mouseReleased", across, 0)]
+        for kind, moved, pressed in steps:
+            button = "none" if (kind, pressed) == ("mouseMoved", 0) else "left"
+            event = {"type": kind, "x": x + moved, "y": y, "button": button, "buttons": pressed}
+            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {**event, "clickCount": int(kind != "mouseMoved")})
+            self.driver.execute_async_script("setTimeout(arguments[0], 100)")  # bokeh looks between frames
+
     def said(self) -> list[str]:
         """What the console has said since it was asked last."""
         return [entry["message"] for entry in self.driver.get_log("browser")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import combinations
 
@@ -31,6 +32,45 @@ def labels(values: Iterable[int], start: np.datetime64 = START) -> xr.DataArray:
     values = np.fromiter(values, np.int8)
     time = start + np.arange(len(values)) * STEP
     return xr.DataArray(values, coords={"time": time}, dims="time", attrs={"flag_meanings": REGIONS})
+
+
+UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm^-3", "ne": "cm^-3"}
+
+
+def segment(label: xr.DataArray) -> xr.Dataset:
+    """What a store gives of a segment, as far as a picture needs it."""
+    phase = np.linspace(0, 20, label.size)
+    waves = {name: (("time", "xyz"), 900 * np.sin(phase[:, None] + [0, 1, 2])) for name in UNITS if "gsm" in name}
+    densities = {name: ("time", 0.1 + 0.05 * np.cos(phase)) for name in ("ni", "ne")}
+    data = xr.Dataset({**waves, **densities, "label": label})
+    for name, unit in UNITS.items():
+        data[name].attrs["units"] = unit
+    return data
+
+
+def whole_segment(samples: int = 1500) -> xr.Dataset:
+    """What a store gives of a segment: slow flows, B_x > 0 before the middle, electrons missing for a while."""
+    data = segment(labels(np.resize(ALL, samples)))
+    first, energy = np.arange(samples) < samples // 2, np.geomspace(10, 3e4, 32)
+    data["b_gsm"].values[:, 0] = np.where(first, 10.0, -10.0)
+    data["vi_gsm"].values[:] = np.where(np.arange(samples) % 2 == 0, 1.0, 2000.0)[:, None]
+    data["j_dot_e_prime"] = ("time", np.linspace(-1, 1, samples), {"units": "nW m^-3"})
+    spectrum = np.tile(1e6 * np.exp(-energy / 3e3), (samples, 1))
+    spectrum[100:200] = np.nan
+    data["electron_spectrum_omni"] = (("time", "energy"), spectrum)
+    data["electron_energy"] = (("time", "energy"), np.tile(energy, (samples, 1)))
+    probability = np.full((samples, 6), 0.02)
+    known = data["label"].values >= 0
+    probability[known, data["label"].values[known]] = 0.9
+    probability[~known] = np.nan
+    data["probability"] = (("time", "region"), probability)
+    where = {"event": "A", "probe": 1, "b0": 12.0, "n0": 0.2}
+    parts = {"model": {"name": "first"}, "deciding": {"convention": "corrected"}, "inputs": []}
+    return data.assign_attrs({**where, **{name: json.dumps(part) for name, part in parts.items()}})
+
+
+def ion_spectrum(data: xr.Dataset) -> xr.DataArray:
+    return data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
 
 
 def pixels(figure: Figure) -> np.ndarray:

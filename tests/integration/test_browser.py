@@ -10,6 +10,8 @@ from subprocess import CompletedProcess
 import pytest
 from browser import Browser, chromium, why_not
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.system
 
@@ -52,7 +54,8 @@ def test_pages_are_whole_at_any_width_and_ask_for_nothing_else(browser: Browser,
         assert browser.said() == []
         asked = browser.requests()
         assert page.as_uri() in asked
-        assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
+        beside = {page.as_uri(), (report / "bokeh.min.js").as_uri()}
+        assert [url for url in asked if url not in beside and not url.startswith("data:")] == []
         unseen = "return [...document.images].filter((one) => !one.complete || !one.naturalWidth).map((one) => one.alt)"
         assert browser.run(unseen) == []
         assert browser.run("return innerWidth") == width >= browser.run("return document.documentElement.scrollWidth")
@@ -235,6 +238,68 @@ def test_what_names_and_notes_bring_is_text(browser: Browser, troubled_report: P
         assert note in browser.find("header").text
         assert browser.all("header b, header script, header img") == []
         assert not browser.run(RAN)
+
+
+DRAWN = "return document.querySelectorAll('.zoom.drawn').length"
+RANGE = """
+    const found = Bokeh.documents[arguments[0]].get_model_by_name("time");
+    return [found.start, found.end];
+"""
+
+
+def zoomed(browser: Browser, page: Path) -> WebElement:
+    """The panels of the first segment of a page, once they are drawn."""
+    browser.open(page, DESK)
+    browser.run("document.querySelector('.zoom').scrollIntoView()")
+    WebDriverWait(browser.driver, 60).until(lambda _: browser.run(DRAWN))
+    return browser.find(".zoom.drawn .panels")
+
+
+def test_panels_zoom_in_time_together_by_dragging_and_go_back(browser: Browser, troubled_report: Path) -> None:
+    panels = zoomed(browser, troubled_report / "events" / "LONG.html")
+    begin, end = browser.run(RANGE, 0)
+    assert end - begin == pytest.approx(36_000, abs=100), "ms"
+    assert browser.run("return Bokeh.documents[0].roots()[0].children.length") == 8, "no ions: they are in CDF files"
+    browser.run("arguments[0].scrollIntoView()", panels)
+    browser.drag((400, 120), 200)  # in the panel of B
+    WebDriverWait(browser.driver, 30).until(lambda _: browser.run(RANGE, 0) != [begin, end])
+    low, high = browser.run(RANGE, 0)
+    assert begin < low < high < end and high - low < 0.5 * (end - begin)
+    browser.run("Bokeh.documents[0].get_model_by_name('time').reset()")
+    assert browser.run(RANGE, 0) == [begin, end]
+    assert browser.said() == []
+
+
+def test_the_picture_stays_for_print_and_where_no_script_runs(browser: Browser, troubled_report: Path) -> None:
+    page = troubled_report / "events" / "A.html"
+    zoomed(browser, page)
+    shown = "return ['.static', '.panels', '.live'].map((one) => getComputedStyle(document.querySelector(one)).display)"
+    assert browser.run(shown) == ["none", "block", "block"]
+    browser.find(".zoom button").click()
+    assert browser.run(shown) == ["block", "none", "block"]
+    browser.find(".zoom button").click()
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    printed = browser.run(shown)
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert printed == ["block", "none", "none"]
+    browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.open(page)
+        assert browser.find(".static img").is_displayed() and not browser.find(".live").is_displayed()
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_an_event_leads_to_the_next_and_the_one_before(browser: Browser, troubled_report: Path) -> None:
+    browser.open(troubled_report / "events" / "A.html")
+    assert browser.all("a[rel=prev]") == []
+    seen = []
+    while following := browser.all("a[rel=next]"):
+        seen.append(following[0].text)
+        following[0].click()
+    assert seen == ["Event LONG \N{RIGHTWARDS ARROW}", "Event B \N{RIGHTWARDS ARROW}", "Event C \N{RIGHTWARDS ARROW}"]
+    browser.find("a[rel=prev]").click()
+    assert browser.find("h1").text == "Event B"
 
 
 INJECTED = {

@@ -21,17 +21,22 @@ from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Status
 from mms_regions.core.regions import Region
+from mms_regions.core.types import SECOND
 from mms_regions.model.cautions import LOW_CONFIDENCE, low_confidence_of
 from mms_regions.report.facts import SegmentFacts, measure
-from mms_regions.report.html import render
+from mms_regions.report.html import render, zoom_script
 from mms_regions.report.ion_spectrum import ion_spectrum
 from mms_regions.report.overview_plot import OverviewRow, agreement, event_overview
 from mms_regions.report.segment_plot import segment_picture
+from mms_regions.report.strips import ns
+from mms_regions.report.zoom_plot import SCRIPT, zoomable
 from mms_regions.run.status import SegmentStatus
 from mms_regions.store.read import attributes_of, open_store, segment_of
+from mms_regions.store.stretches import stretches
 
 _DPI = 120  # 1200 pixels for 10 inches, which is as wide as a page gets
 _COLOURS = 256
+SHORTEST = 0.15  # s, an ion sample: shorter runs are joined to what is beside them, in the table of stretches
 _T = TypeVar("_T")
 
 
@@ -44,6 +49,8 @@ class EventJob:
     folder: Path
     shared: Mapping[str, Any]
     data_dir: Path | None = None  # of the CDF files, for what the store does not hold
+    before: Event | None = None  # of the report, which has a page too
+    after: Event | None = None
 
     @property
     def event(self) -> Event:
@@ -61,11 +68,15 @@ class EventDone:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A segment as it was found: its arrays and picture (PNG), None where there are none, and why they should be."""
+    """A segment as it was found: its arrays and picture (PNG), None where there are none, and why they should be.
+
+    panels: JSON of the same picture, to be zoomed.
+    """
 
     facts: SegmentFacts
     data: xr.Dataset | None = None
     picture: bytes | None = None
+    panels: str = ""
     problem: str = ""
 
 
@@ -75,6 +86,11 @@ def page_of(event: Event) -> str:
     return f"events/{name}.html"
 
 
+def neighbour_of(event: Event | None) -> tuple[str, str] | None:
+    """The name of an event and where its page is, seen from the page of another."""
+    return None if event is None else (event.name, page_of(event).removeprefix("events/"))
+
+
 def write_event_page(job: EventJob) -> EventDone:
     """Draw an event and write its page. The page says what could not be read or drawn. Raises OSError."""
     whole = open_store(job.store)
@@ -82,11 +98,11 @@ def write_event_page(job: EventJob) -> EventDone:
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
     failed = {one.facts.key: one.problem for one in seen if one.problem}
     origin = origin_of(file for one in seen for file in one.facts.inputs)
+    without = {one.facts.segment.spacecraft: _row(one).reason for one in seen if one.data is None}
+    title = origin.titled(f"Event {job.event.name}; {job.shared['by']}")
     overview = None
     if len(opened) > 1:  # one spacecraft agrees with none, and its picture has the strip
-        overview, problem = _tried(
-            lambda: as_png(event_overview(opened, origin.titled(f"Event {job.event.name}; {job.shared['by']}")))
-        )
+        overview, problem = _tried(lambda: as_png(event_overview(opened, title, without)))
         failed |= {job.event.name: f"Event {job.event.name} cannot be drawn: {problem}"} if problem else {}
     facts = tuple(one.facts for one in seen)
     page: dict[str, Any] = {
@@ -94,6 +110,13 @@ def write_event_page(job: EventJob) -> EventDone:
         "facts": facts,
         "origin": origin,
         "pictures": {one.facts.segment.probe: one.picture for one in seen if one.picture},
+        "panels": {one.facts.segment.probe: one.panels for one in seen if one.panels},
+        "stretches": {
+            one.facts.segment.probe: _stretch_rows(one.data, job.shared["regions"]) for one in seen if one.data
+        },
+        "shortest": SHORTEST,
+        "before": neighbour_of(job.before),
+        "after": neighbour_of(job.after),
         "alts": {one.segment.probe: _describe(one, job.shared["regions"]) for one in facts},
         "overview": overview,
         "agreement": _mean_agreement({name: data["label"] for name, data in opened.items()}),
@@ -101,7 +124,8 @@ def write_event_page(job: EventJob) -> EventDone:
     }
     path = job.folder / page_of(job.event)
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(render("event.html.j2", **job.shared, **page))
+    scripts = {"library": f"../{SCRIPT}", "script": zoom_script()} if page["panels"] else {"script": None}
+    path.write_bytes(render("event.html.j2", **job.shared, **page, **scripts))
     return EventDone(facts, tuple(map(_row, seen)), failed)
 
 
@@ -126,9 +150,15 @@ def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
         why = f"cannot be read: {problem}; `mms-regions verify {job.store}` names the damaged files"
         return _Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
     facts, data = read
-    picture, problem = _tried(lambda: as_png(segment_picture(data, ion_spectrum=_ions(data, job.data_dir))))
+    drawn, problem = _tried(lambda: _draw(data, job.data_dir))
+    picture, panels = drawn or (None, "")
     why = f"cannot be drawn: {problem}" if problem else ""
-    return _Seen(replace(facts, reason=why), data, picture, f"{segment.key} {why}" if why else "")
+    return _Seen(replace(facts, reason=why), data, picture, panels, f"{segment.key} {why}" if why else "")
+
+
+def _draw(data: xr.Dataset, data_dir: Path | None) -> tuple[bytes, str]:
+    ions = _ions(data, data_dir)
+    return as_png(segment_picture(data, ion_spectrum=ions)), zoomable(data, ions)
 
 
 def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:
@@ -170,6 +200,31 @@ def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:
         return None
     found = agreement(labels).values
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
+
+
+@dataclass(frozen=True)
+class StretchRow:
+    """A stretch of equal labels as the page lists it; begin and end in UTC, seconds, mean confidence 0 to 1."""
+
+    region: Region
+    begin: np.datetime64
+    end: np.datetime64
+    seconds: float
+    confidence: float
+
+
+def _stretch_rows(data: xr.Dataset, regions: Sequence[Region]) -> list[StretchRow]:
+    probability = data["probability"].values
+    return [
+        StretchRow(
+            regions[one.region],
+            np.datetime64(one.begin, "ns"),
+            np.datetime64(one.end, "ns"),
+            one.length / SECOND,
+            float(probability[one.first : one.last + 1, one.region].mean(dtype=np.float64)),
+        )
+        for one in stretches(ns(data), data["label"].values, SHORTEST)
+    ]
 
 
 def _describe(facts: SegmentFacts, regions: Sequence[Region]) -> str:

@@ -30,7 +30,17 @@ def render(template: str, regions: Sequence[Region], **facts: Any) -> bytes:
 
 def script() -> Markup:
     """What sorts and filters the table of a report."""
-    source = files("mms_regions.report").joinpath("templates", "report.js").read_text()
+    return _source("report.js")
+
+
+def zoom_script() -> Markup:
+    """What draws panels that can be zoomed, once one comes near them."""
+    return _source("zoom.js")
+
+
+@cache
+def _source(name: str) -> Markup:
+    source = files("mms_regions.report").joinpath("templates", name).read_text()
     return Markup(source)  # noqa: S704 (a file of ours)
 
 
@@ -41,7 +51,21 @@ def _templates() -> Environment:
         autoescape=True,
         undefined=StrictUndefined,
     )
-    ours = (_base64, _bytes, _csp, _duration, _instant, _number, percent, _plural, _spelled, _utc, _words)
+    ours = (
+        _base64,
+        _bytes,
+        _clock,
+        _csp,
+        _duration,
+        _inert,
+        _instant,
+        _number,
+        percent,
+        _plural,
+        _spelled,
+        _utc,
+        _words,
+    )
     found.filters.update({function.__name__.removeprefix("_"): function for function in ours})
     found.globals |= {"cautions_mean": MEANING, "reasons_mean": REASONS}
     return found
@@ -56,6 +80,11 @@ def _style(regions: tuple[Region, ...]) -> Markup:
 def _csp(text: Markup) -> str:
     """What allows just this style or script: a page runs nothing that a name in a catalogue might bring."""
     return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _inert(text: str) -> Markup:
+    """JSON in a page: nothing in it can end the element that it is in, or begin another."""
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 (without < there is no markup)
 
 
 def _base64(data: bytes) -> str:
@@ -80,6 +109,11 @@ def _utc(time: np.datetime64) -> str:
     return str(np.datetime_as_string(time, unit="s")).replace("T", " ")
 
 
+def _clock(time: np.datetime64) -> str:
+    """The time of day, to a millisecond."""
+    return str(np.datetime_as_string(time, unit="ms")).partition("T")[2]
+
+
 def _instant(text: str) -> str:
     """A time of provenance, as `2026-07-11T10:34:00+00:00`, in the format of this page; other texts as they are."""
     return text.replace("T", " ").replace("+00:00", " UTC") if text.endswith("+00:00") else text
@@ -89,7 +123,7 @@ def _plural(word: str, count: int) -> str:
     """`segment` or `segments`, `has` or `have`."""
     if count == 1:
         return word
-    return {"has": "have", "process": "processes"}.get(word, f"{word}s")
+    return {"has": "have", "process": "processes", "stretch": "stretches"}.get(word, f"{word}s")
 
 
 def _spelled(count: int) -> str:

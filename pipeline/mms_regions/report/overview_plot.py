@@ -54,18 +54,24 @@ _SHORT = 0.1  # of the longest strip: shorter ones are magnified, by
 _MAGNIFIED = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def event_overview(segments: Mapping[str, xr.Dataset], title: str) -> Figure:
+def event_overview(segments: Mapping[str, xr.Dataset], title: str, without: Mapping[str, str] | None = None) -> Figure:
     """The regions of an event as its spacecraft see them, above each other, and how far they agree.
 
-    segments: by spacecraft ("mms1"), each as `store.open_segment` gives it.
+    segments: by spacecraft ("mms1"), each as `store.open_segment` gives it. without: of spacecraft that have none, why;
+    their rows are hatched and say it.
     Raises ValueError where there are no segments, one has no samples, or labels are not those of its regions.
     """
     if not segments:
         raise ValueError("an overview needs at least one segment: give complete segments of a store")
     labels = {spacecraft: data["label"] for spacecraft, data in segments.items()}
-    strips = [Strip(spacecraft, -1.0 * row, label) for row, (spacecraft, label) in enumerate(labels.items())]
-    figure, (regions, panel) = stack([1.4 * STRIP_INCHES * len(strips), 0.9], bottom=1.3)
+    rows = {spacecraft: -1.0 * row for row, spacecraft in enumerate(sorted({*segments, *(without or {})}))}
+    strips = [Strip(spacecraft, rows[spacecraft], label) for spacecraft, label in labels.items()]
+    figure, (regions, panel) = stack([1.4 * STRIP_INCHES * len(rows), 0.9], bottom=1.3)
     draw_strips(regions, strips)
+    regions.set_ylim(-len(rows) - 0.15, 0)
+    regions.set_yticks([top - 0.5 for top in rows.values()], list(rows))
+    for spacecraft, why in (without or {}).items():
+        _draw_absent(regions, rows[spacecraft], why)
     for strip, data in zip(strips, segments.values(), strict=True):
         fade(regions, data, strip.top)
     regions.tick_params(axis="x", bottom=False)
@@ -81,6 +87,17 @@ def event_overview(segments: Mapping[str, xr.Dataset], title: str) -> Figure:
     )
     figure.text(LEFT / WIDTH, 0.3 / figure.get_figheight(), said, fontsize=SMALL, va="top")
     return figure
+
+
+def _draw_absent(axes: Axes, top: float, why: str) -> None:
+    """A row of a spacecraft without labels: hatched, with the reason."""
+    across = axes.get_yaxis_transform()
+    row = boxes(np.zeros(1), np.ones(1), top - 0.92, top - 0.02)
+    hatch_boxes(axes, row, transform=across)
+    words = shortened(why, axes.get_position().width * WIDTH - 0.6, SMALL)
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "parse_math": False}
+    axes.text(0.5, top - 0.5, words, transform=across, bbox=paper, **style)
 
 
 def _draw_agreement(axes: Axes, share: xr.DataArray) -> None:

@@ -32,6 +32,7 @@ from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, 
 from mms_regions.report.facts import SegmentFacts, lost_together
 from mms_regions.report.html import NOT_MADE, render, script
 from mms_regions.report.overview_plot import catalogue_overview, overview_pages
+from mms_regions.report.zoom_plot import SCRIPT, bokeh_script
 from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
 from mms_regions.store.read import attributes_of, open_store
 from mms_regions.workers.pool import Future, PoolFactory, PoolRequest, worker_died
@@ -85,6 +86,7 @@ def write_report(
         own = {**_on_index(store, status, attributes, facts), "origin": origin, "overviews": overviews}
         page = render("index.html.j2", **shared, **own)
         (folder / _INDEX).write_bytes(page)
+        (folder / SCRIPT).write_bytes(bokeh_script())
     return Reported(out / _INDEX, len(done), {key: why for event in done for key, why in event.failed.items()})
 
 
@@ -93,7 +95,12 @@ def _jobs(whole: EventJob) -> list[EventJob]:
     by_event: dict[str, list[SegmentStatus]] = {}
     for row in whole.segments:
         by_event.setdefault(row.segment.event.name, []).append(row)
-    return [replace(whole, segments=tuple(some)) for some in by_event.values()]
+    jobs = [replace(whole, segments=tuple(some)) for some in by_event.values()]
+    events = [job.event for job in jobs]
+    return [
+        replace(job, before=before, after=after)
+        for job, before, after in zip(jobs, [None, *events], [*events[1:], None], strict=False)
+    ]
 
 
 def _write_event_pages(jobs: Sequence[EventJob], pool: PoolFactory, workers: int, stop: Stop) -> list[EventDone]:

@@ -44,7 +44,9 @@ from mms_regions.report.strips import (
 from mms_regions.store.plan import CADENCE_NS
 from mms_regions.store.read import attributes_of, card_of, settings_of
 
-_LINE_COLOURS = ("#004488", "#DDAA33", "#BB5566", "#000000")  # of x, y, z and the magnitude
+LINE_COLOURS = ("#0000FF", "#00A000", "#FF0000", "#000000")  # of x, y, z and the magnitude, as the field draws them
+DENSITY_COLOURS = ("#8B008B", "#000000")  # of ions and electrons
+SCALAR_COLOURS = ("#000000",)
 _VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
 _DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
 _LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
@@ -125,7 +127,7 @@ def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species
     axes.minorticks_off()  # a tenth of the time that a picture takes
     axes.set_ylabel(f"{species} (eV)")
     _shade_missing_rows(axes, spectrum)
-    edges, flux = _on_one_grid(spectrum.sortby("time"))
+    edges, flux = on_one_grid(spectrum.sortby("time"), _CELLS)
     step = -(-flux.sizes["time"] // _COLUMNS)
     if step > 1:
         flux = flux.coarsen({"time": step}, boundary="pad").mean()
@@ -133,9 +135,7 @@ def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species
     if not good.any():
         axes.tick_params(axis="y", which="both", left=False, labelleft=False)
         return
-    low, high = np.quantile(flux.values[good], [0.02, 0.995])
-    low = max(low, high * 1e-5)  # beyond five decades there are no counts
-    norm = LogNorm(low, max(high, 2 * low))
+    norm = LogNorm(*limits(flux.values[good]))
     image = axes.pcolormesh(_edges(ns(flux)), edges, flux.values.T, norm=norm, cmap="viridis", rasterized=True)
     place = axes.get_position()
     beside = figure.add_axes((place.x1 + 0.06 / WIDTH, place.y0, 0.11 / WIDTH, place.height))
@@ -154,7 +154,14 @@ def _shade_missing_rows(axes: Axes, spectrum: xr.DataArray) -> None:
     shade_missing(axes, time, known, cadence, zorder=2)
 
 
-def _on_one_grid(spectrum: xr.DataArray) -> tuple[Floats, xr.DataArray]:
+def limits(flux: Floats) -> tuple[float, float]:
+    """The lowest and the highest energy flux of a spectrogram that have colours of their own; flux: (n,) above 0."""
+    low, high = np.quantile(flux, [0.02, 0.995]).tolist()
+    low = max(low, high * 1e-5)  # beyond five decades there are no counts
+    return low, max(high, 2 * low)
+
+
+def on_one_grid(spectrum: xr.DataArray, cells: int) -> tuple[Floats, xr.DataArray]:
     """Edges of a grid of energies (eV), and in each cell the flux of the nearest channel, NaN where it is not above 0.
 
     One grid for all samples, for FPI alternates between two tables of energies.
@@ -163,9 +170,9 @@ def _on_one_grid(spectrum: xr.DataArray) -> tuple[Floats, xr.DataArray]:
     sound = (np.isfinite(energy) & (energy > 0)).all(axis=1)
     tables, which = np.unique(energy[sound], axis=0, return_inverse=True)
     low, high = (float(tables.min()), float(tables.max())) if len(tables) else (1.0, 10.0)
-    edges: Floats = np.geomspace(low, high, _CELLS + 1)
+    edges: Floats = np.geomspace(low, high, cells + 1)
     middle = np.log(np.sqrt(edges[1:] * edges[:-1]))
-    flux = np.full((len(energy), _CELLS), np.nan)
+    flux = np.full((len(energy), cells), np.nan)
     if len(tables):
         nearest = np.stack([np.abs(middle[:, None] - np.log(table)).argmin(axis=1) for table in tables])
         flux[sound] = np.take_along_axis(spectrum.values[sound], nearest[which.ravel()], axis=1)
@@ -264,18 +271,20 @@ def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
         lines = dict(zip("xyz", data[name].values.T, strict=True))
         if name == "b_gsm":
             lines["|B|"] = np.linalg.norm(data[name].values, axis=1)
-        draw_lines(axes, time, lines, f"{symbol} ({shown_unit(data[name].attrs['units'])})")
+        draw_lines(axes, time, lines, f"{symbol} ({shown_unit(data[name].attrs['units'])})", LINE_COLOURS)
     lines = {symbol: data[name].values for name, symbol in _DENSITIES.items()}
-    draw_lines(panels[-1], time, lines, f"$n$ ({shown_unit(data['ne'].attrs['units'])})")
+    draw_lines(panels[-1], time, lines, f"$n$ ({shown_unit(data['ne'].attrs['units'])})", DENSITY_COLOURS)
 
 
-def draw_lines(axes: Axes, time: Times, lines: Mapping[str, Floats], label: str) -> None:
+def draw_lines(
+    axes: Axes, time: Times, lines: Mapping[str, Floats], label: str, colours: Sequence[str] = SCALAR_COLOURS
+) -> None:
     """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right.
 
     Hatched where all of them are NaN.
     """
     axes.axhline(0, color="0.7", linewidth=0.6, zorder=1)
-    for (name, values), colour in zip(lines.items(), _LINE_COLOURS, strict=False):
+    for (name, values), colour in zip(lines.items(), colours, strict=False):
         axes.plot(*_broken(time, values), color=colour, linewidth=0.7, label=name)
     known = np.isfinite(np.array(list(lines.values())))
     shade_missing(axes, time, known.any(axis=0))

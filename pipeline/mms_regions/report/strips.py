@@ -33,6 +33,7 @@ GAP = 0.4  # rows between strips of different spacecraft
 _STRIP_FILLS = 0.92  # share of its row
 DAY = 86_400.0  # s
 _POWER = re.compile(r"(?<=[A-Za-z])\^?(-?\d+)")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Strip:
 def shown_unit(unit: str) -> str:
     """A unit of an attribute, such as `nW m^-3` or `cm-3`, with superscripts, as matplotlib draws them."""
     return _POWER.sub(r"$^{\1}$", unit)
+
+
+def superscript(unit: str) -> str:
+    """A unit of an attribute, such as `nW m^-3` or `cm-3`, with superscripts of Unicode, for pages: nW m⁻³, cm⁻³."""
+    return _POWER.sub(lambda power: power[1].translate(_RAISED), unit)
 
 
 def stack(heights: Sequence[float], bottom: float, gap: float = 0.13) -> tuple[Figure, list[Axes]]:

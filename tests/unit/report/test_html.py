@@ -64,6 +64,12 @@ def event_page(notes: str = "", name: str = "x.zarr", reason: str = "") -> str:
         "alts": {2: ""},
         "overview": None,
         "agreement": None,
+        "panels": {},
+        "stretches": {},
+        "shortest": 0.15,
+        "before": None,
+        "after": None,
+        "script": None,
     }
     return render("event.html.j2", **shared, **own, low_confidence=0.7).decode()
 

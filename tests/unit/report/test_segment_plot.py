@@ -12,7 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from drawn import ALL, COLOURS, REGIONS, SIGHTS, START, STEP, is_hatched, labels, pixels, seen, words_apart, words_drawn
+from drawn import (
+    ALL,
+    COLOURS,
+    REGIONS,
+    SIGHTS,
+    START,
+    STEP,
+    ion_spectrum,
+    is_hatched,
+    labels,
+    pixels,
+    seen,
+    segment,
+    whole_segment,
+    words_apart,
+    words_drawn,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -26,18 +42,6 @@ from mms_regions.report.segment_plot import FADED, event_picture, save_picture, 
 from mms_regions.report.strips import runs, shown_unit
 
 EIGHT = [region.colour for region in regions_named([*REGIONS.split(), "none_of_these", "another"])]
-UNITS = {"b_gsm": "nT", "vi_gsm": "km/s", "ve_gsm": "km/s", "e_gsm": "mV/m", "ni": "cm^-3", "ne": "cm^-3"}
-
-
-def segment(label: xr.DataArray) -> xr.Dataset:
-    """What a store gives of a segment, as far as a picture needs it."""
-    phase = np.linspace(0, 20, label.size)
-    waves = {name: (("time", "xyz"), 900 * np.sin(phase[:, None] + [0, 1, 2])) for name in UNITS if "gsm" in name}
-    densities = {name: ("time", 0.1 + 0.05 * np.cos(phase)) for name in ("ni", "ne")}
-    data = xr.Dataset({**waves, **densities, "label": label})
-    for name, unit in UNITS.items():
-        data[name].attrs["units"] = unit
-    return data
 
 
 def picture(label: xr.DataArray, truth: dict[str, xr.DataArray] | None = None, spacecraft: int = 1) -> Figure:
@@ -157,35 +161,10 @@ def test_no_two_words_overlap_and_all_are_in_the_picture(spacecraft: int, sample
     assert {"Event A", "mms1 model", "inflow north"} <= set(words_apart(figure))
 
 
-def whole_segment(samples: int = 1500) -> xr.Dataset:
-    """What a store gives of a segment: slow flows, B_x > 0 before the middle, electrons missing for a while."""
-    data = segment(labels(np.resize(ALL, samples)))
-    first, energy = np.arange(samples) < samples // 2, np.geomspace(10, 3e4, 32)
-    data["b_gsm"].values[:, 0] = np.where(first, 10.0, -10.0)
-    data["vi_gsm"].values[:] = np.where(np.arange(samples) % 2 == 0, 1.0, 2000.0)[:, None]
-    data["j_dot_e_prime"] = ("time", np.linspace(-1, 1, samples), {"units": "nW m^-3"})
-    spectrum = np.tile(1e6 * np.exp(-energy / 3e3), (samples, 1))
-    spectrum[100:200] = np.nan
-    data["electron_spectrum_omni"] = (("time", "energy"), spectrum)
-    data["electron_energy"] = (("time", "energy"), np.tile(energy, (samples, 1)))
-    probability = np.full((samples, 6), 0.02)
-    known = data["label"].values >= 0
-    probability[known, data["label"].values[known]] = 0.9
-    probability[~known] = np.nan
-    data["probability"] = (("time", "region"), probability)
-    where = {"event": "A", "probe": 1, "b0": 12.0, "n0": 0.2}
-    parts = {"model": {"name": "first"}, "deciding": {"convention": "corrected"}, "inputs": []}
-    return data.assign_attrs({**where, **{name: json.dumps(part) for name, part in parts.items()}})
-
-
 def region_axes(figure: Figure) -> Axes:
     """The panel of regions, which has the axis of time."""
     (found,) = [axes for axes in figure.axes if axes.get_xlabel().startswith("UTC")]
     return found
-
-
-def ion_spectrum(data: xr.Dataset) -> xr.DataArray:
-    return data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
 
 
 @pytest.mark.parametrize("samples", [700, 1500], ids=["21 s", "45 s"])
