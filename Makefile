@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 LOWEST := .venv-lowest/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-system test-all coverage lint docs bench bench-quick bench-scale containers lowest dist clean
+.PHONY: help venv demo test test-system test-all coverage lint docs bench bench-quick bench-workers bench-scale containers lowest dist clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,9 @@ bench: $(STAMP)  ## the benchmarks, ten minutes
 
 bench-quick: $(STAMP)  ## the same on little data, so that they cannot rot
 	$(BIN)/python benchmarks/run.py --quick >/dev/null
+
+bench-workers: $(STAMP)  ## how many workers one driver keeps busy, by simulation, five minutes
+	$(BIN)/python benchmarks/many_workers.py
 
 bench-scale: $(STAMP)  ## ten thousand segments, a quarter of an hour or more
 	$(BIN)/python benchmarks/scale.py

@@ -49,3 +49,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_sections(made: str) -> None:
+    """Put sections into RESULTS.md, each in the place of the one of its title, or at the end."""
+    path = Path(__file__).with_name("RESULTS.md")
+    path.write_text(with_sections(path.read_text(), made))
+
+
+def with_sections(before: str, made: str) -> str:
+    """Results in which each section (`## Title`) of `made` has replaced that of its title; new ones come last."""
+    found = _sections(before) | _sections(f"\n{made}")
+    return "\n\n".join(part.strip() for part in found.values()) + "\n"
+
+
+def _sections(text: str) -> dict[str, str]:
+    head, *rest = text.split("\n## ")
+    parts = {"": head} if head.strip() else {}
+    return parts | {part.partition("\n")[0]: f"## {part}" for part in rest}

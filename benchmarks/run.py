@@ -1,4 +1,4 @@
-"""Measure what the project promises in seconds or rates, and write RESULTS.md anew: `make bench`.
+"""Measure what the project promises in seconds or rates, and write it into RESULTS.md: `make bench`.
 
 Figures of one run compare with each other; between machines only their ratios do. `--quick` tries all of it on little
 data, and writes nothing: figures of it mean nothing.
@@ -25,13 +25,13 @@ import fetching  # noqa: E402  (of this folder)
 import first_look  # noqa: E402
 import gpu  # noqa: E402
 import labelling  # noqa: E402
+import many_workers  # noqa: E402
 import preparing  # noqa: E402
 import reporting  # noqa: E402
-import scale  # noqa: E402
 import sensitivity  # noqa: E402
 import synthetic_events  # noqa: E402
 import whole_catalogue  # noqa: E402
-from measure import machine, table, wall_seconds  # noqa: E402
+from measure import machine, table, wall_seconds, write_sections  # noqa: E402
 
 START = "2017-07-11T22:33:30"
 
@@ -49,7 +49,9 @@ def main() -> None:
         partial(reporting.results, quick),
         partial(sensitivity.results, quick),
     ]
-    if not quick:
+    if quick:
+        sections += [partial(many_workers.results, quick)]
+    else:
         sections += [fetching.results, synthetic_events.results]
     found = []
     for section in sections:
@@ -57,14 +59,7 @@ def main() -> None:
         found.append(section())
         print(found[-1], f"({time.perf_counter() - begin:.0f} s)\n", sep="\n", flush=True)
     if not quick:
-        write("\n".join(found))
-
-
-def write(text: str) -> None:
-    """Into RESULTS.md, where what takes longer stays as it was."""
-    results, profile = HERE / "RESULTS.md", HERE / "PROFILE.md"
-    before = results.read_text() if results.exists() else ""
-    results.write_text(scale.kept(before, f"# Results of `make bench`\n\n{text}\n{profile.read_text()}"))
+        write_sections("\n".join(found))
 
 
 def seconds(function: Callable[[], object], runs: int) -> float:

@@ -21,11 +21,11 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
 
 from cdf_files import write_files  # noqa: E402
+from measure import write_sections  # noqa: E402
 
 from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS  # noqa: E402
 from mms_regions.store.paths import run_folder  # noqa: E402
 
-TITLE = "## Ten thousand segments"
 FILES, PER_FILE, STEP = 10, 250, 0.06  # s from one interval to the next
 SECONDS, WORKERS = 10.0, 2
 START = np.datetime64("2017-07-11T10:00:00", "ns")
@@ -62,8 +62,7 @@ def main() -> None:
         data = make_files(here / "data")
         few, many = (measure(here, data, events) for events in (125, 2500))
     text = section(few, many)
-    results = HERE / "RESULTS.md"
-    results.write_text(with_section(results.read_text(), text))
+    write_sections(text)
     print(text)
 
 
@@ -141,7 +140,7 @@ def seconds(words: list[str]) -> float:
 def section(few: Measured, many: Measured) -> str:
     promised = (len(FEATURE_ARRAYS) + len(LABEL_ARRAYS)) * (many.shards + 1) + 60
     growth = [end - begin for begin, end in (many.driver, many.workers)]
-    return f"""{TITLE}
+    return f"""## Ten thousand segments
 
 {datetime.now(UTC):%Y-%m-%d}, `make bench-scale`: intervals of {SECONDS:g} s, {WORKERS} workers.
 
@@ -157,22 +156,6 @@ def section(few: Measured, many: Measured) -> str:
 | `status` | {few.status:.2f} s | {many.status:.2f} s | < 2 s |
 | `run` again, all done | {few.resume:.1f} s | {many.resume:.1f} s | < 5 s |
 """
-
-
-def with_section(results: str, text: str) -> str:
-    """The results with this section at their end, in the place of the one before."""
-    return f"{_without_section(results).rstrip()}\n\n{text.strip()}\n"
-
-
-def kept(before: str, results: str) -> str:
-    """New results of the other benchmarks, with the section that was there before, for it takes long to make."""
-    own = before.removeprefix(_without_section(before))
-    return with_section(results, own) if own else results
-
-
-def _without_section(results: str) -> str:
-    begin = results.find(f"\n{TITLE}\n")
-    return results if begin < 0 else results[: begin + 1]
 
 
 if __name__ == "__main__":
