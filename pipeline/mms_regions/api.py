@@ -341,8 +341,7 @@ def run_segments(
     >>> done.complete, done.failed
     (('A/mms1',), {})
     """
-    from mms_regions.core.cluster_settings import read_cluster
-    from mms_regions.core.settings import resolve_settings
+    from mms_regions.core.cluster_settings import resolve_run
     from mms_regions.core.stop import heard_signals
     from mms_regions.run.begin import RunRequest
     from mms_regions.run.run import run
@@ -365,9 +364,9 @@ def run_segments(
     path, chosen = _path(store), catalogue if isinstance(catalogue, Catalogue) else read_catalogue(catalogue)
     segments = chosen.segments(events, None if probes is None else str(probes))
     named = None if profile is None else _path(profile)
-    settings = resolve_settings(flags, os.environ, named)
+    settings, cluster = resolve_run(flags, os.environ, named)
     request = RunRequest(chosen, segments, path, settings, find_model(settings.model, os.environ), redo)
-    with pool_for(read_cluster(named), run_folder(path)) as pool, heard_signals() as stop:
+    with pool_for(cluster, run_folder(path)) as pool, heard_signals() as stop:
         return run(request, pool, observe or (lambda event: None), stop)
 
 

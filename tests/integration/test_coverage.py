@@ -93,7 +93,8 @@ def test_last_lines_and_status_say_the_same(
 ) -> None:
     store, again = made[0], mms_regions_here(*words, made[0])
     line = f"LONG/mms1: {share(store, 'LONG'):.1%} labelled; ions missing "
-    assert line in again.stdout and "WHOLE/mms1: 100% labelled\n" in again.stdout
+    assert line in again.stdout and re.search(r"^WHOLE/mms1 +200 +100% ", again.stdout, re.M)
+    assert mms_regions_here("show", store).stdout.splitlines()[:4] == again.stdout.splitlines()[:4]
     said = mms_regions_here("status", store).stdout
     assert re.search(rf"^LONG/mms1 +complete +{share(store, 'LONG'):.1%} labelled; ions missing ", said, re.M)
     rows = json.loads(mms_regions_here("status", store, "--json").stdout)["segments"]

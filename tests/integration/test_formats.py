@@ -193,7 +193,7 @@ def test_tplot_without_pyspedas_says_how_to_get_it(
 
 
 def test_flicker_is_joined_and_the_header_says_so(healthy: Path, mms_regions_here: Command, tmp_path: Path) -> None:
-    for out, more in (("plain", []), ("merged", ["--min-duration", "0.7"])):
+    for out, more in (("plain", ["--min-duration", "0"]), ("merged", ["--min-duration", "0.7"])):
         done = mms_regions_here("export", healthy, "--format", "segments", "--out", tmp_path / out, *more)
         assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / out / "segments.csv")
     plain, merged = (pd.read_csv(tmp_path / out / "segments.csv", comment="#") for out in ("plain", "merged"))
@@ -205,6 +205,20 @@ def test_flicker_is_joined_and_the_header_says_so(healthy: Path, mms_regions_her
     assert len(merged) < len(plain)
     assert plain["samples"].sum() == merged["samples"].sum()
     assert plain["joined"].sum() == 0 < merged["joined"].sum()
+
+
+def test_the_table_is_ecsv_with_units_and_positions(healthy: Path, mms_regions_here: Command, tmp_path: Path) -> None:
+    from astropy.table import Table
+
+    assert mms_regions_here("export", healthy, "--format", "segments", "--out", tmp_path).returncode == 0
+    table, data = Table.read(tmp_path / "segments.csv"), open_segment(healthy, "A", 1)
+    assert str(table["b_x"].unit) == "nT" and str(table["x_gsm"].unit) == "R_earth" and table["ni"].unit is not None
+    assert table["samples"].dtype.kind == "i" and table["start"][0].startswith("2017-")
+    assert table.meta["min_duration"] == 0.3 == read_header(tmp_path / "segments.csv")["min_duration"]
+    first = table[(table["event"] == "A") & (table["spacecraft"] == "mms1")][0]
+    gse = np.array(data.attrs["position_gse"]) / 6371.2
+    assert first["x_gsm"] == pytest.approx(gse[0], abs=0.006)  # GSE and GSM share their x axis
+    assert np.hypot(first["y_gsm"], first["z_gsm"]) == pytest.approx(np.hypot(gse[1], gse[2]), abs=0.01)
 
 
 def test_stability_is_in_the_table_where_the_store_has_it(healthy: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -82,7 +83,9 @@ def test_status_index_and_last_line_say_so(
     assert {row["segment"]: row["status"] for row in found["segments"]} == STATES
     assert found["counts"] | {"no_data": 3, "failed": 1, "complete": 1} == found["counts"]
     shown = mms_regions_here("status", path).stdout
-    assert "LATE/mms2               no data   no file of" in shown
+    assert re.search(r"^LATE/mms2 +no data +no file of", shown, re.M)
+    assert "no data, no file of a product (3): EARLY/mms4, LATE/mms2, LATE/mms4" in shown.splitlines()
+    assert [row["cause"] for row in found["segments"]] == ["no_files", "", "no_files", "files", "no_files"]
     assert shown.splitlines()[-1] == "1 complete, 1 failed, 3 no data"
     with pytest.raises(UsageProblem, match=r"^LATE/mms2 is no data: no file of"):
         open_segment(path, "LATE", 2)
@@ -91,6 +94,7 @@ def test_status_index_and_last_line_say_so(
     assert index["cause"].values.tolist() == ["no_files", "", "no_files", "files", "no_files"]
     assert index.attrs["provenance"][-1]["outcome"] == "1 segment failed, 3 segments without data"
     again = mms_regions_here(*words, path)
+    assert "no data, no file of a product (3): EARLY/mms4, LATE/mms2, LATE/mms4" in again.stdout.splitlines()
     assert again.returncode == 4 and "1 segment complete, 1 failed, 3 without data; for the reasons" in again.stdout
 
 

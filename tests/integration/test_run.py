@@ -59,7 +59,7 @@ def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Comma
     assert told["counts"] == {"complete": 5, "prepared": 0, "running": 0, "failed": 0, "no_data": 0, "missing": 0}
     assert [row["segment"] for row in told["segments"]] == ALL
     lines = mms_regions_here("status", healthy).stdout.splitlines()
-    assert lines[0].split() == ["A/mms1", "complete", "100%", "labelled;", "SYNTHETIC", "data"]
+    assert lines[1].split() == ["A/mms1", "complete", "100%", "labelled;", "SYNTHETIC", "data"]
     assert lines[-1] == "5 complete"
 
 
@@ -71,11 +71,11 @@ def test_worker_processes_make_the_same_store(
     assert json.loads(done.stdout)["complete"] == ALL
     assert "\x1b" not in done.stderr
     lines = done.stderr.splitlines()
-    assert lines[0] == "5 segments to prepare, 3 shards to label"
+    assert lines[:2] == ["starting workers", "5 segments to prepare, 3 shards to label"]
     assert sorted(line for line in lines if line.startswith("shard")) == [
         f"shard {i} {what}" for i in range(3) for what in ("labelled", "written")
     ]
-    assert len(lines) == 1 + 5 + 6  # nothing but these: no chatter of the cluster
+    assert len(lines) == 2 + 5 + 6  # nothing but these: no chatter of the cluster
     assert_same_store(tmp_path / "two.zarr", healthy)
 
 
@@ -198,7 +198,9 @@ def test_a_bad_segment_fails_alone_and_is_made_once_its_file_is_whole(
     with pytest.raises(UsageProblem, match=rf"^A/mms2 is failed: {re.escape(reason)}$"):
         open_segment(store, "A", 2)
     assert (index["label"].values[index["segment_id"].values < 0] == -1).all()
-    assert f"A/mms2                  failed    {reason}" in mms_regions_here("status", store).stdout
+    shown = mms_regions_here("status", store).stdout
+    assert re.search(rf"^A/mms2 +failed +{re.escape(reason)}$", shown, re.M)
+    assert "failed, files cannot be fetched or read (1): A/mms2" in shown.splitlines()
     for event, probe in [("A", 1), ("LONG", 1), ("B", 1), ("B", 2)]:
         assert_same_numbers(open_segment(store, event, probe), open_segment(healthy, event, probe))
 

@@ -26,16 +26,15 @@ def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -
     Example: mms-regions config show
     Example: mms-regions config show --profile slurm-gpu --json
     """
-    from mms_regions.core.cluster_settings import read_cluster
-    from mms_regions.core.settings import resolve_settings
+    from mms_regions.core.cluster_settings import resolve_run
 
-    settings = resolve_settings({}, os.environ, profile)
+    settings, cluster = resolve_run({}, os.environ, profile)
     rows = [
         (name, value, settings.origin[name])
         for name, value in settings.model_dump(mode="json").items()
         if name != "origin"
     ]
-    rows += [(f"cluster.{name}", *entry) for name, entry in _flat(read_cluster(profile), profile)]
+    rows += [(f"cluster.{name}", *entry) for name, entry in _flat(cluster, profile)]
     if as_json:
         print(json.dumps({name: {"value": value, "origin": origin} for name, value, origin in rows}))
     else:

@@ -35,12 +35,10 @@ def doctor(
     Example: mms-regions doctor
     Example: mms-regions doctor --profile slurm-cpu --store all.zarr --data-dir ~/mms
     """
-    from mms_regions.core.cluster_settings import read_cluster
-    from mms_regions.core.settings import resolve_settings
+    from mms_regions.core.cluster_settings import resolve_run
     from mms_regions.doctor.doctor import diagnose
 
-    settings = resolve_settings({"data_dir": data_dir, "model": model}, os.environ, profile)
-    cluster = read_cluster(profile)
+    settings, cluster = resolve_run({"data_dir": data_dir, "model": model}, os.environ, profile)
     findings = diagnose(settings, cluster, named_store(store) if store else None, os.environ)
     problems = [finding for finding in findings if finding.state == "problem"]
     if as_json:

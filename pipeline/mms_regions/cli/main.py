@@ -42,11 +42,13 @@ from mms_regions.cli.options import (
     StoreArgument,
     StoreOption,
     WorkersOption,
+    announce,
     at_home,
     chosen_events,
     display,
 )
 from mms_regions.cli.report import report
+from mms_regions.cli.show import show
 from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from mms_regions.run.dry_run import PlannedRun
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
+_DEBUG = "--debug: show the traceback of an error."
 _SETTINGS = "Precedence of settings: flag, environment, profile, default; see `config show`."
 
 app = typer.Typer(
@@ -161,8 +164,8 @@ def run(
     Example: mms-regions run --data-dir ~/mms --offline --model analytic-layer --store all.zarr --dry-run
     Example: mms-regions run --interval 2017-05-28T03:58:30/2017-05-28T03:59:15 --b0 21 --n0 0.1 --data-dir ~/mms --store x.zarr
     """  # noqa: E501
-    from mms_regions.core.cluster_settings import read_cluster
-    from mms_regions.core.settings import resolve_settings
+    announce(f"reading settings, events and {store}")
+    from mms_regions.core.cluster_settings import resolve_run
     from mms_regions.core.stop import heard_signals
     from mms_regions.model.card import find_model
     from mms_regions.run.begin import RunRequest
@@ -184,8 +187,8 @@ def run(
         "perturb": perturb,
         "draws": draws,
     }
-    with pool_for(read_cluster(profile), run_folder(store)) as pool:
-        settings = resolve_settings(flags, os.environ, profile)
+    settings, cluster = resolve_run(flags, os.environ, profile)
+    with pool_for(cluster, run_folder(store)) as pool:
         chosen = chosen_events(catalogue, interval, b0, n0)
         segments = chosen.segments(events, probes)
         installed = find_model(settings.model, os.environ)
@@ -214,17 +217,16 @@ def label(
 
     Example: mms-regions label a.zarr --model analytic-layer
     """
-    from mms_regions.core.cluster_settings import read_cluster
-    from mms_regions.core.settings import resolve_settings
+    from mms_regions.core.cluster_settings import resolve_run
     from mms_regions.core.stop import heard_signals
     from mms_regions.model.card import find_model
     from mms_regions.run.run import relabel
     from mms_regions.store.paths import run_folder
     from mms_regions.workers.open import pool_for
 
-    with pool_for(read_cluster(profile), run_folder(store)) as pool:
-        flags = {"model": model, "workers": workers, "device": device, "perturb": perturb, "draws": draws}
-        settings = resolve_settings(flags, os.environ, profile)
+    flags = {"model": model, "workers": workers, "device": device, "perturb": perturb, "draws": draws}
+    settings, cluster = resolve_run(flags, os.environ, profile)
+    with pool_for(cluster, run_folder(store)) as pool:
         installed = find_model(settings.model, os.environ)
         with display(as_json) as observe, heard_signals() as stop:
             summary = relabel(store, installed, settings, pool, observe, stop)
@@ -246,18 +248,20 @@ def export(
     """Export a store to other formats. Only tplot needs the CDF files (--data-dir).
 
     Example: mms-regions export a.zarr --format csv --out data
-    Example: mms-regions export a.zarr --format segments --min-duration 0.3 --out paper
+    Example: mms-regions export a.zarr --format segments --out paper
     """
     from mms_regions.core.settings import resolve_settings
     from mms_regions.export.export import check_format
     from mms_regions.export.export import export as export_segments
     from mms_regions.run.inputs import require_data_dir
     from mms_regions.run.status import complete_segments
+    from mms_regions.store.stretches import DEFAULT_SHORTEST
 
     check_format(form, min_duration)
     segments = complete_segments(store, events, probes)
     cdf = require_data_dir(resolve_settings({"data_dir": data_dir}, os.environ)) if form == "tplot" else None
-    done = export_segments(store, segments, out, form, data_dir=cdf, min_duration=min_duration or 0.0)
+    shortest = DEFAULT_SHORTEST if min_duration is None else min_duration
+    done = export_segments(store, segments, out, form, data_dir=cdf, min_duration=shortest)
     _print_exported(done, store, form, as_json)
 
 
@@ -283,6 +287,9 @@ def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"store": str(store), **asdict(planned)}))
     else:
+        if planned.is_complete:
+            print(f"{store}: {counted(planned.segments, 'segment')}, all complete; nothing to do")
+            return
         print(f"{store}: {counted(planned.segments, 'segment')}, {planned.to_prepare} to prepare")
         print(f"{counted(planned.to_write, 'shard')} to write, {planned.to_label} to label with {planned.model}")
         print(f"at most about {decimal(planned.needed.bytes)} in {counted(planned.needed.files, 'file')}; ", end="")
@@ -293,6 +300,7 @@ def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
         raise EnvironmentProblem(f"{store}: {'; '.join(planned.shortages)}; free some space, or choose another --store")
 
 
+app.command(rich_help_panel="Results")(show)
 app.command(rich_help_panel="Results")(report)
 app.command(rich_help_panel="Runs")(fetch)
 app.command(rich_help_panel="Runs")(estimate)
@@ -302,6 +310,9 @@ app.command(rich_help_panel="Runs")(doctor)
 app.command("serve-archive", rich_help_panel="Synthetic data")(serve_archive)
 for command in (demo, synthesise, simulate, train):
     app.command(rich_help_panel="Synthetic data")(command)
+for group in (app, models, catalogues, config):
+    for entry in group.registered_commands:
+        entry.epilog = _DEBUG
 
 
 if __name__ == "__main__":

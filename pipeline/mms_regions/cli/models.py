@@ -29,6 +29,7 @@ def model_list(as_json: JsonOption = False) -> None:
 
     Example: mms-regions model list
     """
+    from mms_regions.cli.tables import print_table
     from mms_regions.model.card import list_models
 
     found = list_models(os.environ)
@@ -36,19 +37,34 @@ def model_list(as_json: JsonOption = False) -> None:
         rows = [{"name": m.card.name, "title": m.card.title, "weights": m.weights is not None} for m in found]
         print(json.dumps({"models": rows}))
         return
-    for m in found:
-        print(f"{m.card.name:<20}{'weights installed' if m.weights else 'no weights':<19}{m.card.title}")
+    print_table(
+        ("model", "weights", "title"),
+        [(m.card.name, "installed" if m.weights else "missing", m.card.title) for m in found],
+    )
 
 
 @models.command("show")
-def model_show(name: ModelArgument = "waters2025") -> None:
-    """Print a model's card: regions and how reliable each is, features, scaling, training data, licence.
+def model_show(name: ModelArgument = "waters2025", *, as_json: JsonOption = False) -> None:
+    """Print a model's card: regions and how reliable each is, features, training data, licence. JSON: all of it.
 
     Example: mms-regions model show waters2025
+    Example: mms-regions model show waters2025 --json
     """
+    from mms_regions.cli.tables import print_table
     from mms_regions.model.card import find_model
 
-    print(find_model(name, os.environ).card.model_dump_json(indent=2))
+    installed = find_model(name, os.environ)
+    card = installed.card
+    if as_json:
+        print(card.model_dump_json(indent=2))
+        return
+    shown = {key: value for key, value in card.model_dump(mode="json").items() if isinstance(value, str) and value}
+    shown["weights"] = str(installed.weights or f"missing: {card.how_to_get_weights}")
+    print_table(("", card.name), [(key.replace("_", " "), text) for key, text in shown.items() if key != "name"])
+    print()
+    print_table(("region", "trust", "evidence"), [(one.long_name, one.trust, one.evidence) for one in card.regions])
+    for caution in card.cautions:
+        print(f"caution: {caution}")
 
 
 @models.command("check")
@@ -119,15 +135,19 @@ def catalogue_show(
     Example: mms-regions catalogue show
     Example: mms-regions catalogue show --events A,C-F
     """
+    from mms_regions.cli.tables import print_table
+    from mms_regions.core.events import shortly
+
     chosen = chosen_events(catalogue)
     selected = {segment.event.name for segment in chosen.segments(events, probes)}
-    print(f"{'event':<16}{'t_start (UTC)':<32}{'t_end (UTC)':<32}{'B0 / nT':>10}{'n0 / cm^-3':>12}  probes")
+    rows = []
     for event in chosen.events:
         if event.name in selected:
-            start, end = str(event.t_start), str(event.t_end)
-            spacecraft = ",".join(map(str, event.probes))
+            start, end = shortly(event.t_start), shortly(event.t_end)
             b0, n0 = ("-" if x is None else f"{x:.{digits}f}" for x, digits in ((event.B0, 4), (event.n0, 5)))
-            print(f"{event.name:<16}{start:<32}{end:<32}{b0:>10}{n0:>12}  {spacecraft}")
+            rows.append((event.name, start, end, b0, n0, ",".join(map(str, event.probes))))
+    headings = ("event", "t_start (UTC)", "t_end (UTC)", "B0 nT", "n0 cm^-3", "probes")
+    print_table(headings, rows, numbers=headings[3:5])
 
 
 @catalogues.command("check")

@@ -129,7 +129,12 @@ DataDirOption = Annotated[
     ),
 ]
 OfflineOption = Annotated[
-    bool | None, typer.Option("--offline", help="Use only files of the data folder.", rich_help_panel=_FILES)
+    bool | None,
+    typer.Option(
+        "--offline/--no-offline",
+        help="Use only files of the data folder, or fetch missing ones. Default: fetch.",
+        rich_help_panel=_FILES,
+    ),
 ]
 SourceOption = Annotated[
     str | None,
@@ -228,7 +233,10 @@ FormatOption = Annotated[
 ]
 MinDurationOption = Annotated[
     float | None,
-    typer.Option("--min-duration", help="With segments: merge intervals shorter than this many seconds into others."),
+    typer.Option(
+        "--min-duration",
+        help="With segments: merge stretches shorter than this many seconds into others. 0: keep all. Default: 0.3.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 
@@ -249,6 +257,12 @@ def chosen_events(
     for remark in chosen.remarks:
         print(f"mms-regions: warning: {remark}", file=sys.stderr)
     return chosen
+
+
+def announce(text: str) -> None:
+    """A line on a terminal, before imports that take a second; nothing in logs and pipes."""
+    if sys.stderr.isatty():
+        print(f"mms-regions: {text}", file=sys.stderr, flush=True)
 
 
 def display(as_json: bool) -> Display:

@@ -93,7 +93,7 @@ class Transfers:
 
     def describe(self) -> str:
         """Such as `3 of 5 files`, and the reason for a wait."""
-        return f"{self.done} of {self.files} files" + (f", {self.waiting}" if self.waiting else "")
+        return f"{self.done} of {counted(self.files, 'file')}" + (f", {self.waiting}" if self.waiting else "")
 
 
 class ProgressBar:
@@ -101,10 +101,14 @@ class ProgressBar:
 
     def __init__(self, console: Console):
         self._steps = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
         )
         self._bytes = Progress(
-            TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn(), console=console
+            TextColumn("{task.description}", markup=False), DownloadColumn(), TransferSpeedColumn(), console=console
         )
         self._live = Live(Group(self._steps, self._bytes), console=console)
         self._tasks: dict[str, TaskID] = {}

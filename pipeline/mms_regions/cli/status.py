@@ -47,7 +47,22 @@ def status(
         _print_now(found, store, as_json)
         time.sleep(_EVERY)
         found = store_status(store)
-    print(_as_json(found, store) if as_json else "\n".join([*_rows(found), _counts(found)]))
+    if as_json:
+        print(_as_json(found, store))
+    else:
+        _show(found)
+
+
+def _show(found: StoreStatus) -> None:
+    """The segments, why some have failed or have no data, in groups, and the counts."""
+    from mms_regions.cli.summary import cause_lines
+    from mms_regions.cli.tables import print_table
+
+    print_table(
+        ("segment", "state", "labels, or the reason"),
+        [(row.segment.key, row.state.replace("_", " "), row.reason or _remark(row)) for row in found.segments],
+    )
+    print("\n".join([*cause_lines({row.segment.key: row.cause for row in found.segments}), _counts(found)]))
 
 
 def _print_now(found: StoreStatus, store: Path, as_json: bool) -> None:
@@ -88,6 +103,7 @@ def _as_json(found: StoreStatus, store: Path) -> str:
             "segment": row.segment.key,
             "status": row.state,
             "reason": row.reason,
+            "cause": row.cause,
             "origin": row.origin,
             "coverage": row.coverage.to_json() if row.coverage else None,
         }

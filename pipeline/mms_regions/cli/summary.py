@@ -19,10 +19,13 @@ _MOST_ROWS = 12  # more segments are summed up
 
 def print_summary(summary: Summary, store: Path, as_json: bool) -> None:
     """Print what the store holds now; exit code 4 if segments failed or have no data."""
+    from mms_regions.cli.tables import print_segments
+
     warnings = _warnings(summary)
     if as_json:
         print(json.dumps(_as_json(summary, store, warnings)))
     else:
+        print_segments(store, summary.complete)
         print("\n".join(_lines(summary, store)))
     for warning in warnings:
         print(f"mms-regions: warning: {warning}", file=sys.stderr)
@@ -39,6 +42,7 @@ def _as_json(summary: Summary, store: Path, warnings: list[str]) -> dict[str, An
         "synthetic": list(summary.synthetic),
         "coverage": {key: one.to_json() for key, one in summary.coverage.items()},
         "scale_cautions": {key: list(found) for key, found in summary.doubts.items()},
+        "causes": dict(summary.causes),
         "warnings": warnings,
     }
 
@@ -49,6 +53,7 @@ def _lines(summary: Summary, store: Path) -> Iterator[str]:
     without = f", {len(summary.no_data)} without data" if summary.no_data else ""
     hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed or without else ""
     yield f"{store}: {counted(len(summary.complete), 'segment')} complete, {len(summary.failed)} failed{without}{hint}"
+    yield from cause_lines(summary.causes)
     yield from _coverage_lines(summary.coverage)
     if summary.doubts:
         yield f"{_named(list(summary.doubts))}: B0 or n0 do not fit what was measured; `mms-regions report` says how"
@@ -56,13 +61,21 @@ def _lines(summary: Summary, store: Path) -> Iterator[str]:
         yield f"{counted(len(summary.synthetic), 'segment')} made wholly or partly from SYNTHETIC data"
 
 
+def cause_lines(causes: Mapping[str, str]) -> Iterator[str]:
+    """Why segments have failed or have no data: a line for each cause, whatever number of segments has it."""
+    from mms_regions.core.outcomes import by_cause
+
+    for cause, keys in by_cause(causes).items():
+        yield f"{cause.status.replace('_', ' ')}, {cause.text} ({len(keys)}): {_named(keys)}"
+
+
 def _coverage_lines(coverage: Mapping[str, Coverage]) -> Iterator[str]:
-    """One for each segment; of many segments one for all, and those with the fewest labels."""
+    """Why samples have no label, for each segment with such samples; of many segments those with the fewest labels."""
     from mms_regions.model.coverage import together
 
     rows = sorted(coverage.values(), key=lambda one: one.share)
     if len(rows) <= _MOST_ROWS:
-        yield from (f"{key}: {one}" for key, one in coverage.items())
+        yield from (f"{key}: {one}" for key, one in coverage.items() if one.labelled < one.samples)
         return
     yield f"all segments: {together(rows)}"
     some = [one for one in rows[:_MOST_ROWS] if one.labelled < one.samples]

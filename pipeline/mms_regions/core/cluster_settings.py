@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mms_regions.core.errors import InputProblem, UsageProblem, explain
 from mms_regions.core.files import expanded
-from mms_regions.core.settings import read_profile
+from mms_regions.core.settings import Settings, read_profile, resolve_settings
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
@@ -117,6 +118,27 @@ class ClusterSettings(_Table):
         if self.kind != "slurm" and {"cpu", "gpu"} & self.model_fields_set:
             raise ValueError("[cluster.cpu] and [cluster.gpu] need kind = 'slurm'")
         return self
+
+
+def resolve_run(
+    flags: Mapping[str, object], environ: Mapping[str, str], profile: Path | None
+) -> tuple[Settings, ClusterSettings]:
+    """Settings and cluster of a run, as `resolve_settings` and `read_cluster` give them.
+
+    Raises one error with everything that is wrong in both.
+    """
+    cluster, wrong = ClusterSettings(), ""
+    try:
+        cluster = read_cluster(profile)
+    except InputProblem as problem:
+        wrong = str(problem)
+    try:
+        settings = resolve_settings(flags, environ, profile)
+    except (InputProblem, UsageProblem) as problem:
+        raise type(problem)("\n".join(dict.fromkeys(filter(None, (str(problem), wrong))))) from None
+    if wrong:
+        raise InputProblem(wrong)
+    return settings, cluster
 
 
 def read_cluster(profile: Path | None) -> ClusterSettings:

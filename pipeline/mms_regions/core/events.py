@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from mms_regions.core.errors import InputProblem, shown
+from mms_regions.core.errors import InputProblem, UsageProblem, shown
 from mms_regions.core.leap_seconds import Clock
 
 ALL_PROBES = (1, 2, 3, 4)
@@ -86,7 +86,7 @@ def _calendar_date(text: str) -> str:
     return f"{found:%Y-%m-%d}"
 
 
-def _shortly(time: np.datetime64) -> str:
+def shortly(time: np.datetime64) -> str:
     """A time without the zeros at its end."""
     return str(time).rstrip("0").rstrip(".") if "." in str(time) else str(time)
 
@@ -185,7 +185,7 @@ class Event(BaseModel):
     def _after_t_start(cls, t_end: np.datetime64, info: ValidationInfo) -> np.datetime64:
         t_start = info.data.get("t_start", t_end - np.timedelta64(1, "ns"))  # a bad t_start is reported by itself
         if not t_start < t_end <= t_start + np.timedelta64(_MOST_HOURS, "h"):
-            raise ValueError(f"must be after t_start ({_shortly(t_start)}) and at most {_MOST_HOURS} h later")
+            raise ValueError(f"must be after t_start ({shortly(t_start)}) and at most {_MOST_HOURS} h later")
         return t_end
 
     @field_validator("B0_sigma", "n0_sigma")
@@ -211,7 +211,7 @@ class Event(BaseModel):
     @property
     def interval(self) -> str:
         """The interval in words, for messages."""
-        return f"{_shortly(self.t_start)} to {_shortly(self.t_end)}"
+        return f"{shortly(self.t_start)} to {shortly(self.t_end)}"
 
     @property
     def trange(self) -> tuple[int, int]:
@@ -228,7 +228,7 @@ class Event(BaseModel):
 def _name_from(t_start: object) -> str:
     """20170711T223330 of that time, without what makes names hard to type; a bad time is reported by itself."""
     try:
-        return re.sub("[-:]", "", _shortly(utc_time(t_start)))
+        return re.sub("[-:]", "", shortly(utc_time(t_start)))
     except ValueError:
         return "unnamed"
 
@@ -258,3 +258,20 @@ class Segment:
     def folder(self) -> str:
         """Such as A_mms4: the folder of its exported files."""
         return f"{self.event.name}_{self.spacecraft}"
+
+
+def parse_key(key: str) -> tuple[str, int]:
+    """Event and spacecraft of a key such as A/mms4. Raises UsageProblem for a text that is none."""
+    event, slash, spacecraft = key.partition("/")
+    if not slash or not event:
+        raise UsageProblem(f"{shown(key)} is no segment; a segment is event/spacecraft, such as A/mms4")
+    return event, one_probe(spacecraft)
+
+
+def one_probe(probe: int | str) -> int:
+    """The number of a spacecraft that is given as 4, "4" or "mms4". Raises UsageProblem for anything else."""
+    try:
+        (number,) = probe_numbers(str(probe))
+    except ValueError:
+        raise UsageProblem(f"{shown(probe)} is no spacecraft; give 1, 2, 3 or 4, or mms1 to mms4") from None
+    return number

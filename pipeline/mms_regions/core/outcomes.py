@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -42,6 +43,33 @@ class Cause(StrEnum):
     def status(self) -> Status:
         """`no_data` where there was nothing to make a segment from, which is no failure; else `failed`."""
         return Status.NO_DATA if self in (Cause.NO_FILES, Cause.NOTHING_MEASURED) else Status.FAILED
+
+    @property
+    def text(self) -> str:
+        """The cause in a few words, for all segments that have it."""
+        return _TITLES[self]
+
+
+_TITLES = {
+    Cause.NONE: "",
+    Cause.UNKNOWN: "cause not recorded",
+    Cause.EVENT: "the event cannot be used",
+    Cause.FILES: "files cannot be fetched or read",
+    Cause.NO_FILES: "no file of a product",
+    Cause.NOTHING_MEASURED: "nothing measured in the interval",
+    Cause.WORKER: "the worker died",
+    Cause.UNEXPECTED: "an error of the software",
+}
+
+
+def by_cause(causes: Mapping[str, str]) -> dict[Cause, list[str]]:
+    """The keys of segments by cause, the most frequent cause first. causes: the code of each segment by its key."""
+    found: dict[Cause, list[str]] = {}
+    for key, code in causes.items():
+        cause = Cause(code) if code in set(Cause) else Cause.UNKNOWN
+        if cause is not Cause.NONE:
+            found.setdefault(cause, []).append(key)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
 def without_key(reason: str, key: str) -> str:

@@ -29,6 +29,11 @@ class PlannedRun:
     free: Free
     shortages: tuple[str, ...]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.to_prepare or self.to_write or self.to_label)
+
 
 def plan_run(request: RunRequest) -> PlannedRun:
     """What `run` would do; nothing is written, nothing is fetched. Raises what `run` refuses a store for."""

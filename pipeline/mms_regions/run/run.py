@@ -51,7 +51,8 @@ class Summary:
 
     synthetic: complete segments that were made from synthetic files, or from some that are. no_data: those that there
     is nothing to make from, with their reasons; they are not among the failed ones. coverage: by key, where it is
-    known. doubts: by key, what does not fit B0 and n0.
+    known. doubts: by key, what does not fit B0 and n0. causes: by key, the codes of `core.outcomes.Cause` of those that
+    have failed or have no data.
     """
 
     complete: tuple[str, ...]
@@ -60,6 +61,7 @@ class Summary:
     no_data: Mapping[str, str] = field(default_factory=dict)
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    causes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Mapping[str, Record], plan: Plan, coverage: Mapping[str, Coverage]) -> Summary:
@@ -76,6 +78,7 @@ class Summary:
             no_data=_reasons(records, "no_data"),
             coverage=coverage,
             doubts={key: found for key, found in doubts.items() if found},
+            causes={key: record.cause for key, record in records.items() if record.status in ("failed", "no_data")},
         )
 
 
@@ -202,6 +205,8 @@ class _Work:
         sweep(self.store)  # what lost workers were writing
 
     def _use_workers(self, index: IndexUpdater) -> None:
+        if self.settings.workers:
+            self.observe(Remark("starting workers"))  # which takes seconds, in a queue hours
         with self.pool(self._pool_request()) as workers:
             self._check(workers)
             self.observe(RunStarted(len(self.todo.segments), len(self.todo.unwritten) + len(self.todo.unlabelled)))

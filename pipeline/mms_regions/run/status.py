@@ -30,6 +30,7 @@ class SegmentStatus:
 
     prepared: its labels are missing, or are there but not shown yet by the index, by which people open segments.
     origin: of its data: measured, synthetic, mixed or unknown; empty where it has none. coverage: where it is known.
+    cause: the code of `core.outcomes.Cause`, once it is on disk.
     """
 
     segment: Segment
@@ -37,6 +38,7 @@ class SegmentStatus:
     reason: str = ""
     origin: str = ""
     coverage: Coverage | None = None
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class StoreStatus:
 def store_status(store: Path) -> StoreStatus:
     """What a store holds. Raises UsageProblem where there is no store."""
     plan, owner = require_plan(store), owner_of(lock_path(store))
-    states, coverage = _on_disk(store, plan)
+    states, coverage, causes = _on_disk(store, plan)
     if owner is not None:
         sound = {key: state for key, state in states.items() if state[0] not in ("failed", "no_data")}
         states = {**states, **_under_way(last_run(store)), **sound}
@@ -64,14 +66,15 @@ def store_status(store: Path) -> StoreStatus:
     for segment in (slot.segment for slot in plan.slots):
         state, reason, origin = states.get(segment.key, ("missing", "", ""))
         known = coverage.get(segment.key) if state == "complete" else None
-        rows.append(SegmentStatus(segment, state, reason, origin, known))
+        cause = causes.get(segment.key, "") if state in ("failed", "no_data") else ""
+        rows.append(SegmentStatus(segment, state, reason, origin, known, cause))
     return StoreStatus(tuple(rows), owner)
 
 
-def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]], dict[str, Coverage]]:
+def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]], dict[str, Coverage], dict[str, str]]:
     """What receipts say, the only record of what is done; what the index does not show yet is not complete.
 
-    By key: state, reason and origin; and the coverage of those whose labels are there.
+    By key: state, reason and origin; the coverage of those whose labels are there; and causes.
     """
     labelled, written = read_labelled(store), written_shards(store, plan)
     shown = labelled if labelled and not labelled.swapping else None
@@ -84,7 +87,7 @@ def _on_disk(store: Path, plan: Plan) -> tuple[dict[str, tuple[State, str, str]]
     }
     origins = {key: r.origin if r.inputs else "" for key, r in found.items()}
     states = {key: (*hidden.get(key, (r.status, r.reason)), origins[key]) for key, r in found.items()}
-    return states, coverage_by_segment(with_labels)
+    return states, coverage_by_segment(with_labels), {key: r.cause for key, r in found.items()}
 
 
 def _under_way(events: Sequence[Mapping[str, Any]]) -> dict[str, tuple[State, str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
-from mms_regions.core.events import ALL_PROBES, is_safe_name
+from mms_regions.core.events import ALL_PROBES, is_safe_name, one_probe
 from mms_regions.core.outcomes import without_key
 from mms_regions.store.layout import MARGINAL_ARRAYS
 from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
@@ -94,18 +94,19 @@ def _reasons(data: xr.Dataset) -> np.ndarray[Any, Any]:
     return found
 
 
-def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
+def open_segment(store: Path | str, event: str, probe: int | str) -> xr.Dataset:
     """One event seen by one spacecraft, on the dimension `time`; its row of the index is in the attributes.
 
     Raises UsageProblem for a segment that the store does not hold, or that is not complete there.
     """
+    probe = one_probe(probe)
     found = segment_of(open_store(store), event, probe)
     if found is None:
         raise UsageProblem(f"{store}: holds no {event}/mms{probe}; see `mms-regions status {store}`")
     return found
 
 
-def load_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
+def load_segment(store: Path | str, event: str, probe: int | str) -> xr.Dataset:
     """As `open_segment`, with all values read. Raises also DamagedStore where files of the store are damaged."""
     try:
         return open_segment(store, event, probe).load()

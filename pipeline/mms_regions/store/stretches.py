@@ -1,7 +1,7 @@
 """Stretches of equal labels, as a table for a paper: one row per run, with what was measured in it.
 
-The table is a CSV file. What it was made from stands before it, in lines `# key: value` whose values are JSON; pandas
-leaves them out (`comment="#"`), and without their first two characters they are YAML.
+The table is an ECSV file: CSV after a header of lines that begin with `# ` and are YAML, with the unit of each column
+and what the table was made from. `astropy.table.Table.read` reads both; pandas leaves the header out (`comment="#"`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ from mms_regions.core.regions import regions_of
 from mms_regions.core.types import NO_LABEL, SECOND, Floats, Times
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import MEANING, cautions
+from mms_regions.physics.frames import gse_to_gsm
 from mms_regions.store.plan import CADENCE_NS
 from mms_regions.store.read import attributes_of, card_of, settings_of
 
 TITLE = "stretches of equal labels"
+DEFAULT_SHORTEST = 0.3  # s, two ion samples: shorter stretches are flicker of labels rather than regions
+_EARTH = 6371.2  # km
+_POSITION = ("x_gsm", "y_gsm", "z_gsm")
+_TEXTS, _WHOLE = ("event", "spacecraft", "start", "stop", "region"), ("samples", "joined")
 
 # What is averaged over a stretch: its column, the quantity of the store, the component; None: a vector's magnitude.
 _MEANS: Mapping[str, tuple[str, int | None]] = {
@@ -127,23 +132,34 @@ def stretches_table(segments: Iterable[xr.Dataset], software: str, shortest: flo
     rows: list[dict[str, Any]] = []
     about, seen = {}, list[xr.Dataset]()
     for data in segments:  # one at a time: all of them may not fit into memory
-        rows += _rows(data, shortest)
+        rows += stretch_rows(data, shortest)
         about[f"{data.attrs['event']}/mms{data.attrs['probe']}"] = _about(data)
         seen.append(data.isel(time=slice(0)))
     header = {**_header(seen, software, shortest), "segments": about}
     text = io.StringIO(newline="")
-    text.writelines(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
+    text.writelines(f"# {line}\n" for line in _ecsv(_units(seen), header))
     writer = csv.DictWriter(text, list(_units(seen)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
 
 
+def _ecsv(units: Mapping[str, str], meta: Mapping[str, Any]) -> Iterator[str]:
+    """The header of ECSV 1.0; each value is JSON, which is YAML too."""
+    yield from ("%ECSV 1.0", "---", 'delimiter: ","', "datatype:")
+    for name, unit in units.items():
+        kind = "string" if name in _TEXTS else "int64" if name in _WHOLE else "float64"
+        yield f"- {json.dumps({'name': name, **({'unit': unit} if unit else {}), 'datatype': kind})}"
+    yield "meta:"
+    yield from (f"  {key}: {json.dumps(value)}" for key, value in meta.items())
+    yield "schema: astropy-2.0"
+
+
 def read_header(path: Path | str) -> dict[str, Any]:
-    """What stands before the table of a file that `stretches_table` made."""
-    lines = Path(path).read_text().splitlines()
-    pairs = (line[2:].partition(": ") for line in lines if line.startswith("# "))
-    return {key: json.loads(value) for key, _, value in pairs}
+    """What stands before the table of a file that `stretches_table` made, also of one that an earlier version made."""
+    lines = [line[2:] for line in Path(path).read_text().splitlines() if line.startswith("# ")]
+    inside = lines[lines.index("meta:") + 1 : -1] if "meta:" in lines else lines
+    return {key.strip(): json.loads(value) for key, _, value in (line.partition(": ") for line in inside)}
 
 
 def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> dict[str, Any]:
@@ -172,7 +188,8 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         **{name: f"share of samples: {text}" for name, text in MEANING.items()},
         "origin": origin.sentence() or f"input files: {origin.word}",
         "names_of_regions": "inferred, not the authors'" if names_are_inferred(model) else "the model's own",
-        "times": "UTC; a sample covers 30 ms around its time",
+        "times": "UTC, ISO 8601; a sample covers 30 ms around its time",
+        "position": f"x_gsm, y_gsm, z_gsm: mean of the segment, GSM, in Earth radii of {_EARTH:g} km",
         "cautions": model["cautions"],
         "units": _units(segments),
     }
@@ -200,20 +217,23 @@ def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
     marginal = {"mean_marginal": "1"} if any("probability_marginal" in one for one in segments) else {}
     stability = {"mean_stability": "1"} if any("stability" in one for one in segments) else {}
     return {
-        **dict.fromkeys(("event", "spacecraft", "start", "stop", "region"), ""),
+        **dict.fromkeys(_TEXTS, ""),
         **{"duration": "s", "samples": "1", "joined": "1", "mean_confidence": "1", "min_confidence": "1"},
         **marginal,
         **dict.fromkeys(MEANING, "1"),
         **stability,
         **{column: data[name].attrs["units"] for column, (name, _) in _MEANS.items()},
+        **dict.fromkeys(_POSITION, "R_earth"),
     }
 
 
-def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
+def stretch_rows(data: xr.Dataset, shortest: float = 0.0) -> Iterator[dict[str, Any]]:
+    """The rows of the table of one segment, as `open_segment` gives it: texts and numbers by column."""
     label, probability = data["label"].values, data["probability"].values
     time = data["time"].values.astype("datetime64[ns]").astype(np.int64)
     regions = regions_of(data["label"].attrs)
     columns = {column: _column(data[name].values, part) for column, (name, part) in _MEANS.items()}
+    position = _position(data)
     found = cautions(data)
     careful = found.found
     marginal = data.get("probability_marginal")
@@ -236,7 +256,18 @@ def _rows(data: xr.Dataset, shortest: float) -> Iterator[dict[str, Any]]:
             **({} if marginal is None else {"mean_marginal": _mean(marginal.values[inside, one.region])}),
             **{column: f"{where[inside].mean():.4f}" for column, where in careful.items()},
             **{column: _mean(values[inside]) for column, values in columns.items()},
+            **position,
         }
+
+
+def _position(data: xr.Dataset) -> dict[str, str]:
+    """The mean position of a segment in Earth radii, GSM; empty texts where it is not known."""
+    gse = np.ravel(data.attrs.get("position_gse", np.nan)).astype(np.float64)
+    if gse.size != 3 or not np.isfinite(gse).all() or not data.sizes["time"]:
+        return dict.fromkeys(_POSITION, "")
+    middle = data["time"].values[data.sizes["time"] // 2].astype("datetime64[ns]").astype(np.int64)
+    gsm = gse_to_gsm(np.array([middle]), gse[None])[0] / _EARTH
+    return {name: f"{value:.2f}" for name, value in zip(_POSITION, gsm, strict=True)}
 
 
 def _column(values: Floats, part: int | None) -> Floats:
