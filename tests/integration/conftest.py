@@ -115,6 +115,7 @@ def environment(model_dir: Path) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = os.pathsep.join(filter(None, [str(ROOT / "pipeline"), plain.get("PYTHONPATH")]))
     nowhere = "http://127.0.0.1:9"  # no test may ask a server of the real world, by mistake or not
+    plain |= {"XDG_CONFIG_HOME": str(model_dir / "no-profile"), "XDG_CONFIG_DIRS": str(model_dir / "no-profile")}
     return {**plain, "PYTHONPATH": path, "MMS_REGIONS_MODEL_DIR": str(model_dir), "MMS_REGIONS_ARCHIVE_URL": nowhere}
 
 

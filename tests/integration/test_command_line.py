@@ -182,6 +182,52 @@ def test_each_setting_is_shown_with_its_value_and_origin(mms_regions_here: Comma
     assert "workers                 5                           environment MMS_REGIONS_WORKERS" in lines
 
 
+def test_the_profile_of_the_user_counts_after_a_named_one_and_before_that_of_the_site(
+    mms_regions_here: Command, tmp_path: Path
+) -> None:
+    places = {name: tmp_path / name / "mms-regions" / "profile.toml" for name in ("user", "site")}
+    for workers, path in enumerate([*places.values(), tmp_path / "named.toml", tmp_path / "flag.toml"], 11):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"workers = {workers}\n[cluster]\ndashboard = false\n")
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "user"), "XDG_CONFIG_DIRS": str(tmp_path / "site")}
+
+    def shown(*words: object, **more: str) -> list[tuple[int, str]]:
+        done = mms_regions_here("config", "show", "--json", *words, env={**env, **more})
+        found = json.loads(done.stdout)
+        return [(found["workers"]["value"], found[name]["origin"]) for name in ("workers", "cluster.dashboard")]
+
+    named = {"MMS_REGIONS_PROFILE": str(tmp_path / "named.toml")}
+    flag = tmp_path / "flag.toml"
+    assert shown("--profile", flag, **named) == [(14, f"profile {flag}")] * 2
+    assert shown(**named) == [(13, f"profile {tmp_path / 'named.toml'}")] * 2
+    assert shown() == [(11, f"profile {places['user']}")] * 2
+    places["user"].unlink()
+    assert shown() == [(12, f"profile {places['site']}")] * 2
+    places["site"].unlink()
+    assert [origin for _, origin in shown()] == ["default"] * 2
+    done = mms_regions_here("config", "show", env={**env, "MMS_REGIONS_PROFILE": "nowhere"})
+    assert done.returncode == 3 and "There is no profile nowhere" in done.stderr
+
+
+def test_a_shipped_profile_is_printed_to_be_changed(mms_regions_here: Command) -> None:
+    assert mms_regions_here("config", "init", "slurm-cpu").stdout == shipped_profiles()["slurm-cpu"].read_text()
+    done = mms_regions_here("config", "init", "pbs")
+    assert done.returncode == 2 and "those that are shipped are allocation, laptop" in done.stderr
+
+
+def test_scripts_for_slurm_are_written_and_not_over_changed_ones(mms_regions_here: Command, tmp_path: Path) -> None:
+    top = Path(__file__).parents[2] / "jobs"
+    for _ in range(2):
+        assert mms_regions_here("jobs", "init", tmp_path / "jobs").returncode == 0
+    written = {path.name: path.read_bytes() for path in (tmp_path / "jobs").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in top.iterdir() if path.is_file()}
+    assert {"catalogue.sbatch", "allocation.sbatch", "prefetch.sbatch", "README.md"} <= set(written)
+    (tmp_path / "jobs" / "catalogue.sbatch").write_text("mine")
+    done = mms_regions_here("jobs", "init", tmp_path / "jobs")
+    assert done.returncode == 2 and "catalogue.sbatch" in done.stderr
+    assert (tmp_path / "jobs" / "catalogue.sbatch").read_text() == "mine"
+
+
 def keys(table: Mapping[str, object], schema: dict, below: dict) -> None:
     """Every key of a TOML table has a place in a schema that takes no others."""
     assert below["additionalProperties"] is False

@@ -66,6 +66,7 @@ def installed(tmp_path: Path) -> Path:
     (built,) = wheel.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         archive.extractall(site)
+    assert (site / "mms_regions" / "jobs" / "catalogue.sbatch").is_file()  # of `jobs init`
     (site / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     return env / "bin" / "python"
 

@@ -30,7 +30,6 @@ HELP = dict(examples(ROOT_COMMAND))
 # What is not run here, by how the line begins: why, and the test that does run it.
 NOT_RUN: dict[str, tuple[str, str]] = {
     r"make (demo|test|venv|test-all|test-system|coverage|docs|dist)": ("minutes; a part of them is this", ".ci/run"),
-    r'cp "\$\(python ': ("needs the command python", "tests/unit/test_folders.py"),
     r"\.venv/bin/pre-commit": ("changes the clone", ".pre-commit-config.yaml"),
     r"(\S*/)?mms-regions model fetch": ("the authors' repository", "tests/integration/test_model_fetch.py"),
     r"mms-regions model import": ("the authors' file", "tests/parity/test_published_weights.py"),

@@ -14,9 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_command_that_copies_a_profile_works(tmp_path: Path) -> None:
-    (line,) = re.findall(r"^    (cp .*)$", (ROOT / "jobs" / "profiles" / "README.md").read_text(), re.MULTILINE)
-    here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "pipeline")}
-    subprocess.run(["bash", "-c", line], cwd=tmp_path, env=here, check=True)
+    (line,) = re.findall(
+        r"^    (mms-regions config init .*)$", (ROOT / "jobs" / "profiles" / "README.md").read_text(), re.MULTILINE
+    )
+    command = line.replace("mms-regions", f"{sys.executable} -m mms_regions", 1)
+    here = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "pipeline")}
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=here, check=True)
     original = ROOT / "pipeline" / "mms_regions" / "core" / "profiles" / "slurm-cpu.toml"
     assert (tmp_path / "my-cluster.toml").read_bytes() == original.read_bytes()
 

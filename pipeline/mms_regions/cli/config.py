@@ -1,19 +1,21 @@
-"""The commands `config ...`: effective settings and their sources, and the schema of profiles."""
+"""The commands `config ...`: settings, their sources, profiles and their schema; and `jobs init`: scripts for SLURM."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mms_regions.cli.options import JsonOption, ProfileOption
+from mms_regions.cli.options import JsonOption, ProfileOption, at_home
+from mms_regions.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+jobs = typer.Typer(help="Scripts for SLURM clusters.", no_args_is_help=True)
 config = typer.Typer(help="Settings: effective values and their source; schema of profiles.", no_args_is_help=True)
 
 
@@ -21,13 +23,16 @@ config = typer.Typer(help="Settings: effective values and their source; schema o
 def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Print each effective setting and its source: the environment, the profile or the default.
 
-    A flag of `run` overrides them. The table `cluster` of the profile follows.
+    A flag of `run` overrides them. The table `cluster` of the profile follows. Without --profile it is that of
+    $MMS_REGIONS_PROFILE, else ~/.config/mms-regions/profile.toml, else that of the site.
 
     Example: mms-regions config show
     Example: mms-regions config show --profile slurm-gpu --json
     """
     from mms_regions.core.cluster_settings import resolve_run
+    from mms_regions.core.settings import default_profile
 
+    profile = profile or default_profile(os.environ)
     settings, cluster = resolve_run({}, os.environ, profile)
     rows = [
         (name, value, settings.origin[name])
@@ -39,6 +44,22 @@ def config_show(*, profile: ProfileOption = None, as_json: JsonOption = False) -
         print(json.dumps({name: {"value": value, "origin": origin} for name, value, origin in rows}))
     else:
         print("\n".join(f"{name:<24}{_shown(value):<28}{origin}".rstrip() for name, value, origin in rows))
+
+
+@config.command("init")
+def config_init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="laptop, slurm-cpu, slurm-gpu or allocation.")] = "laptop",
+) -> None:
+    """Print a shipped profile with every key explained, to be saved and changed.
+
+    Example: mms-regions config init slurm-cpu > my.toml
+    """
+    from mms_regions.core.settings import shipped_profiles
+
+    shipped = shipped_profiles()
+    if name not in shipped:
+        raise UsageProblem(f"There is no profile {name!r}; those that are shipped are {', '.join(shipped)}")
+    print(shipped[name].read_text(), end="")
 
 
 @config.command("schema")
@@ -69,3 +90,35 @@ def _flat(table: BaseModel, profile: Path | None) -> list[tuple[str, tuple[Any, 
 def _shown(value: Any) -> str:
     """Texts as they are, other values as JSON, which resembles TOML; `-` for what is not set."""
     return "-" if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
+
+
+@jobs.command("init")
+def jobs_init(
+    folder: Annotated[Path, typer.Argument(callback=at_home, help="A folder for the scripts.")] = Path("jobs"),
+) -> None:
+    """Write the job scripts and their README into a folder. A file that differs is not overwritten.
+
+    Example: mms-regions jobs init jobs
+    """
+    from mms_regions.core.files import make_folder
+
+    scripts = _scripts()
+    changed = [name for name, data in scripts.items() if _differs(folder / name, data)]
+    if changed:
+        raise UsageProblem(f"{folder} has other files of these names: {', '.join(changed)}; give another folder")
+    make_folder(folder)
+    for name, data in scripts.items():
+        (folder / name).write_bytes(data)
+        print(folder / name)
+
+
+def _scripts() -> dict[str, bytes]:
+    """The files of jobs/ at the top level of the repository, which a wheel has inside the package."""
+    package = Path(__file__).parents[1]
+    places = (package / "jobs", package.parents[1] / "jobs")
+    source = next(place for place in places if (place / "README.md").is_file())
+    return {path.name: path.read_bytes() for path in sorted(source.iterdir()) if path.is_file()}
+
+
+def _differs(path: Path, data: bytes) -> bool:
+    return path.exists() and (not path.is_file() or path.read_bytes() != data)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mms_regions.cli.config import config
+from mms_regions.cli.config import config, jobs
 from mms_regions.cli.demo import demo, synthesise, train
 from mms_regions.cli.doctor import doctor
 from mms_regions.cli.estimate import estimate
@@ -48,9 +48,8 @@ from mms_regions.cli.options import (
     display,
 )
 from mms_regions.cli.report import report
-from mms_regions.cli.show import show
 from mms_regions.cli.simulate import simulate
-from mms_regions.cli.status import status, verify
+from mms_regions.cli.status import show, status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
 from mms_regions.cli.summary import print_summary
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
@@ -75,6 +74,7 @@ app = typer.Typer(
 app.add_typer(models, name="model", rich_help_panel="Models, catalogues, settings")
 app.add_typer(catalogues, name="catalogue", rich_help_panel="Models, catalogues, settings")
 app.add_typer(config, name="config", rich_help_panel="Models, catalogues, settings")
+app.add_typer(jobs, name="jobs", rich_help_panel="Models, catalogues, settings")
 
 
 def main() -> None:
@@ -310,7 +310,7 @@ app.command(rich_help_panel="Runs")(doctor)
 app.command("serve-archive", rich_help_panel="Synthetic data")(serve_archive)
 for command in (demo, synthesise, simulate, train):
     app.command(rich_help_panel="Synthetic data")(command)
-for group in (app, models, catalogues, config):
+for group in (app, models, catalogues, config, jobs):
     for entry in group.registered_commands:
         entry.epilog = _DEBUG
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mms_regions.core.errors import InputProblem, UsageProblem, explain
 from mms_regions.core.files import expanded
-from mms_regions.core.settings import Settings, read_profile, resolve_settings
+from mms_regions.core.settings import Settings, default_profile, read_profile, resolve_settings
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
@@ -127,6 +127,7 @@ def resolve_run(
 
     Raises one error with everything that is wrong in both.
     """
+    profile = profile or default_profile(environ)
     cluster, wrong = ClusterSettings(), ""
     try:
         cluster = read_cluster(profile)

@@ -135,7 +135,9 @@ class Settings(BaseModel):
 
 
 # Variables that are not settings.
+PROFILE_VARIABLE = f"{PREFIX}PROFILE"
 _FURTHER_VARIABLES = (
+    PROFILE_VARIABLE,
     f"{PREFIX}MODEL_DIR",  # model/card
     f"{PREFIX}IMAGE",  # run/provenance, set in containers
     f"{PREFIX}REVISION",  # the same
@@ -158,11 +160,12 @@ def resolve_settings(flags: Mapping[str, object], environ: Mapping[str, str], pr
     """The settings of a run, each with its origin.
 
     flags: by field name; None is "not given". environ: MMS_REGIONS_WORKERS and so on; an empty text is "not given";
-    data_dir is also taken from MMS_DATA_DIR, then SPEDAS_DATA_DIR/mms. profile: a TOML file of top-level keys; a
-    table [cluster] in it is left to cluster_settings.
+    data_dir is also taken from MMS_DATA_DIR, then SPEDAS_DATA_DIR/mms. profile: a TOML file of top-level keys,
+    None for the one of `default_profile`; a table [cluster] in it is left to cluster_settings.
     Raises UsageProblem if a flag or an environment variable is bad, InputProblem if only the profile is; both name
     everything that is wrong.
     """
+    profile = profile or default_profile(environ)
     layers = (_from_profile(profile), _from_environment(environ), _from_flags(flags))
     given = {name: value for layer in layers for name, value in layer.items()}
     origin = {name: given[name].origin if name in given else "default" for name in _ALLOWED}
@@ -217,6 +220,23 @@ def shipped_profiles() -> dict[str, Path]:
 def find_profile(named: Path) -> Path:
     """The shipped profile of this name, otherwise the path itself, whether the file exists or not."""
     return shipped_profiles().get(str(named), named)
+
+
+def default_profile(environ: Mapping[str, str]) -> Path | None:
+    """The profile where none is named: of $MMS_REGIONS_PROFILE, else of the user, else of the site; None without one.
+
+    The user's is ~/.config/mms-regions/profile.toml, the site's /etc/xdg/mms-regions/profile.toml; $XDG_CONFIG_HOME and
+    $XDG_CONFIG_DIRS move them.
+    """
+    if named := environ.get(PROFILE_VARIABLE):
+        return find_profile(expanded(Path(named)))
+    home = environ.get("HOME")
+    if not home:
+        return None
+    folders = [environ.get("XDG_CONFIG_HOME") or f"{home}/.config"]
+    folders += (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    paths = (Path(folder) / "mms-regions" / "profile.toml" for folder in folders if folder.startswith("/"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def read_profile(profile: Path | None) -> dict[str, Any]:
