@@ -20,6 +20,7 @@ from mms_regions.core.messages import (
     TransferDone,
     TransferStarted,
     Waiting,
+    counted,
 )
 
 ASKED = "server asks to wait 3 s"
@@ -97,7 +98,7 @@ def last_frame(shown: str) -> str:
 
 def test_bytes_are_shown_where_no_size_is_known() -> None:
     shown = last_frame(screen_of(FetchStarted(1), TransferStarted("a.cdf", None), BytesArrived("a.cdf", 1_500_000)))
-    assert "0 of 1 files" in shown and "1.5/?" in shown
+    assert "0 of 1 file" in shown and "1.5/?" in shown
 
 
 PASSES = st.lists(st.tuples(st.integers(1, 5_000_000), st.floats(0, 1)), max_size=6)
@@ -116,4 +117,4 @@ def test_what_arrived_is_what_was_announced_once_all_is_done(sizes: list[tuple[i
         )
         for event in events:
             now = now.after(event)
-    assert now.describe() == f"{len(sizes)} of {len(sizes)} files" and now.arrived == now.announced
+    assert now.describe() == f"{len(sizes)} of {counted(len(sizes), 'file')}" and now.arrived == now.announced
