@@ -1,7 +1,7 @@
 """Stretches of equal labels, as a table for a paper: one row per run, with what was measured in it.
 
 The table is an ECSV file: CSV after a header of lines that begin with `# ` and are YAML, with the unit of each column
-and what the table was made from. astropy reads both (`format="ascii.ecsv"`); pandas leaves the header out (`comment="#"`).
+and what the table was made from. astropy reads both (`format="ascii.ecsv"`), pandas the table (`comment="#"`).
 """
 
 from __future__ import annotations
