@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.events import Event, Segment
 from mms_regions.core.types import WINDOW
 from mms_regions.store.paths import run_folder
-from mms_regions.store.plan import Plan, make_plan, read_plan, slot_length, write_plan
+from mms_regions.store.plan import Plan, Versions, make_plan, read_plan, slot_length, write_plan
 
 
 def test_an_interval_of_24_s_can_hold_801_samples() -> None:
@@ -136,3 +137,17 @@ def test_an_event_that_was_slipped_in_past_the_checks_survives_json() -> None:
     assert np.isnan(back.events[0].B0)
     assert back.shards[0].made_from == plan.shards[0].made_from
     assert back.grown(Catalogue("bad", (bad,)), [Segment(bad, 1)]) == back
+
+
+def test_errors_of_scales_that_are_given_later_leave_features_as_they_are() -> None:
+    plan, errors = plan_of([6.0, 6.0]), {"B0_sigma": 1.5, "n0_sigma": 0.03}
+    first = plan.slots[0].segment
+    known = Segment(first.event.model_copy(update=errors), first.probe)
+    grown = plan.grown(Catalogue("later", (known.event,)), [known])
+    assert [slot.segment.event.B0_sigma for slot in grown.slots] == [1.5, None]
+    assert [shard.made_from for shard in grown.shards] == [shard.made_from for shard in plan.shards]
+    assert (plan.has_scale_errors, grown.has_scale_errors) == (False, True)
+    assert grown.grown(Catalogue("without", (first.event,)), [first]) == grown, "a list without errors leaves them"
+    older = replace(plan, versions=Versions(3, 1))
+    changed = older.grown(Catalogue("later", (known.event,)), [known])
+    assert changed.shards[0].made_from != older.shards[0].made_from, "as stores of format 3 have it in their receipts"
