@@ -26,7 +26,7 @@ from mms_regions.run.loop import RunLoop
 from mms_regions.run.provenance import now, this_run
 from mms_regions.run.tasks import check_labelling
 from mms_regions.run.todo import Outstanding, keys_to_redo, outstanding, read_redo, write_redo
-from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign, shown_coverage
+from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign, known_records, shown_coverage
 from mms_regions.store.labels import read_provenance, write_provenance
 from mms_regions.store.paths import manifest_path, run_folder
 from mms_regions.store.plan import Plan, read_plan, require_plan, write_plan
@@ -171,6 +171,7 @@ class _Work:
         if not self.todo:
             self._finish_labels()
             self._mend_manifest()
+            describe_store(self.store, self.plan)
             return self._summary()
         runs = read_provenance(self.store)
         command = "run" if self.todo.segments else "label"
@@ -190,13 +191,14 @@ class _Work:
         return summary
 
     def _summary(self) -> Summary:
-        return Summary.of(describe_store(self.store, self.plan), self.plan, shown_coverage(self.store, self.plan))
+        return Summary.of(known_records(self.store, self.plan), self.plan, shown_coverage(self.store, self.plan))
 
     def _work_off(self) -> None:
         self.stop.check()
         if self.todo.segments:
             refuse_no_files([slot.segment for slot in self.todo.segments], self.inputs())
-        index = IndexUpdater(self.store, self.plan)  # before there are workers to wait for it
+        unlabelled = len(self.todo.unwritten) + len(self.todo.unlabelled)
+        index = IndexUpdater(self.store, self.plan, unlabelled)  # before there are workers to wait for it
         try:
             self._use_workers(index)
         except Interrupted:

@@ -62,6 +62,14 @@ def describe_store(store: Path, plan: Plan, rewritten: Collection[int] = ()) -> 
     return records
 
 
+def known_records(store: Path, plan: Plan) -> dict[str, Record]:
+    """What is known of each segment of a store, by its receipts, whether or not the store shows it yet."""
+    labelled, written = read_labelled(store), written_shards(store, plan)
+    if labelled is None or labelled.swapping:
+        return shown_records(plan, written, ())
+    return shown_records(plan, written, labelled_shards(store, store, plan, written, labelled))
+
+
 def shown_coverage(store: Path, plan: Plan) -> dict[str, Coverage]:
     """The coverage of each segment whose labels a store shows, where it is known."""
     labelled = read_labelled(store)
@@ -169,11 +177,12 @@ def shown_statuses(store: Path) -> list[str]:
 class IndexUpdater:
     """An observer that withdraws segments before their shard is written again, and shows those that are complete.
 
-    It is called before the writing begins.
+    It is called before the writing begins. unlabelled: how many shards are to be labelled; after the last of them the
+    run itself brings the index up to date.
     """
 
-    def __init__(self, store: Path, plan: Plan):
-        self._store, self._plan = store, plan
+    def __init__(self, store: Path, plan: Plan, unlabelled: int):
+        self._store, self._plan, self._unlabelled = store, plan, unlabelled
         index = zip(plan.slots, shown_statuses(store), strict=True)
         self._complete = {slot.segment.key for slot, status in index if status == "complete"}
         self._rewritten: set[int] = set()
@@ -186,8 +195,10 @@ class IndexUpdater:
                 self._describe()
             case ShardWritten(number):
                 self._rewritten.discard(number)
-            case ShardLabelled() if time.monotonic() >= self._not_before:
-                self._describe()
+            case ShardLabelled():
+                self._unlabelled -= 1
+                if self._unlabelled > 0 and time.monotonic() >= self._not_before:
+                    self._describe()
 
     def _describe(self) -> None:
         began = time.monotonic()
