@@ -45,7 +45,6 @@ def report(
     from mms_regions.report.report import write_report
     from mms_regions.run.status import planned_segments
     from mms_regions.run.trace import unreadable_lines
-    from mms_regions.store.paths import trace_path
     from mms_regions.workers.local import local_pool
 
     settings = resolve_settings({"workers": workers, "data_dir": data_dir}, os.environ)
@@ -65,7 +64,7 @@ def report(
     else:
         print(done.index)
     if lines := unreadable_lines(store):
-        print(f"mms-regions: {trace_path(store)}: {lines} damaged or torn lines are left out", file=sys.stderr)
+        print(f"mms-regions: warning: {lines}", file=sys.stderr)
     for why in done.failed.values():
         print(f"mms-regions: {why}", file=sys.stderr)
     if done.failed:

@@ -45,6 +45,7 @@ def status(
     Example: mms-regions status a.zarr --watch
     """
     from mms_regions.run.status import store_status
+    from mms_regions.run.trace import unreadable_lines
 
     found = store_status(store)
     while watch and found.run_by is not None and not reader_gone():
@@ -55,6 +56,8 @@ def status(
         print(_as_json(found, store))
     else:
         _show(found)
+    if lines := unreadable_lines(store):
+        print(f"mms-regions: warning: {lines}", file=sys.stderr)
 
 
 def _show(found: StoreStatus) -> None:

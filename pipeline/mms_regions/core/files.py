@@ -19,7 +19,7 @@ import stamina
 from mms_regions.core.errors import UsageProblem
 
 _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
 _SEAL = "sha256"
 FAILPOINT = "MMS_REGIONS_DIE_BEFORE"  # `N:FILE` or `N:FILE:PATTERN`, see failpoint
@@ -230,7 +230,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk has no space for what is to be written, or a quota or a limit forbids it."""
+    """Whether a disk has no space for what is to be written, or a quota forbids it."""
     return error.errno in _FULL
 
 

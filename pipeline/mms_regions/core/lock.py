@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.errors import EnvironmentProblem, advice
 from mms_regions.core.files import link, make_folder, remove, rename
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -130,8 +130,7 @@ def _in_words(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise EnvironmentProblem(
-            f"{path}: the lock cannot be read or written ({problem.strerror or problem}); "
-            "give its folder and yourself the rights and space for that, or choose another --store"
+            f"{path}: the lock cannot be read or written ({problem.strerror or problem}); {advice(problem)}"
         ) from problem
 
 

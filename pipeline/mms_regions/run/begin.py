@@ -18,7 +18,7 @@ from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import InstalledModel
 from mms_regions.run.todo import ALL, keys_to_redo, outstanding
-from mms_regions.run.trace import FailureLogs, Trace
+from mms_regions.run.trace import FailureLogs, Trace, unreadable_lines
 from mms_regions.store.estimate import space_needed
 from mms_regions.store.index import empty_foreign
 from mms_regions.store.paths import (
@@ -128,6 +128,8 @@ def locked(store: Path, command: str, stop: Stop, observe: Observer) -> Iterator
             empty_foreign(store, plan)
             finish_repairs(store, plan)
             finish_swap(store, plan)
+        if lines := unreadable_lines(store):
+            silenced(observe)(Remark(lines))
         yield to_all(silenced(observe), trace, silenced(FailureLogs(store)))
 
 

@@ -28,6 +28,7 @@ from mms_regions.core.messages import (
     TaskEnded,
     TransferStarted,
     Waiting,
+    counted,
 )
 from mms_regions.store.paths import logs_folder, trace_path
 
@@ -105,9 +106,14 @@ def all_runs(store: Path) -> list[list[Mapping[str, Any]]]:
     return [run for run in _by_run(_text(trace_path(store))) if run]
 
 
-def unreadable_lines(store: Path) -> int:
-    """How many lines of a trace are left out: a kill or a full disk has torn them, or they were damaged."""
-    return sum(1 for line in _text(trace_path(store)).splitlines() if line and _event(line) is None)
+def unreadable_lines(store: Path) -> str:
+    """How many lines of a trace are left out, as a sentence; empty for none.
+
+    A kill or a full disk has torn them, or they were damaged.
+    """
+    path = trace_path(store)
+    lines = sum(1 for line in _text(path).splitlines() if line and _event(line) is None)
+    return f"{path}: {counted(lines, 'damaged or torn line')} left out" if lines else ""
 
 
 def _by_run(text: str) -> Iterator[list[Mapping[str, Any]]]:
