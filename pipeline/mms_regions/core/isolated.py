@@ -11,17 +11,17 @@ import os
 import pickle
 import resource
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:  # the child, and commands that need none, do without these
+    from multiprocessing.connection import Connection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +79,9 @@ class _Child:
     """A Python that calls one function after another."""
 
     def __init__(self) -> None:
+        import subprocess
+        from multiprocessing.connection import Pipe
+
         self._pipe, theirs = Pipe()
         self._memory = _file_in_memory()
         self.has_served, self.cpu = False, 0.0
@@ -131,13 +134,15 @@ class _Child:
 
     def end(self, kill: bool = False) -> str:
         """Close the pipe, wait for the end, and say what it was."""
+        from subprocess import TimeoutExpired
+
         self._pipe.close()
         self._memory.close()
         if kill:
             self._process.kill()
         try:
             code = self._process.wait(10)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -147,6 +152,8 @@ def _file_in_memory() -> IO[bytes]:
     """A file without a name, in memory where the system has such files."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("mms-regions"), "r+b", buffering=0)
+    import tempfile
+
     return tempfile.TemporaryFile(buffering=0)
 
 

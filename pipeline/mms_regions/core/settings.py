@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,11 +24,46 @@ _CHANGE_CORRECTED = ("electrons", "electron_average", "edp_quality")  # in the c
 _OTHER_TABLES = ("cluster",)  # of a profile; cluster_settings reads it
 
 
-def usable_cpus() -> int:
-    """How many CPUs this process may use: what a batch system granted, not what the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cpus(environ: Mapping[str, str], root: Path = Path("/")) -> int:
+    """How many CPUs this process may use: what a batch system or a container granted, not what the machine has.
+
+    That is the least of what it is bound to, SLURM_CPUS_PER_TASK, and the quotas of its control groups. root: above
+    `proc` and `sys`.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    per_task = environ.get("SLURM_CPUS_PER_TASK", "")
+    granted = [int(per_task)] if per_task.isascii() and per_task.isdigit() else []
+    return max(1, min([bound, *granted, *map(int, _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPUs by the quota of each control group that the process is in: version 2, or `cpu` of version 1."""
+    for path, numbers in _groups(root):
+        with suppress(OSError, ValueError, IndexError, ZeroDivisionError):
+            used, period = " ".join((path / name).read_text() for name in numbers).split()[:2]
+            if used not in ("max", "-1"):
+                yield int(used) / int(period)
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """The folders of the control groups, also of those above, and the files that have quota and period."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    top = root / "sys/fs/cgroup"
+    for _, controllers, name in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        files: tuple[str, ...] = ("cpu.max",)
+        if controllers == "":
+            mount = top
+        elif "cpu" in controllers.split(","):
+            mount, files = top / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        else:
+            continue
+        group = mount / name.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(mount):
+                yield folder, files
 
 
 def _no_bool(value: object) -> object:
@@ -84,7 +120,9 @@ class Settings(BaseModel):
     manifest: Annotated[Path | None, BeforeValidator(_folder)] = Field(None, description="the path of a manifest.json")
     transfers: Whole = Field(4, ge=1, le=64, description="a whole number of requests at once, from 1 to 64")
     workers: Whole = Field(
-        default_factory=lambda: min(4, usable_cpus()), ge=0, description="a whole number, 0 (no processes) or more"
+        default_factory=lambda: min(4, usable_cpus(os.environ)),
+        ge=0,
+        description="a whole number, 0 (no processes) or more",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     shard_samples: Annotated[Whole, AfterValidator(_whole_chunks)] = Field(
