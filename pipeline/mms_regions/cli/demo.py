@@ -1,4 +1,4 @@
-"""The commands that need no MMS data: `synthesise`, `train` and `demo`."""
+"""The commands `synthesise` and `demo`, which need no MMS data."""
 
 from __future__ import annotations
 
@@ -61,33 +61,6 @@ def synthesise(
     print(f"{data_dir}: {counted(len(segments), 'segment')}, SYNTHETIC; the true regions are in {data_dir / 'truth'}")
 
 
-def train(
-    *,
-    out: Annotated[Path, typer.Option("--out", callback=at_home, help="A new folder for the model, named after it.")],
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of crossings, initial weights and order.")] = 0,
-    crossings: Annotated[int, typer.Option("--crossings", help="Virtual crossings of 60 s to train on.")] = 2000,
-    epochs: Annotated[int, typer.Option("--epochs", help="Passes over all crossings.")] = 16,
-) -> None:
-    """Train a demonstration model on virtual crossings of analytic layers; its card holds the scores.
-
-    Example: mms-regions train --out models/mine --seed 1
-    """
-    from mms_regions.core.messages import counted
-    from mms_regions.training.train import Recipe
-    from mms_regions.training.train import train as train_model
-
-    recipe = Recipe(seed=seed, crossings=crossings, epochs=epochs)
-    _notify(f"{counted(crossings, 'crossing')} to generate, {counted(epochs, 'epoch')} to train")
-    installed = train_model(
-        recipe, out, lambda e: _notify(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
-    )
-    scores: Any = installed.card.scores
-    linear = scores["logistic_regression"]["unseen_crossings"]
-    print(f"{installed.card.name}: on unseen crossings {_percent(scores['unseen_crossings'])}")
-    print(f"a logistic regression on each sample alone: {_percent(linear)}")
-    print(f"weights and card are in {installed.folder}")
-
-
 def demo(
     *,
     out: Annotated[
@@ -120,10 +93,6 @@ def demo(
 
 def _notify(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _percent(scores: dict[str, Any]) -> str:
-    return f"{scores['overall']:.1%} of samples right, {scores['balanced']:.1%} balanced over regions"
 
 
 def _as_json(folder: Folder, compared: list[Compared]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mms_regions.cli.config import config, jobs
-from mms_regions.cli.demo import demo, synthesise, train
+from mms_regions.cli.demo import demo, synthesise
 from mms_regions.cli.doctor import doctor
 from mms_regions.cli.estimate import estimate
 from mms_regions.cli.fetch import fetch, serve_archive
@@ -52,6 +52,7 @@ from mms_regions.cli.simulate import simulate
 from mms_regions.cli.status import show, status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
 from mms_regions.cli.summary import print_summary
+from mms_regions.cli.train import train
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
 from mms_regions.core.isolated import safe_path
 

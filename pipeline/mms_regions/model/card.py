@@ -19,6 +19,7 @@ from mms_regions.core.errors import InputProblem, explain
 from mms_regions.core.events import is_safe_name, safe_name
 from mms_regions.core.files import expanded
 from mms_regions.core.regions import regions_named
+from mms_regions.model.familiarity import Familiarity
 from mms_regions.physics.samples import FEATURES
 
 CARD_FILE = "card.json"
@@ -80,6 +81,7 @@ class ModelCard(_Record):
     cautions: tuple[Text, ...] = ()
     low_confidence: float = Field(default=0.7, ge=0, le=1)  # a label of a smaller probability is uncertain
     meaning_of_probability: str = ""  # how often labels of a probability are right
+    familiarity: Familiarity | None = None  # which samples are unlike all that it was trained on; None: not known
     scores: dict[str, JsonValue] = {}  # of trained models: seeds, settings, scores, calibration
 
     @model_validator(mode="after")
@@ -96,6 +98,8 @@ class ModelCard(_Record):
         if [region.index for region in self.regions] != list(range(self.architecture.classes)):
             raise ValueError(f"regions must have the indices 0 to {self.architecture.classes - 1}, each once, in order")
         regions_named(region.name for region in self.regions)
+        if self.familiarity and len(self.familiarity.means) != self.architecture.classes:
+            raise ValueError("familiarity must be of the same regions")
         return self
 
     @model_validator(mode="after")

@@ -256,4 +256,5 @@ def _to_change(region: NDArray[np.int8]) -> NDArray[np.float32]:
     at = np.arange(len(region))
     after = np.searchsorted(changes, at).clip(0, len(changes) - 1)
     nearest = np.minimum(np.abs(at - changes[after]), np.abs(at - changes[np.maximum(after - 1, 0)]))
-    return (_STEP * nearest).astype(np.float32)
+    found: NDArray[np.float32] = (_STEP * nearest).astype(np.float32)
+    return found

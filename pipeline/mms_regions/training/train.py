@@ -6,20 +6,22 @@ files: fields averaged over the electron accumulation, ions at their own cadence
 
 from __future__ import annotations
 
+import io
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mms_regions.core.errors import UsageProblem
+from mms_regions.core.errors import InputProblem, UsageProblem
 from mms_regions.core.events import is_safe_name
+from mms_regions.core.files import write_whole
 from mms_regions.core.messages import peak_memory
 from mms_regions.core.types import WINDOW, Floats
 from mms_regions.core.version import __version__
@@ -137,18 +139,18 @@ def train(recipe: Recipe, folder: Path, observe: Callable[[Epoch], None]) -> Ins
     Raises UsageProblem where the folder's name is none for a model, or it holds one, EnvironmentProblem where the model
     cannot be written.
     """
-    name = _new_name(folder)
+    name = new_name(folder)
     started = time.monotonic()
     seen = virtual_windows(recipe.training_seeds, recipe.seconds)
     with steady_arithmetic():
         network = fit_network(seen, recipe, observe)
         linear = fit_linear(seen, recipe.seed, network.classes)
     unseen = virtual_windows(recipe.scoring_seeds, recipe.seconds)
-    scores = _scores(network, linear, unseen, recipe) | {"cost": _cost(time.monotonic() - started)}
+    scores = _scores(network, linear, unseen, recipe) | {"cost": cost(time.monotonic() - started)}
     return save_weights(network, _card(name, recipe, scores), folder)
 
 
-def _new_name(folder: Path) -> str:
+def new_name(folder: Path) -> str:
     name = folder.resolve().name
     if not is_safe_name(name):
         raise UsageProblem(f"{folder} cannot be a model: its name must be letters, digits, '.', '_' and '-'.")
@@ -157,15 +159,42 @@ def _new_name(folder: Path) -> str:
     return name
 
 
-def fit_network(windows: Windows, recipe: Recipe, observe: Callable[[Epoch], None]) -> RegionRNN:
-    """The network after all epochs; the seed decides its first weights and the order of the windows."""
+class Fit(Protocol):
+    """What decides how a network is fitted: a seed, epochs, windows in a batch, and the largest learning rate."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def rate(self) -> float: ...
+
+
+def fit_network(
+    windows: Windows,
+    recipe: Fit,
+    observe: Callable[[Epoch], None],
+    classes: int = 6,
+    checkpoint: Path | None = None,
+) -> RegionRNN:
+    """The network after all epochs; the seed decides its first weights and the order of the windows.
+
+    checkpoint: a file that is written after each epoch, and from which a fit that was interrupted goes on.
+    """
     started = time.monotonic()
     generator = torch.Generator().manual_seed(recipe.seed)
-    network = _new_network(windows, recipe.seed)
+    network = _new_network(windows, recipe.seed, classes)
     optimizer = torch.optim.Adam(network.parameters())
     batches = len(windows.features) // recipe.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=recipe.epochs * batches)
-    for epoch in range(recipe.epochs):
+    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    first = _resumed(checkpoint, parts, generator)
+    for epoch in range(first, recipe.epochs):
         losses = []
         for features, region in _shuffled(windows, recipe.batch, generator):
             loss = nn.functional.cross_entropy(network(features).flatten(0, 1), region.flatten())
@@ -175,8 +204,31 @@ def fit_network(windows: Windows, recipe: Recipe, observe: Callable[[Epoch], Non
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
+        if checkpoint:
+            _write_checkpoint(checkpoint, parts, generator, epoch + 1)
         observe(Epoch(epoch + 1, recipe.epochs, float(np.mean(losses)), time.monotonic() - started))
     return network.eval()
+
+
+def _write_checkpoint(path: Path, parts: Mapping[str, Any], generator: torch.Generator, epoch: int) -> None:
+    buffer = io.BytesIO()
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({**states, "generator": generator.get_state(), "epoch": epoch}, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def _resumed(path: Path | None, parts: Mapping[str, Any], generator: torch.Generator) -> int:
+    """How many epochs are done. Raises InputProblem for a checkpoint that cannot be read."""
+    if path is None or not path.exists():
+        return 0
+    try:
+        data = torch.load(path, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(data[name])
+        generator.set_state(data["generator"])
+        return int(data["epoch"])
+    except Exception as problem:  # torch raises whatever its readers raise
+        raise InputProblem(f"{path} cannot be read ({problem}): delete it, and the training begins again") from problem
 
 
 def fit_linear(windows: Windows, seed: int, classes: int, samples: int = 200_000) -> LinearRegions:
@@ -198,11 +250,11 @@ def fit_linear(windows: Windows, seed: int, classes: int, samples: int = 200_000
     return LinearRegions(weights.detach().numpy(), bias.detach().numpy())
 
 
-def _new_network(windows: Windows, seed: int) -> RegionRNN:
+def _new_network(windows: Windows, seed: int, classes: int) -> RegionRNN:
     """First weights of this seed, those of the features divided by how much each varies: they differ by 50 in size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = RegionRNN()
+        network = RegionRNN(classes)
     with torch.no_grad():
         network.get_parameter("rnn.weight_ih_l0").div_(windows.features.flatten(0, 1).std(dim=0))
     return network
@@ -236,7 +288,7 @@ def _scores(network: RegionRNN, linear: LinearRegions, unseen: Windows, recipe: 
     }
 
 
-def _cost(seconds: float) -> dict[str, Any]:
+def cost(seconds: float) -> dict[str, Any]:
     """What the training took, and where; only this differs when it is repeated."""
     return {
         "seconds": round(seconds),

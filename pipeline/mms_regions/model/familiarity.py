@@ -1,0 +1,93 @@
+"""Whether a sample is like anything that a model was trained on: the Mahalanobis distance to its nearest region.
+
+Distances are of features, not of the network's state, so that they need no network and no history. Densities count by
+their logarithm, velocities and electric fields are compressed, for their tails are long.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mms_regions.core.types import Flags, Floats
+
+_DENSITIES, _E, _V = slice(6, 8), slice(3, 6), slice(8, 14)
+_LEAST_DENSITY, _E_SCALE, _V_SCALE = 0.01, 0.3, 0.3
+_WIDENED = 1e-3  # added to each variance
+_PART = 65_536  # samples at a time
+
+Row = tuple[float, ...]
+
+
+class Familiarity(BaseModel):
+    """What decides it, on a model's card: of each region mean (14) and whitening matrix (14, 14) of its features.
+
+    threshold: the distance beyond which a sample is unfamiliar; false_alarms: the share of unseen samples beyond it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    means: tuple[Row, ...]
+    whitening: tuple[tuple[Row, ...], ...]
+    threshold: float = Field(gt=0)
+    false_alarms: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Familiarity:
+        n = len(self.means)
+        if np.shape(self.means) != (n, 14) or np.shape(self.whitening) != (n, 14, 14) or not n:
+            raise ValueError("means are (regions, 14) and whitening (regions, 14, 14)")
+        return self
+
+    def distance(self, features: Floats) -> NDArray[np.float32]:
+        """(...) of features (..., 14): the distance to the nearest region; infinite where a feature is not finite."""
+        flat = features.reshape(-1, features.shape[-1])
+        found = np.full(len(flat), np.inf, np.float32)
+        means, whitening = np.array(self.means), np.array(self.whitening)
+        for first in range(0, len(flat), _PART):
+            part = compressed(flat[first : first + _PART])
+            for mean, matrix in zip(means, whitening, strict=True):
+                distance = np.linalg.norm((part - mean) @ matrix.T, axis=1).astype(np.float32)
+                np.fmin(found[first : first + _PART], distance, out=found[first : first + _PART])
+        return found.reshape(features.shape[:-1])
+
+    def unfamiliar(self, features: Floats) -> Flags:
+        """(...) whether samples are farther from all regions than nearly all that the model was made with."""
+        flags: Flags = self.distance(features) > self.threshold
+        return flags
+
+
+def fit_familiarity(
+    features: Floats, region: NDArray[np.int8], unseen: Floats, regions: int, false_alarms: float = 0.01
+) -> Familiarity:
+    """From samples (n, 14) of known region (n,); the threshold from unseen ones (m, 14).
+
+    Raises ValueError where a region has too few samples for a covariance.
+    """
+    means, whitening = [], []
+    for index in range(regions):
+        of_region = compressed(features[region == index])
+        if len(of_region) < 2 * features.shape[1]:
+            raise ValueError(f"region {index} has {len(of_region)} samples, too few to know what is familiar there")
+        covariance = np.cov(of_region.T) + _WIDENED * np.eye(features.shape[1])
+        means.append(_row(of_region.mean(axis=0)))
+        whitening.append(tuple(_row(row) for row in np.linalg.inv(np.linalg.cholesky(covariance))))
+    found = Familiarity(means=tuple(means), whitening=tuple(whitening), threshold=1.0, false_alarms=false_alarms)
+    threshold = float(np.quantile(found.distance(unseen), 1 - false_alarms))
+    return found.model_copy(update={"threshold": round(threshold, 4)})
+
+
+def compressed(features: Floats) -> NDArray[np.float64]:
+    """(n, 14) features, less long-tailed."""
+    found = features.astype(np.float64)
+    found[:, _DENSITIES] = np.log(np.maximum(found[:, _DENSITIES], _LEAST_DENSITY))
+    found[:, _E] = np.arcsinh(found[:, _E] / _E_SCALE)
+    found[:, _V] = np.arcsinh(found[:, _V] / _V_SCALE)
+    return found
+
+
+def _row(values: Floats) -> Row:
+    return tuple(round(float(value), 5) for value in values)
