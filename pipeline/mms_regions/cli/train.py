@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,8 @@ def _train_analytic(out: Path, seed: int, crossings: int | None, epochs: int) ->
     from mms_regions.training.train import Recipe
     from mms_regions.training.train import train as train_model
 
-    chosen = Recipe(seed=seed, epochs=epochs, **({} if crossings is None else {"crossings": crossings}))
+    chosen = Recipe(seed=seed, epochs=epochs)
+    chosen = chosen if crossings is None else replace(chosen, crossings=crossings)
     _notify(f"{counted(chosen.crossings, 'crossing')} to generate, {counted(epochs, 'epoch')} to train")
     installed = train_model(
         chosen, out, lambda e: _notify(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
@@ -79,7 +81,8 @@ def _train_open(out: Path, seed: int, crossings: int | None, epochs: int, work: 
     from mms_regions.core.stop import heard_signals
     from mms_regions.training.open_model import OpenRecipe, train_open
 
-    chosen = OpenRecipe(seed=seed, epochs=epochs, **({} if crossings is None else {"crossings": crossings}))
+    chosen = OpenRecipe(seed=seed, epochs=epochs)
+    chosen = chosen if crossings is None else replace(chosen, crossings=crossings)
     try:
         with heard_signals() as stop:
             installed = train_open(chosen, out, work, threads, _show, stop.check)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mms_regions.core.types import Flags, Floats
 
 _DENSITIES, _E, _V = slice(6, 8), slice(3, 6), slice(8, 14)
-_LEAST_DENSITY, _E_SCALE, _V_SCALE = 0.01, 0.3, 0.3
+_LEAST_DENSITY, _E_SCALE, _V_SCALE = 0.001, 0.3, 0.3
 _WIDENED = 1e-3  # added to each variance
 _PART = 65_536  # samples at a time
 

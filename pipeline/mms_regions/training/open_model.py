@@ -67,14 +67,16 @@ CALIBRATION, ACCEPTANCE = Run("temperature", 0.12, 0.05, 4), Run("acceptance", 0
 class OpenRecipe:
     """All that decides the open model. Raises UsageProblem for what cannot be trained with.
 
-    length, cells, per_density, end: of each simulation, as `SheetSetup` has them. crossings: to train on; further ones
-    to calibrate and to score with. compare: whether to train twice more, with another seed and without analytic layers.
+    length, cells, perturbation, per_density, end: of each simulation, as `SheetSetup` has them. crossings: to train on;
+    further ones to calibrate and to score with. compare: whether to train twice more, with another seed and without
+    analytic layers.
     """
 
     seed: int = 0
     runs: tuple[Run, ...] = TRAINING
     length: float = 25.6
     cells: int = 410
+    perturbation: float = 0.1
     per_density: float = 9000.0
     end: float = 21.0
     crossings: int = 4000
@@ -136,7 +138,7 @@ def train_open(
         _rescale(network, temperature)
         familiarity = _familiarity(seen, held_out)
         scores: dict[str, Any] = {
-            "recipe": asdict(recipe),
+            "recipe": json.loads(json.dumps(asdict(recipe))),
             "temperature": round(temperature, 4),
             "windows": {"training": len(seen.features), "calibration": len(held_out.features)},
             "simulations": {run.name: _described(work / run.name) for run in runs},
@@ -174,6 +176,7 @@ def _simulated(
         run.seed,
         recipe.length,
         recipe.cells,
+        perturbation=recipe.perturbation,
         per_density=recipe.per_density,
         end=recipe.end,
     )
