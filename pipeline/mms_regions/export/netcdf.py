@@ -24,8 +24,8 @@ from mms_regions.store.read import attributes_of, card_of
 
 CONVENTIONS = "CF-1.11"
 _NAMED = {"feature": "feature_name", "region": "region_name", "xyz": "component_name"}
-_FLAGS = ("label", "label_marginal", "quality", "caution")
-_BESIDE_LABELS = ("probability", "probability_marginal", "quality", "caution", "stability")
+_FLAGS = ("label", "label_marginal", "unfamiliar", "quality", "caution")
+_BESIDE_LABELS = ("probability", "probability_marginal", "quality", "caution", "stability", "unfamiliar")
 _REFERENCES = "https://doi.org/10.1029/2025JA034383 (method), https://doi.org/10.1029/2022JA030577 (event list)"
 
 
@@ -113,6 +113,12 @@ def _describe(found: xr.Dataset, inferred: bool) -> None:
             **label.attrs,
             "long_name": "region of the largest marginal probability",
             "ancillary_variables": "probability_marginal quality",
+        }
+    if "unfamiliar" in found:
+        found["unfamiliar"].attrs = {
+            "long_name": str(found["unfamiliar"].attrs["long_name"]),
+            "flag_values": np.array([NO_LABEL, 0, 1], found["unfamiliar"].dtype),
+            "flag_meanings": "no_label familiar unfamiliar",
         }
     quality.attrs = {**quality.attrs, "standard_name": "quality_flag"}
     quality.attrs["flag_masks"] = np.array(quality.attrs["flag_masks"], quality.dtype)

@@ -34,6 +34,7 @@ MEANING: Mapping[str, str] = MappingProxyType(
         "density_mismatch": f"ion and electron density differ by more than a factor {MISMATCH:g}",
         "background_large": "penetrating radiation is more than half of the ion density",
         "penetrating_radiation": "flag of FPI: at least 20 % penetrating radiation",
+        "unfamiliar": "unlike all that the model was trained on, where the model can say",
         "electrons_assumed": "too few electrons: their velocity is that of the ions",
         "outside_tail": "position, density, temperature or field are not those of the magnetotail",
     }
@@ -89,6 +90,7 @@ def cautions(data: xr.Dataset) -> Cautions:
         }
     quality = data["quality"].values.astype(np.uint32) if "quality" in data else np.zeros(len(label), np.uint32)
     found |= {name: (quality & QUALITY_BITS[bit]) != 0 for name, bit in _FROM_QUALITY.items()}
+    found["unfamiliar"] = data["unfamiliar"].values == 1 if "unfamiliar" in data else np.zeros(len(label), bool)
     known = label != NO_LABEL
     return Cautions({name: found[name] & known for name in MEANING}, known)
 

@@ -36,6 +36,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
 class Coverage:
     """Of a segment, or of a part of it: samples, those with a label, and by reason those without (`REASONS`).
 
+    unfamiliar: of those with a label, how many are unlike all that the model was trained on; None: it cannot say.
     Raises ValueError where the numbers do not add up.
     """
 
@@ -43,15 +44,23 @@ class Coverage:
     samples: int
     labelled: int
     without: tuple[tuple[str, int], ...] = ()
+    unfamiliar: int | None = None
 
     def __post_init__(self) -> None:
         if self.labelled + sum(n for _, n in self.without) != self.samples or not 0 <= self.labelled <= self.samples:
             raise ValueError(f"{self} does not add up")
+        if not 0 <= (self.unfamiliar or 0) <= self.labelled:
+            raise ValueError(f"{self} has more unfamiliar samples than samples with a label")
 
     @property
     def share(self) -> float:
         """Of the samples that have a label; 1 where there are no samples."""
         return self.labelled / self.samples if self.samples else 1.0
+
+    @property
+    def share_unfamiliar(self) -> float | None:
+        """Of the samples with a label; None where there are none, or the model cannot say."""
+        return self.unfamiliar / self.labelled if self.unfamiliar is not None and self.labelled else None
 
     @property
     def shares_without(self) -> dict[str, float]:
@@ -61,11 +70,14 @@ class Coverage:
     def __str__(self) -> str:
         """Such as `87.3% labelled; electrons missing 9.1%, no E 3.6%`."""
         reasons = ", ".join(f"{REASONS[name]} {percent(share)}" for name, share in self.shares_without.items())
-        return f"{percent(self.share)} labelled" + (f"; {reasons}" if reasons else "")
+        strange = self.share_unfamiliar
+        unlike = "" if strange is None else f", {percent(strange)} of these unfamiliar"
+        return f"{percent(self.share)} labelled{unlike}" + (f"; {reasons}" if reasons else "")
 
     def to_json(self) -> dict[str, object]:
         """For scripts: shares of all samples."""
-        return {"samples": self.samples, "labelled": self.share, "without_label": self.shares_without}
+        found = {"samples": self.samples, "labelled": self.share, "without_label": self.shares_without}
+        return found if self.unfamiliar is None else {**found, "unfamiliar": self.share_unfamiliar}
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,10 @@ class Lost:
         return self.without / self.samples if self.samples else None
 
 
-def coverage_of(key: str, label: NDArray[np.int8], quality: Bits, features: Floats) -> Coverage:
-    """The coverage of n samples: labels (n,), quality (n,) bits `QUALITY_BITS`, features (n, 14)."""
+def coverage_of(
+    key: str, label: NDArray[np.int8], quality: Bits, features: Floats, unfamiliar: Flags | None = None
+) -> Coverage:
+    """The coverage of n samples: labels (n,), quality (n,) bits `QUALITY_BITS`, features (n, 14), unfamiliar (n,)."""
     counts: list[tuple[str, int]] = []
     left: Flags = label == NO_LABEL
     for name, where in _reasons(quality, features).items():
@@ -92,7 +106,8 @@ def coverage_of(key: str, label: NDArray[np.int8], quality: Bits, features: Floa
         if here.any():
             counts.append((name, int(here.sum())))
         left = np.logical_and(left, ~where)
-    return Coverage(key, len(label), int((label != NO_LABEL).sum()), tuple(counts))
+    strange = None if unfamiliar is None else int((unfamiliar & (label != NO_LABEL)).sum())
+    return Coverage(key, len(label), int((label != NO_LABEL).sum()), tuple(counts), strange)
 
 
 def _reasons(quality: Bits, features: Floats) -> dict[str, Flags]:
@@ -111,11 +126,13 @@ def together(parts: Iterable[Coverage], key: str = "") -> Coverage:
     """The coverage of several segments, or of one in parts."""
     samples = labelled = 0
     without: dict[str, int] = {}
+    strange = []
     for part in parts:
+        strange += [] if part.unfamiliar is None else [part.unfamiliar]
         samples, labelled = samples + part.samples, labelled + part.labelled
         for name, n in part.without:
             without[name] = without.get(name, 0) + n
-    return Coverage(key, samples, labelled, tuple(without.items()))
+    return Coverage(key, samples, labelled, tuple(without.items()), sum(strange) if strange else None)
 
 
 def lost_by_field(label: NDArray[np.int8], features: Floats) -> tuple[Lost, ...]:

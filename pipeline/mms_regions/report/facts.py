@@ -81,7 +81,7 @@ def measure(data: xr.Dataset) -> Measured:
         quality={name: share for name, share in flags.items() if share},
         mean_stability=_finite(data.attrs.get("mean_stability")),
         share_changed=_finite(data.attrs.get("share_changed")),
-        coverage=coverage_of("", label, quality, features),
+        coverage=coverage_of("", label, quality, features, found["unfamiliar"] if "unfamiliar" in data else None),
         lost=lost_by_field(label, features),
         doubts=data.attrs.get("scale_caution", ""),
         scales=_scales(data),

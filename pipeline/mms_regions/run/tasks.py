@@ -291,6 +291,8 @@ def _label_batch(
         receipt, marginal = _receipt_of_features(labelling, shard), None
         if labelling.draws:
             marginal = marginal_of(prediction, features, flags, _drawn(labelling, shard, receipt), label)
+        known = labelling.model.card.familiarity
+        unfamiliar = known.unfamiliar(features) if known else None
         yield write_labels(
             labelling.store,
             labelling.folder,
@@ -298,8 +300,9 @@ def _label_batch(
             prediction,
             labels_made_from(labelling.labelled, shard, receipt),
             sensitivity,
-            coverage_in(shard, receipt.records, prediction.label, quality, features),
+            coverage_in(shard, receipt.records, prediction.label, quality, features, unfamiliar),
             marginal,
+            unfamiliar,
         )
         first += len(flags)
 

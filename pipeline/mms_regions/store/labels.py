@@ -26,11 +26,12 @@ class LabelIdentity:
     temperature: float | None = None
     draws: int | None = None
     seed: int | None = None
+    familiarity: str | None = None  # the sha256 of what says which samples are unfamiliar
 
     @property
     def sha256(self) -> str:
         """The sha256 of the weights where they alone are used."""
-        names = ("temperature", "draws", "seed")
+        names = ("temperature", "draws", "seed", "familiarity")
         further = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
         if not self.perturb and not further:
             return self.weights_sha256
@@ -55,7 +56,14 @@ class Labelled:
     def sha256(self) -> str:
         """Of the identity of its labels."""
         drawn = (self.draws, self.seed) if self.draws else (None, None)
-        return LabelIdentity(str(self.card.weights_sha256), self.perturb, draws=drawn[0], seed=drawn[1]).sha256
+        known = self.card.familiarity
+        return LabelIdentity(
+            str(self.card.weights_sha256),
+            self.perturb,
+            draws=drawn[0],
+            seed=drawn[1],
+            familiarity=hashlib.sha256(known.model_dump_json().encode()).hexdigest() if known else None,
+        ).sha256
 
 
 def read_labelled(store: Path) -> Labelled | None:

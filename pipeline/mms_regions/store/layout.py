@@ -40,7 +40,8 @@ FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
 MARGINAL_ARRAYS = ("probability_marginal", "label_marginal")  # the same, where an error of B0 or n0 is known
-BESIDE_LABELS = (STABILITY, *MARGINAL_ARRAYS)  # what labels may do without
+UNFAMILIAR = "unfamiliar"  # where the model knows what is like the data that it was trained on
+BESIDE_LABELS = (STABILITY, UNFAMILIAR, *MARGINAL_ARRAYS)  # what labels may do without
 _LABEL_BYTES = 32  # of one sample, about: label, and probabilities of some seven regions
 _ROWS = 16384  # of the index in a chunk; whole chunks, so that one that has grown is right for the old shape too
 _ZSTD = ZstdCodec(level=1, checksum=True)  # zstd alone does not notice bit rot
@@ -85,8 +86,8 @@ def labels_alone(plan: Plan, labelled: Labelled) -> Files:
 
 def label_arrays(labelled: Labelled) -> tuple[str, ...]:
     """The names of the arrays of labels, in the order in which they are written."""
-    stability = (STABILITY,) if labelled.perturb else ()
-    return (*stability, *(MARGINAL_ARRAYS if labelled.draws else ()), *LABEL_ARRAYS)
+    beside = ((STABILITY, labelled.perturb), (UNFAMILIAR, labelled.card.familiarity))
+    return (*(name for name, there in beside if there), *(MARGINAL_ARRAYS if labelled.draws else ()), *LABEL_ARRAYS)
 
 
 def write_files(folder: Path, files: Files) -> None:
@@ -153,6 +154,15 @@ def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
             "perturb": labelled.perturb,
         }
         _add(group, plan, STABILITY, (), "float32", np.nan, attributes)
+    if labelled.card.familiarity:
+        attributes = {
+            "long_name": "whether a sample is unlike all that the model was trained on",
+            "missing_label": NO_LABEL,
+            "comment": "-1: no label, an input is missing",
+            "flag_values": [0, 1],
+            "flag_meanings": "familiar unfamiliar",
+        }
+        _add(group, plan, UNFAMILIAR, (), "int8", NO_LABEL, attributes)
     names = [region.name for region in sorted(labelled.card.regions, key=lambda region: region.index)]
     flags = {
         "missing_label": NO_LABEL,

@@ -17,13 +17,14 @@ from zarr.storage import MemoryStore, StorePath
 
 from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
 from mms_regions.core.files import busy_disk_retried, made_whole, make_folder, remove, remove_tree, rename, sync_folder
-from mms_regions.core.types import NO_LABEL, WINDOW, Bits, Floats
+from mms_regions.core.types import NO_LABEL, WINDOW, Bits, Flags, Floats
 from mms_regions.model.coverage import Coverage, coverage_of
 from mms_regions.physics.samples import FEATURES, Samples
 from mms_regions.store.layout import (
     BESIDE_LABELS,
     FEATURE_ARRAYS,
     STABILITY,
+    UNFAMILIAR,
     Files,
     write_files,
 )
@@ -246,11 +247,13 @@ def write_labels(
     sensitivity: Sensitivity | None = None,
     coverage: tuple[Coverage, ...] = (),
     marginal: Prediction | None = None,
+    unfamiliar: Flags | None = None,
 ) -> Receipt:
     """Write `label` and `probability` of a shard into the group `folder`, whole, then the receipt.
 
     folder: the store, or the group beside it in which a store is relabelled. made_from: with `labels_sha256`.
-    sensitivity, marginal: of the samples of the shard, where the group has arrays for them. coverage: of its segments.
+    sensitivity, marginal, unfamiliar (W, 32): of the samples of the shard, where the group has arrays for them.
+    coverage: of its segments.
     """
     path = receipt_path(store, "labels", shard.number, made_from["labels_sha256"])
     before = Receipt.read(path)
@@ -260,9 +263,11 @@ def write_labels(
     group = _group(folder, "r+")
     values: dict[str, NDArray[Any]] = {}  # in the order in which they are written: labels last
     steady: tuple[Steadiness, ...] = ()
+    label = prediction.label.reshape(-1)
+    if unfamiliar is not None:
+        values[UNFAMILIAR] = np.where(label == NO_LABEL, NO_LABEL, unfamiliar.reshape(-1)).astype(np.int8)
     if sensitivity is not None:
         values[STABILITY] = sensitivity.stability
-        label = prediction.label.reshape(-1)
         steady = tuple(_steadiness(slot, shard, label, sensitivity) for slot in shard.slots)
     if marginal is not None:
         values |= _by_sample(marginal, "_marginal")
@@ -286,7 +291,12 @@ def _by_sample(prediction: Prediction, ending: str = "") -> dict[str, NDArray[An
 
 
 def coverage_in(
-    shard: ShardPlan, records: Iterable[Record], label: NDArray[np.int8], quality: Bits, features: Floats
+    shard: ShardPlan,
+    records: Iterable[Record],
+    label: NDArray[np.int8],
+    quality: Bits,
+    features: Floats,
+    unfamiliar: Flags | None = None,
 ) -> tuple[Coverage, ...]:
     """The coverage of each segment's part in a shard; arrays are of the whole shard: (W, 32), features (W, 32, 14)."""
     samples = {record.key: record.n_samples for record in records}
@@ -297,7 +307,8 @@ def coverage_in(
         begin, end = max(slot.first, shard.begin), min(slot.first + samples.get(key, 0), shard.end)
         if begin < end:
             part = slice(begin - shard.begin, end - shard.begin)
-            found.append(coverage_of(key, labels[part], bits[part], inputs[part]))
+            strange = None if unfamiliar is None else unfamiliar.reshape(-1)[part]
+            found.append(coverage_of(key, labels[part], bits[part], inputs[part], strange))
     return tuple(found)
 
 

@@ -66,6 +66,19 @@ def test_parts_add_up_to_the_whole_and_shares_to_one(samples: list[tuple[int, in
     assert whole.share + sum(whole.shares_without.values()) == pytest.approx(1)
 
 
+def test_unfamiliar_samples_are_counted_among_those_with_a_label_where_the_model_can_say() -> None:
+    label, quality = np.array([0, 1, -1, 2], np.int8), np.zeros(4, np.uint32)
+    strange = coverage_of("a", label, quality, np.ones((4, 14), np.float32), np.array([True, False, True, False]))
+    unknown = coverage_of("b", label, quality, np.ones((4, 14), np.float32))
+    assert (strange.unfamiliar, strange.share_unfamiliar) == (1, pytest.approx(1 / 3))
+    assert (unknown.unfamiliar, unknown.share_unfamiliar) == (None, None)
+    assert together([strange, strange]).unfamiliar == 2 and together([unknown]).unfamiliar is None
+    assert "33.3% of these unfamiliar" in str(strange) and "unfamiliar" not in str(unknown)
+    assert strange.to_json()["unfamiliar"] == pytest.approx(1 / 3) and "unfamiliar" not in unknown.to_json()
+    with pytest.raises(ValueError, match="more unfamiliar samples than"):
+        Coverage("", 10, 4, (("after_gap", 6),), unfamiliar=5)
+
+
 def test_what_is_lost_is_given_by_the_distance_from_the_middle_of_the_sheet() -> None:
     features = np.zeros((6, 14), np.float32)
     features[:, 0] = [0.1, -0.1, 0.3, -1.0, 2.0, np.nan]
