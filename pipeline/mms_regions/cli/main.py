@@ -48,11 +48,10 @@ from mms_regions.cli.options import (
     display,
 )
 from mms_regions.cli.report import report
-from mms_regions.cli.simulate import simulate
+from mms_regions.cli.simulate import simulate, train
 from mms_regions.cli.status import show, status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
 from mms_regions.cli.summary import print_summary
-from mms_regions.cli.train import train
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
 from mms_regions.core.isolated import safe_path
 
