@@ -186,7 +186,7 @@ class _Runner(SLURMRunner):
         one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout, "preload": [PRELOAD]}
         super().__init__(  # type: ignore[no-untyped-call]
             scheduler_file=str(place / "scheduler.json").replace("{", "{{").replace("}", "}}"),  # it formats the name
-            scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES},
+            scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES, "dashboard": settings.dashboard},
             worker_options={**both, **one, **(worker or {})},
         )
 

@@ -56,13 +56,15 @@ def local_pool(request: PoolRequest, *, dashboard: bool = False) -> Iterator[Poo
         settings["temporary-directory"] = str(scratch)  # of the scheduler too, or else Dask makes one that stays
         until_end.enter_context(dask.config.set(settings))
         until_end.enter_context(refused_noted(request.log))
-        cluster = until_end.enter_context(_local_cluster(count, str(scratch)))
+        cluster = until_end.enter_context(_local_cluster(count, str(scratch), dashboard))
         if not dashboard:
             close_pages(cluster)
         client = until_end.enter_context(Client(cluster))
         opened = until_end.pop_all()
     with opened:
-        yield DaskPool(client, {"cpu": count, "gpu": count}, _SENTENCES)
+        pool = DaskPool(client, {"cpu": count, "gpu": count}, _SENTENCES)
+        pool.about = f"dashboard: {client.dashboard_link}" if dashboard else ""
+        yield pool
 
 
 def _require_address_space() -> None:
@@ -95,7 +97,7 @@ def _worker_settings(imports: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _local_cluster(workers: int, scratch: str) -> Any:
+def _local_cluster(workers: int, scratch: str, dashboard: bool) -> Any:
     from distributed import LocalCluster
     from distributed.security import Security
 
@@ -107,7 +109,8 @@ def _local_cluster(workers: int, scratch: str) -> Any:
             host="127.0.0.1",
             security=Security.temporary(),  # else anyone on this machine could run code as this user
             dashboard_address=ON_LOCALHOST,
-            worker_dashboard_address=ON_LOCALHOST,
+            scheduler_kwargs={"dashboard": dashboard},  # where it is closed, bokeh need not be imported
+            worker_dashboard_address=None,  # which would cost each a second; /health stays, on `host`
             local_directory=scratch,
             silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop reports
         )

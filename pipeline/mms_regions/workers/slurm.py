@@ -208,7 +208,7 @@ def slurm_pool(settings: ClusterSettings, folder: Path, request: PoolRequest) ->
                 **job_options(settings, "cpu", settings.cpu, name, logs),
                 interface=settings.interface or None,
                 security=security,
-                scheduler_options={"dashboard_address": ON_LOCALHOST},
+                scheduler_options={"dashboard_address": ON_LOCALHOST, "dashboard": settings.dashboard},
                 silence_logs=logging.CRITICAL + 1,
             )
             until_end.enter_context(cluster)

@@ -113,7 +113,8 @@ def _worker_arguments(settings: ClusterSettings, where: Where, pool: PoolSetting
         "--dashboard-address": ON_LOCALHOST,
         **({} if settings.dashboard else {"--preload": PRELOAD}),
     }
-    return [word for pair in arguments.items() for word in pair]
+    # A dashboard of its own would cost each worker a second: that of the scheduler shows them all.
+    return [*(word for pair in arguments.items() for word in pair), "--no-dashboard"]
 
 
 def _directives(pool: PoolSettings, logs: Path) -> list[str]:
