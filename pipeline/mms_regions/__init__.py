@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mms_regions.core.catalogue import Catalogue
     from mms_regions.core.events import Event, Segment
     from mms_regions.export.tplot import put_into_pyspedas
+    from mms_regions.notebook import Store
     from mms_regions.physics.estimated_scales import ScaleEstimate, estimate_scales
     from mms_regions.run.run import Summary
 
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "ScaleEstimate",
     "Segment",
+    "Store",
     "Summary",
     "__version__",
     "estimate_scales",
@@ -53,6 +55,7 @@ __all__ = [
 
 _ELSEWHERE = {
     **dict.fromkeys(("ScaleEstimate", "estimate_scales"), "physics.estimated_scales"),
+    "Store": "notebook",
     "Summary": "run.run",
     "put_into_pyspedas": "export.tplot",
     "Catalogue": "core.catalogue",

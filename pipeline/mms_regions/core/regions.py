@@ -61,6 +61,8 @@ def regions_named(names: Iterable[str]) -> tuple[Region, ...]:
 def regions_of(attributes: Mapping[Any, Any]) -> tuple[Region, ...]:
     """The regions of labels, from the attributes of `label`. Raises ValueError where these do not name them."""
     names = str(attributes.get("flag_meanings", "")).split()
+    values = list(attributes.get("flag_values", range(len(names))))
+    names = [name for name, value in zip(names, values, strict=True) if value >= 0]  # one below is no region
     if not names:
         raise ValueError("flag_meanings of `label` should name the regions: label the store again")
     return regions_named(names)

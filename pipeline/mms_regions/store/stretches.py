@@ -137,8 +137,8 @@ def stretches_table(segments: Iterable[xr.Dataset], software: str, shortest: flo
         seen.append(data.isel(time=slice(0)))
     header = {**_header(seen, software, shortest), "segments": about}
     text = io.StringIO(newline="")
-    text.writelines(f"# {line}\n" for line in _ecsv(_units(seen), header))
-    writer = csv.DictWriter(text, list(_units(seen)), lineterminator="\n")
+    text.writelines(f"# {line}\n" for line in _ecsv(column_units(seen), header))
+    writer = csv.DictWriter(text, list(column_units(seen)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -191,7 +191,7 @@ def _header(segments: Sequence[xr.Dataset], software: str, shortest: float) -> d
         "times": "UTC, ISO 8601; a sample covers 30 ms around its time",
         "position": f"x_gsm, y_gsm, z_gsm: mean of the segment, GSM, in Earth radii of {_EARTH:g} km",
         "cautions": model["cautions"],
-        "units": _units(segments),
+        "units": column_units(segments),
     }
 
 
@@ -211,7 +211,7 @@ def _about(data: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
+def column_units(segments: Sequence[xr.Dataset]) -> dict[str, str]:
     """The columns, each with its unit; empty for words and times."""
     data = segments[0]
     marginal = {"mean_marginal": "1"} if any("probability_marginal" in one for one in segments) else {}

@@ -28,7 +28,7 @@ from mms_regions.workers.pool import PoolRequest, Where
 from mms_regions.workers.ports import ON_LOCALHOST, close_pages, port_settings, refused_noted
 from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.slurm_commands import Queued, Refusal, kept_options, refusal, squeue, squeue_of
-from mms_regions.workers.slurm_job import RESOURCES, Job, JobCluster, inherited_options, job_options
+from mms_regions.workers.slurm_job import RESOURCES, Job, JobCluster, inherited_options, job_options, shipped_settings
 from mms_regions.workers.start import protected_start
 from mms_regions.workers.tls import temporary_credentials
 
@@ -200,6 +200,7 @@ def slurm_pool(settings: ClusterSettings, folder: Path, request: PoolRequest) ->
         with protected_start():
             security = until_end.enter_context(temporary_credentials(folder))
             until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}))
+            until_end.enter_context(dask.config.set(shipped_settings()))
             until_end.enter_context(dask.config.set(port_settings(request.log, settings.dashboard)))
             until_end.enter_context(refused_noted(request.log))
             scratch = until_end.enter_context(scratch_folder())  # of the scheduler, or else Dask makes one that stays

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dask
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 from distributed.security import Security
@@ -45,6 +46,15 @@ class JobCluster(SLURMCluster):
     """A cluster of such jobs."""
 
     job_cls = Job
+
+
+def shipped_settings() -> dict[str, Any]:
+    """The settings of dask-jobqueue as it comes, but the shebang: a profile alone says what a job asks for.
+
+    For `dask.config.set`; else a queue or an account in ~/.config/dask would count without being shown.
+    """
+    shipped = dask.config.merge(*dask.config.defaults)["jobqueue"]["slurm"]
+    return {"jobqueue.slurm": {**shipped, "shebang": dask.config.get("jobqueue.slurm.shebang")}}
 
 
 def inherited_options(cluster: Any) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
-from mms_regions.workers.slurm_job import Job, inherited_options, job_options
+from mms_regions.workers.slurm_job import Job, inherited_options, job_options, shipped_settings
 from mms_regions.workers.tls import temporary_credentials
 
 
@@ -45,6 +46,15 @@ def test_memory_is_asked_for_once_or_left_to_the_cluster(
 
 def test_without_memory_in_the_profile_a_worker_has_no_limit_of_its_own(tmp_path: Path) -> None:
     assert "--memory-limit 0.0B " in script(tmp_path, memory="")
+
+
+def test_a_queue_of_dasks_own_settings_does_not_count_and_its_shebang_does(tmp_path: Path) -> None:
+    own = {"queue": "elsewhere", "account": "theirs", "job-extra-directives": ["--qos=theirs"], "shebang": "#!/bin/sh"}
+    with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in own.items()}):
+        assert "elsewhere" in script(tmp_path)
+        with dask.config.set(shipped_settings()):
+            alone = script(tmp_path)
+    assert alone.startswith("#!/bin/sh\n") and not any(word in alone for word in ("elsewhere", "theirs"))
 
 
 def test_an_interface_is_data_and_no_code(tmp_path: Path) -> None:
