@@ -11,6 +11,7 @@ import pytest
 from mms_regions.core.errors import InputProblem, Interrupted, UsageProblem
 from mms_regions.model.card import InstalledModel, find_model
 from mms_regions.model.label import label_windows
+from mms_regions.model.linear import LinearRegions
 from mms_regions.model.weights import load_model
 from mms_regions.training.open_model import OpenRecipe, Run, Stage, train_open
 
@@ -76,6 +77,9 @@ def test_the_model_is_what_its_card_says(trained: tuple[InstalledModel, list[Sta
     assert set(scores["baselines_on_the_acceptance_run"]) == {"logistic_regression", "single_samples", "rule"}
     assert set(scores["comparison_on_the_calibration_run"]) == {"other_seed", "without_analytic_layers"}
     assert all(set(line) == {"figure", "limit", "met"} for line in scores["acceptance"].values())
+    assert LinearRegions.from_card(card) is not None
+    moved = scores["regions_moved_by_edges"]
+    assert len(moved) == 4 and all(0 < share < 0.3 for share in moved.values())
     found = label_windows(load_model(model), np.zeros((1, 32, 14), np.float32), np.zeros((1, 32), bool))
     assert found.probability.shape == (1, 32, 7)
     assert card.familiarity is not None and card.familiarity.unfamiliar(np.full((1, 14), 50.0)).all()

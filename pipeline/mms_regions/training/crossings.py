@@ -74,13 +74,18 @@ class Sheets:
         """Both sheets of all snapshots of these folders. Raises ValueError where none reconnects."""
         active, before = [], []
         for path in (path for run in runs for path in sorted(run.glob("snapshot-*.npz"))):
-            with np.load(path, allow_pickle=False) as data:
-                sheets = sheets_of({name: data[name] for name in data.files}, mass_ratio, edges)
+            sheets = cls.of_snapshot(path, mass_ratio, edges)
             active += [sheet for sheet in sheets if sheet.reconnected >= ACTIVE]
             before += [sheet for sheet in sheets if sheet.reconnected < PRE_ONSET]
         if not active:
             raise ValueError(f"no snapshot in {', '.join(map(str, runs))} has reconnected {ACTIVE:g} B0 d_i")
         return cls(tuple(active), tuple(before))
+
+    @staticmethod
+    def of_snapshot(path: Path, mass_ratio: float = 25.0, edges: Edges | None = None) -> tuple[Sheet, Sheet]:
+        """Both sheets of a snapshot file."""
+        with np.load(path, allow_pickle=False) as data:
+            return sheets_of({name: data[name] for name in data.files}, mass_ratio, edges)
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ from mms_regions.core.version import __version__
 from mms_regions.model.card import Architecture, InstalledModel, ModelCard, RegionEntry, find_published_card
 from mms_regions.model.familiarity import Familiarity, fit_familiarity
 from mms_regions.model.label import label_windows, steady_arithmetic
+from mms_regions.model.linear import LinearRegions
 from mms_regions.model.network import N_FEATURES, RegionRNN
 from mms_regions.model.scores import agreement
 from mms_regions.model.weights import save_weights
 from mms_regions.synthetic.crossing import FIRST_TRAINING_SEED
+from mms_regions.synthetic.snapshot import Edges
 from mms_regions.training.baselines import fit_single_samples, label_by_rule
 from mms_regions.training.crossings import ANALYTIC, NONE, SIMULATED, Sheets, Virtual, virtual_windows
 from mms_regions.training.evaluate import against_limits, evaluated
@@ -142,6 +144,7 @@ def train_open(
             "temperature": round(temperature, 4),
             "windows": {"training": len(seen.features), "calibration": len(held_out.features)},
             "simulations": {run.name: _described(work / run.name) for run in runs},
+            "regions_moved_by_edges": moved_by_edges(work / CALIBRATION.name),
             "calibration_run": evaluated(network, familiarity, held_out),
         }
         if recipe.compare:
@@ -150,7 +153,9 @@ def train_open(
     unseen = virtual_windows(_sheets([work / ACCEPTANCE.name]), _seeds(recipe, 2), recipe.seconds)
     found = evaluated(network, familiarity, unseen)
     scores |= {"acceptance_run": found, "acceptance": against_limits(found)}
-    scores |= {"baselines_on_the_acceptance_run": _baselines(recipe, seen, unseen)}
+    linear = fit_linear(_tensors(seen), recipe.seed, CLASSES)
+    scores |= {"baselines_on_the_acceptance_run": _baselines(recipe, linear, seen, unseen)}
+    scores |= {"logistic_regression": {"weights": linear.weights.tolist(), "bias": linear.bias.tolist()}}
     scores |= {"cost": cost(time.monotonic() - started)}
     return save_weights(network, open_card(name, recipe, scores, familiarity), folder)
 
@@ -188,6 +193,21 @@ def _sheets(runs: list[Path]) -> Sheets:
         return Sheets.of_runs(runs)
     except ValueError as problem:
         raise InputProblem(f"These simulations cannot be trained on: {problem}; run them longer.") from problem
+
+
+def moved_by_edges(run: Path) -> dict[str, float]:
+    """Of the places in the last sheets of a run the share whose region is another with other edges of separatrices."""
+    last = sorted(run.glob("snapshot-*.npz"))[-1]
+
+    def regions(edges: Edges) -> Any:
+        sheets = Sheets.of_snapshot(last, edges=edges)
+        columns = [np.abs(one.x + one.h * np.arange(one.regions.shape[1])) <= one.reach for one in sheets]
+        return np.concatenate([one.regions[:, near] for one, near in zip(sheets, columns, strict=True)], axis=1)
+
+    usual = regions(Edges())
+    others = {f"outside {x:g} B0 d_i": Edges(outside=x) for x in (-0.05, -0.2)}
+    others |= {f"share {x:g} of the peak": Edges(share=x) for x in (0.3, 0.7)}
+    return {name: round(float((regions(edges) != usual).mean()), 4) for name, edges in others.items()}
 
 
 def _seeds(recipe: OpenRecipe, part: int) -> range:
@@ -261,9 +281,8 @@ def _compared(
     return {name: _agreement(_label(network, held_out), held_out) for name, network in networks.items()}
 
 
-def _baselines(recipe: OpenRecipe, seen: Virtual, unseen: Virtual) -> dict[str, Any]:
+def _baselines(recipe: OpenRecipe, linear: LinearRegions, seen: Virtual, unseen: Virtual) -> dict[str, Any]:
     windows = _tensors(seen)
-    linear = fit_linear(windows, recipe.seed, CLASSES)
     single = fit_single_samples(
         windows.features.flatten(0, 1), windows.region.flatten(), CLASSES, recipe.seed, recipe.epochs
     )
