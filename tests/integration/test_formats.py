@@ -208,11 +208,12 @@ def test_flicker_is_joined_and_the_header_says_so(healthy: Path, mms_regions_her
 
 
 def test_the_table_is_ecsv_with_units_and_positions(healthy: Path, mms_regions_here: Command, tmp_path: Path) -> None:
+    from astropy import units
     from astropy.table import Table
 
     assert mms_regions_here("export", healthy, "--format", "segments", "--out", tmp_path).returncode == 0
     table, data = Table.read(tmp_path / "segments.csv", format="ascii.ecsv"), open_segment(healthy, "A", 1)
-    assert str(table["b_x"].unit) == "nT" and str(table["x_gsm"].unit) == "R_earth" and table["ni"].unit is not None
+    assert (table["b_x"].unit, table["x_gsm"].unit) == (units.nT, units.R_earth) and table["ni"].unit is not None
     assert table["samples"].dtype.kind == "i" and table["start"][0].startswith("2017-")
     assert table.meta["min_duration"] == 0.3 == read_header(tmp_path / "segments.csv")["min_duration"]
     first = table[(table["event"] == "A") & (table["spacecraft"] == "mms1")][0]
