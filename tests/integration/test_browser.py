@@ -87,7 +87,7 @@ def test_what_is_wider_than_the_page_scrolls_by_itself_and_by_keyboard(
         count, outside = browser.run(script)
         assert outside == []
         found += count
-    assert found > 0
+    assert found > 0 or width == DESK, "on a desk all fits"
     browser.open(report / "index.html", PHONE)
     browser.run("document.querySelector('.tall').focus()")
     browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
@@ -143,6 +143,13 @@ def test_the_table_sorts_by_each_heading_with_the_mouse(browser: Browser, report
             assert in_order([value or "" for value in values], direction == "ascending"), (column, values)
     assert len(browser.all("#table tbody tr")) in (6, 92)
     assert browser.said() == []
+
+
+def test_all_columns_of_the_table_are_in_sight_at_1200_pixels(browser: Browser, report: Path) -> None:
+    browser.open(report / "index.html", 1200)
+    headings = "#table thead th"
+    assert browser.texts(headings)[4:] == ["Labelled", "Regions", "Confidence", "Cautions", "Stability", "Flags"]
+    assert browser.run("const box = document.querySelector('.tall'); return box.scrollWidth - box.clientWidth") <= 0
 
 
 def test_numbers_are_sorted_as_numbers_and_unknown_ones_come_last(browser: Browser, troubled_report: Path) -> None:

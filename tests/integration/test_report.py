@@ -75,7 +75,7 @@ def test_each_event_has_a_page_that_says_the_same(troubled_report: Path) -> None
     assert "MMS1 missing It has not been made yet." in pages["C"]
     drawn = {path.stem: pictures(path) for path in troubled_report.glob("events/*.html")}
     assert drawn == {"A": 1, "LONG": 1, "B": 1, "C": 0}, "the others of an event are drawn all the same"
-    assert pictures(troubled_report / "index.html") == 1
+    assert pictures(troubled_report / "index.html") == 2, "an overview of segments, a timeline of tasks"
 
 
 def test_what_is_flagged_and_has_no_label_is_told_with_its_share(troubled_report: Path, troubled: Path) -> None:
@@ -185,10 +185,12 @@ def test_names_of_regions_are_inferred_where_the_weights_are_the_authors(
 
 
 def test_stability_is_there_where_it_was_asked_for(troubled_report: Path, of_another_model: str) -> None:
-    assert "moved by 10%" in of_another_model and re.search(r"Stability Changed Flags", of_another_model)
+    assert "moved by 10%" in of_another_model and re.search(
+        r" Stability Flags B/mms2 complete .* 0\.\d{3} ", of_another_model
+    )
     index = words_of(troubled_report / "index.html")
     assert (
-        "Stability" not in index
+        "Stability Flags A/mms1 complete" in index
         and "was not estimated; to do so, run mms-regions label STORE --model first --perturb 0.1" in index
     )
 

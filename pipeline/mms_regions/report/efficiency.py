@@ -31,6 +31,17 @@ class StageFigures:
 
 
 @dataclass(frozen=True)
+class TaskSpan:
+    """A task in time, s since 1970; worker: its machine and process, as people read them."""
+
+    stage: str
+    worker: str
+    started: float
+    ended: float
+    failed: bool
+
+
+@dataclass(frozen=True)
 class RunFigures:
     """A run as it went. started, ended: UTC; ended is the time of the last event where the run did not finish.
 
@@ -51,6 +62,7 @@ class RunFigures:
     busy: float | None
     peak_memory: int
     lost: int
+    spans: tuple[TaskSpan, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -79,7 +91,13 @@ def _figures(events: _Events) -> RunFigures:
         busy=_busy(tasks),
         peak_memory=max((task["peak_memory"] for task in tasks), default=0),
         lost=sum(event["event"] == TaskLost.__name__ for event in events),
+        spans=tuple(_span(task) for task in tasks),
     )
+
+
+def _span(task: Mapping[str, Any]) -> TaskSpan:
+    worker = f"{task['host'].partition('.')[0][:12]} {task['worker']}"
+    return TaskSpan(task["stage"], worker, task["started"], task["ended"], bool(task["reason"]))
 
 
 def _stage(name: str, tasks: _Events) -> StageFigures:

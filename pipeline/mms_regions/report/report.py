@@ -21,17 +21,20 @@ from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.events import Segment
 from mms_regions.core.files import remove_tree, rename
 from mms_regions.core.lock import hold
+from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
 from mms_regions.core.version import SOFTWARE, __version__
 from mms_regions.model.card import names_are_inferred
+from mms_regions.model.cautions import MEANING
 from mms_regions.model.coverage import ENOUGH, Coverage, together
 from mms_regions.report.efficiency import efficiency
 from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, write_event_page
 from mms_regions.report.facts import SegmentFacts, lost_together
 from mms_regions.report.html import NOT_MADE, render, script
 from mms_regions.report.overview_plot import catalogue_overview, overview_pages
+from mms_regions.report.timeline_plot import timeline_picture
 from mms_regions.report.zoom_plot import SCRIPT, bokeh_script
 from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
 from mms_regions.store.read import attributes_of, open_store
@@ -83,7 +86,7 @@ def write_report(
         origin = origin_of(file for one in facts for file in one.inputs)
         title = origin.titled(f"{shared['name']}; {shared['by']}")
         overviews = [as_png(catalogue_overview(some, title)) for some in overview_pages(strips)]
-        own = {**_on_index(store, status, attributes, facts), "origin": origin, "overviews": overviews}
+        own = {**_on_index(store, status, attributes, shared, facts), "origin": origin, "overviews": overviews}
         page = render("index.html.j2", **shared, **own)
         (folder / _INDEX).write_bytes(page)
         (folder / SCRIPT).write_bytes(bokeh_script())
@@ -151,7 +154,11 @@ def _shared(store: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on_index(
-    store: Path, status: StoreStatus, attributes: Mapping[str, Any], facts: Sequence[SegmentFacts]
+    store: Path,
+    status: StoreStatus,
+    attributes: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    facts: Sequence[SegmentFacts],
 ) -> dict[str, Any]:
     complete = [one for one in facts if one.measured]
     runs = attributes["provenance"]
@@ -170,14 +177,15 @@ def _on_index(
         "flagged": _flagged(complete),
         "run_by": str(status.run_by) if status.run_by else "",
         "pages": {one.segment.event.name: page_of(one.segment.event) for one in facts},
-        "headings": _headings(attributes),
+        "headings": _HEADINGS,
+        "short": _short_cautions(shared, complete),
         "uuid": attributes["uuid"],
         "catalogues": attributes["catalogues"],
         "rogers": all(one["name"] == "rogers2023" for one in attributes["catalogues"]),
         "files": _files(complete),
         "runs": runs,
         "versions": sorted({run["mms_regions"] for run in runs}) or [__version__],
-        "efficiency": efficiency(store),
+        "efficiency": [(run, as_png(timeline_picture(run.spans)) if run.spans else None) for run in efficiency(store)],
     }
 
 
@@ -204,27 +212,43 @@ def _flagged(complete: Sequence[SegmentFacts]) -> dict[str, int]:
     }
 
 
-def _headings(attributes: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
-    """Of the table of segments: what it says, what that means, and the region whose colour stands before it."""
-    model = attributes.get("model")
-    regions = model["regions"] if model else []
-    stable: list[tuple[str, str, int | None]] = [
-        ("Stability", "mean share of the perturbed runs that give the same label", None),
-        ("Changed", "share of labels that change in one perturbed run or more", None),
+_HEADINGS = (  # of the table of segments, and what each means
+    ("Segment", "event and spacecraft"),
+    ("State", "state of the segment, and the reason"),
+    ("Start (UTC)", "start of the interval"),
+    ("Seconds", "length of the interval"),
+    ("Labelled", "share of the samples that have a label"),
+    ("Regions", "shares of regions among the samples with a label, sorted by the largest"),
+    ("Confidence", "mean of the largest probability"),
+    ("Cautions", "how many kinds of cautions labels have"),
+    ("Stability", "mean share of the perturbed runs that give the same label"),
+    ("Flags", "how many quality flags of the inputs there are"),
+)
+
+
+def _short_cautions(shared: Mapping[str, Any], complete: Sequence[SegmentFacts]) -> list[str]:
+    """What to know first of the labels of this store: three sentences at most, the gravest first."""
+    measured = [one.measured for one in complete if one.measured]
+    if not measured:
+        return []
+    few = sum(one.labelled < ENOUGH for one in measured)
+    doubts = sum(bool(one.doubts) for one in measured)
+    changed = [one.share_changed for one in measured if one.share_changed is not None]
+    unsure = sum(one.low_confidence for one in measured) / len(measured)
+    names = {name: sum(one.cautions[name] for one in measured) / len(measured) for name in measured[0].cautions}
+    worst = max(names, key=lambda name: names[name])
+    of = f"of {len(measured)} complete segments" if len(measured) > 1 else "of 1 complete segment"
+    found = [
+        "Names of regions are inferred, not printed by the authors." if shared["inferred"] else "",
+        f"Fewer than half of the samples have a label in {few} {of}." if few else "",
+        f"B0 or n0 do not fit what was measured in {doubts} {of}, and labels depend on them." if doubts else "",
+        f"Up to {percent(max(changed))} of the labels of a segment change where B0 and n0 are moved."
+        if changed
+        else "",
+        f"{percent(names[worst])} of the labels on average: {MEANING[worst]}." if names[worst] else "",
+        f"{percent(unsure)} of the labels on average have a low confidence." if unsure else "",
     ]
-    return [
-        ("Segment", "event and spacecraft", None),
-        ("State", "state of the segment, and the reason", None),
-        ("Start (UTC)", "start of the interval", None),
-        ("Seconds", "length of the interval", None),
-        ("Labelled", "share of the samples that have a label", None),
-        *((region["name"].replace("_", " "), region["long_name"], region["index"]) for region in regions),
-        ("Confidence", "mean of the largest probability", None),
-        ("Slow", "share of labels of outflow with |v_ix| below 0.1 v_A", None),
-        ("Wrong side", "share of separatrix labels against the sign of Bx", None),
-        *(stable if attributes.get("perturb") else []),
-        ("Flags", "quality flags of the inputs, with their shares of all samples", None),
-    ]
+    return [one for one in found if one][:3]
 
 
 def _files(complete: Sequence[SegmentFacts]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.types import NO_LABEL, Flags, Floats, Times
-from mms_regions.model.cautions import low_confidence_of
+from mms_regions.model.cautions import low_confidence_of, probability_of
 from mms_regions.report.segment_plot import DENSITY_COLOURS, FADED, LINE_COLOURS, limits, on_one_grid
 from mms_regions.report.strips import gaps, ns, runs, superscript
 from mms_regions.store.plan import CADENCE_NS
@@ -151,7 +151,7 @@ def _columns(data: xr.Dataset) -> dict[str, Floats]:
     for name in _VECTORS:
         lines |= {f"{name}_{axis}": values for axis, values in zip("xyz", data[name].values.T, strict=True)}
     lines["b_gsm_total"] = np.linalg.norm(data["b_gsm"].values, axis=1)
-    lines |= {f"p{region}": values for region, values in enumerate(data["probability"].values.T)}
+    lines |= {f"p{region}": values for region, values in enumerate(probability_of(data).values.T)}
     return found | {name: np.insert(values.astype(np.float32), steps, np.nan) for name, values in lines.items()}
 
 
@@ -263,7 +263,7 @@ def _spans_of(data: xr.Dataset) -> dict[str, dict[str, Any]]:
     colours = {one.index: one.colour for one in regions_of(data["label"].attrs)}
     begin, end, label = runs(data["label"])
     known = label != NO_LABEL
-    low = (data["probability"].max("region") < low_confidence_of(data)).astype(np.int8)
+    low = (probability_of(data).max("region") < low_confidence_of(data)).astype(np.int8)
     low_begin, low_end, is_low = runs(low)
     missing = gaps(begin, end)
     return {

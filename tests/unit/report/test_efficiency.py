@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import words_apart
 
 from mms_regions.core.messages import Event, RunEnded, RunStarted, SegmentDone, TaskEnded, TaskLost
 from mms_regions.report.efficiency import RunFigures, efficiency
+from mms_regions.report.timeline_plot import timeline_picture
 from mms_regions.store.paths import run_folder
 
 
@@ -52,6 +54,25 @@ def test_figures_are_by_stage_in_the_order_in_which_they_came(tmp_path: Path) ->
     assert (fetch.failed, fetch.repeated, prepare.failed, prepare.repeated) == (0, 0, 1, 1)
     assert (run.segments, run.shards, run.seconds, run.peak_memory) == (2, 1, 100, 900)
     assert (run.started, run.outcome) == (datetime(1970, 1, 1, tzinfo=UTC), "complete")
+
+
+def test_a_timeline_has_a_row_for_each_process_and_marks_what_failed(tmp_path: Path) -> None:
+    run = of_tasks(
+        tmp_path,
+        task(10, 12, "fetch"),
+        task(12, 15, "prepare", reason="no file", trace="Traceback"),
+        task(11, 14, "prepare", worker=8),
+    )
+    figure = timeline_picture(run.spans)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["n1 7", "n1 8"]
+    assert figure.axes[0].get_xlim() == (0, 5)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fetch", "prepare", "failed"]
+    (bars,) = figure.axes[0].collections
+    corners = [path.get_extents() for path in bars.get_paths()]
+    assert [(box.x0, box.x1, int(box.y0)) for box in corners] == [(0, 2, 0), (2, 5, 0), (1, 4, 1)]
+    assert words_apart(figure)
+    with pytest.raises(ValueError, match="no tasks"):
+        timeline_picture(())
 
 
 def test_tasks_that_overlap_in_one_process_keep_it_busy_once(tmp_path: Path) -> None:
