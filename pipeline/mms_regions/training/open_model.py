@@ -125,17 +125,17 @@ def train_open(
     runs = (*recipe.runs, CALIBRATION, ACCEPTANCE)
     stages = len(runs) + (5 if recipe.compare else 3)
     for number, run in enumerate(runs, 1):
-        _simulated(recipe, run, work, threads, check, partial(_tell, observe, number, stages))
+        _simulated(recipe, run, work, threads, check, partial(_notify, observe, number, stages))
 
-    def tell(what: str, number: int, left: float = 0.0) -> None:
+    def notify(what: str, number: int, left: float = 0.0) -> None:
         check()
         observe(Stage(what, len(runs) + number, stages, left))
 
-    tell("making virtual crossings", 1)
+    notify("making virtual crossings", 1)
     seen = virtual_windows(_sheets([work / run.name for run in recipe.runs]), _seeds(recipe, 0), recipe.seconds)
     held_out = virtual_windows(_sheets([work / CALIBRATION.name]), _seeds(recipe, 1), recipe.seconds)
     with steady_arithmetic():
-        network = _fitted(recipe, seen, work / "training.pt", lambda left: tell("training", 2, left))
+        network = _fitted(recipe, seen, work / "training.pt", lambda left: notify("training", 2, left))
         temperature = fit_temperature(network, held_out)
         _rescale(network, temperature)
         familiarity = _familiarity(seen, held_out)
@@ -148,8 +148,8 @@ def train_open(
             "calibration_run": evaluated(network, familiarity, held_out),
         }
         if recipe.compare:
-            scores["comparison_on_the_calibration_run"] = _compared(recipe, seen, held_out, work, tell)
-    tell("scoring on the run of the acceptance", 5 if recipe.compare else 3)
+            scores["comparison_on_the_calibration_run"] = _compared(recipe, seen, held_out, work, notify)
+    notify("scoring on the run of the acceptance", 5 if recipe.compare else 3)
     unseen = virtual_windows(_sheets([work / ACCEPTANCE.name]), _seeds(recipe, 2), recipe.seconds)
     found = evaluated(network, familiarity, unseen)
     scores |= {"acceptance_run": found, "acceptance": against_limits(found)}
@@ -160,7 +160,7 @@ def train_open(
     return save_weights(network, open_card(name, recipe, scores, familiarity), folder)
 
 
-def _tell(observe: Observe, number: int, stages: int, what: str, left: float) -> None:
+def _notify(observe: Observe, number: int, stages: int, what: str, left: float) -> None:
     observe(Stage(what, number, stages, left))
 
 
@@ -170,7 +170,7 @@ def _simulated(
     work: Path,
     threads: int,
     check: Callable[[], None],
-    tell: Callable[[str, float], None],
+    notify: Callable[[str, float], None],
 ) -> None:
     """The simulation of a run, which goes on where it was; one that is complete is left alone."""
     from mms_regions.training.simulation import SheetSetup, simulate
@@ -185,7 +185,7 @@ def _simulated(
         per_density=recipe.per_density,
         end=recipe.end,
     )
-    simulate(setup, work / run.name, threads, lambda p: tell(f"simulating {run.name}", p.seconds_left), check)
+    simulate(setup, work / run.name, threads, lambda p: notify(f"simulating {run.name}", p.seconds_left), check)
 
 
 def _sheets(runs: list[Path]) -> Sheets:
@@ -221,14 +221,14 @@ def _tensors(virtual: Virtual) -> Windows:
     return Windows(torch.from_numpy(virtual.features), torch.from_numpy(virtual.region.astype(np.int64)))
 
 
-def _fitted(recipe: OpenRecipe, seen: Virtual, checkpoint: Path, tell: Callable[[float], None]) -> RegionRNN:
+def _fitted(recipe: OpenRecipe, seen: Virtual, checkpoint: Path, notify: Callable[[float], None]) -> RegionRNN:
     if len(seen.features) < recipe.batch:
         raise UsageProblem(
             f"These crossings have {len(seen.features)} windows, less than one batch; give more of them."
         )
-    tell(float("nan"))
+    notify(float("nan"))
     return fit_network(
-        _tensors(seen), recipe, lambda e: tell(e.seconds / e.number * (e.of - e.number)), CLASSES, checkpoint
+        _tensors(seen), recipe, lambda e: notify(e.seconds / e.number * (e.of - e.number)), CLASSES, checkpoint
     )
 
 
@@ -264,19 +264,21 @@ def _familiarity(seen: Virtual, held_out: Virtual) -> Familiarity:
 
 
 def _compared(
-    recipe: OpenRecipe, seen: Virtual, held_out: Virtual, work: Path, tell: Callable[[str, int, float], None]
+    recipe: OpenRecipe, seen: Virtual, held_out: Virtual, work: Path, notify: Callable[[str, int, float], None]
 ) -> dict[str, Any]:
     """Overall agreement on the calibration run of a training with another seed, and of one without analytic layers."""
     other = _fitted(
         replace(recipe, seed=recipe.seed + 1),
         seen,
         work / "other-seed.pt",
-        lambda t: tell("training, other seed", 3, t),
+        lambda t: notify("training, other seed", 3, t),
     )
     shares = (SIMULATED + ANALYTIC, NONE, 0.0)
     runs = [work / run.name for run in recipe.runs]
     without = virtual_windows(_sheets(runs), _seeds(recipe, 0), recipe.seconds, shares)
-    fitted = _fitted(recipe, without, work / "no-analytic.pt", lambda t: tell("training without analytic layers", 4, t))
+    fitted = _fitted(
+        recipe, without, work / "no-analytic.pt", lambda t: notify("training without analytic layers", 4, t)
+    )
     networks = {"other_seed": other, "without_analytic_layers": fitted}
     return {name: _agreement(_label(network, held_out), held_out) for name, network in networks.items()}
 
