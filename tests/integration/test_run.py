@@ -49,6 +49,7 @@ def test_a_run_says_as_json_what_the_store_holds(mms_regions_here: Command, run_
         "failed": {},
         "no_data": {},
         "synthetic": ALL,
+        "causes": {},
     }
 
 

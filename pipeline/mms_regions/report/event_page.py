@@ -19,7 +19,6 @@ from mms_regions.core.errors import Interrupted, SegmentProblem, UsageProblem
 from mms_regions.core.events import Event, is_safe_name
 from mms_regions.core.messages import percent
 from mms_regions.core.origin import origin_of
-from mms_regions.core.outcomes import Status
 from mms_regions.core.regions import Region
 from mms_regions.core.types import SECOND
 from mms_regions.model.cautions import LOW_CONFIDENCE, low_confidence_of
@@ -191,8 +190,7 @@ def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
 
 def _row(seen: _Seen) -> OverviewRow:
     labels = None if seen.data is None else seen.data["label"]
-    without = "no data" if seen.facts.state == Status.NO_DATA else seen.facts.reason or seen.facts.state
-    return OverviewRow(seen.facts.key, labels, without)
+    return OverviewRow(seen.facts.key, labels, seen.facts.state.replace("_", " "))  # the page has the reason
 
 
 def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mms_regions.core.errors import InputProblem, UsageProblem
-from mms_regions.core.settings import Settings, known_variables, resolve_settings
+from mms_regions.core.settings import PROFILE_VARIABLE, Settings, known_variables, resolve_settings
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_a_variable_that_does_not_exist_is_an_error_with_the_nearest_name(variab
 
 def test_every_variable_that_exists_is_taken() -> None:
     for variable in set(known_variables()) - {f"MMS_REGIONS_{name.upper()}" for name in Settings.model_fields}:
-        resolve_settings({}, {variable: "x"})
+        resolve_settings({}, {variable: "laptop" if variable == PROFILE_VARIABLE else "x"})
 
 
 def test_the_documentation_lists_the_variables_that_exist() -> None:
