@@ -68,6 +68,8 @@ class Scratch:
 
     def type(self, line: Line) -> None:
         words = [self._meant(word) for word in line.words[1:]]
+        into = words.index(">") if ">" in words else len(words)  # a file that the shell would write
+        words, files = words[:into], words[into + 1 :]
         if "--workers" in words:
             words[words.index("--workers") + 1] = "0"
         if words[0] in ("run", "fetch", "estimate", "synthesise") and "--probes" not in words:
@@ -82,6 +84,8 @@ class Scratch:
         with contextlib.chdir(self.folder):
             done = self.command(*words, env=env)
         assert done.returncode == 0, f"{line.where}: {line.text}\n{done.stderr}"
+        for file in files:
+            (self.folder / file).write_text(done.stdout)
 
     def _meant(self, word: str) -> str:
         word = re.sub(r"^~(?=/|$)", str(self.folder), word).replace(SERVED_AT, self.url)
