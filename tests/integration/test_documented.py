@@ -41,6 +41,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     r"mms-regions serve-archive": ("serves until Ctrl-C", "tests/unit/synthetic/test_archive_server.py"),
     r"(docker|apptainer) ": ("container tools, minutes", "tests/containers.sh"),
     r"python3 -m venv|\S+/bin/pip": ("an installation, minutes", ".ci/run"),
+    r"scancel ": ("a cluster", "tests/integration/test_jobs.py"),
     r"(IMAGE=\S+ BINDS=\S+ |PROFILE=\S+ |for i in .*)?sbatch": ("a cluster", "tests/integration/test_jobs.py"),
 }
 # Blocks without a language that are what a command says, not what is typed, by how they begin.
