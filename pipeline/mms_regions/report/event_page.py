@@ -31,11 +31,10 @@ from mms_regions.report.strips import ns
 from mms_regions.report.zoom_plot import SCRIPT, zoomable
 from mms_regions.run.status import SegmentStatus
 from mms_regions.store.read import attributes_of, open_store, segment_of
-from mms_regions.store.stretches import stretches
+from mms_regions.store.stretches import DEFAULT_SHORTEST, stretches
 
 _DPI = 120  # 1200 pixels for 10 inches, which is as wide as a page gets
 _COLOURS = 256
-SHORTEST = 0.15  # s, an ion sample: shorter runs are joined to what is beside them, in the table of stretches
 _T = TypeVar("_T")
 
 
@@ -113,7 +112,7 @@ def write_event_page(job: EventJob) -> EventDone:
         "stretches": {
             one.facts.segment.probe: _stretch_rows(one.data, job.shared["regions"]) for one in seen if one.data
         },
-        "shortest": SHORTEST,
+        "shortest": DEFAULT_SHORTEST,
         "before": neighbour_of(job.before),
         "after": neighbour_of(job.after),
         "alts": {one.segment.probe: _describe(one, job.shared["regions"]) for one in facts},
@@ -221,7 +220,7 @@ def _stretch_rows(data: xr.Dataset, regions: Sequence[Region]) -> list[StretchRo
             one.length / SECOND,
             float(probability[one.first : one.last + 1, one.region].mean(dtype=np.float64)),
         )
-        for one in stretches(ns(data), data["label"].values, SHORTEST)
+        for one in stretches(ns(data), data["label"].values, DEFAULT_SHORTEST)
     ]
 
 
