@@ -26,10 +26,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def test_the_dashboard_of_a_local_run_answers_while_it_goes_on(
-    browser: Browser, processes: Nursery, run_words: Callable[..., list[object]], slow_writes: Any, tmp_path: Path
+    browser: Browser,
+    processes: Nursery,
+    run_words: Callable[..., list[object]],
+    profile: Path,
+    slow_writes: Any,
+    tmp_path: Path,
 ) -> None:
-    slow = slow_writes(1000)
-    run = processes.start(*run_words(tmp_path / "x.zarr"), "--workers", 2, env=slow.env)
+    shown, slow = tmp_path / "shown.toml", slow_writes(1000)
+    shown.write_text(profile.read_text() + "\n[cluster]\ndashboard = true\n")
+    words = run_words(tmp_path / "x.zarr", "--profile", shown, "--workers", 2)
+    run = processes.start(*words, env=slow.env)
     try:
         slow.wait_for(run)
         (link,) = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/status)", run.said)
@@ -77,17 +84,15 @@ def assert_answers(browser: Browser, link: str) -> None:
     assert [url for url in asked if not url.startswith((origin, origin.replace("http", "ws")))] == []
 
 
-def test_a_closed_dashboard_is_not_named_and_nothing_listens(
+def test_without_a_dashboard_none_is_named_and_nothing_listens(
     processes: Nursery,
     run_words: Callable[..., list[object]],
     profile: Path,
     slow_writes: Any,
     tmp_path: Path,
 ) -> None:
-    closed = tmp_path / "closed.toml"
-    closed.write_text(profile.read_text() + "\n[cluster]\ndashboard = false\n")
     slow = slow_writes(1000)
-    words = run_words(tmp_path / "x.zarr", "--profile", closed, "--workers", 2)
+    words = run_words(tmp_path / "x.zarr", "--profile", profile, "--workers", 2)
     run = processes.start(*words, env=slow.env)
     try:
         slow.wait_for(run)

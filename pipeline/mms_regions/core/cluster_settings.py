@@ -102,10 +102,15 @@ class ClusterSettings(_Table):
     kind: Literal["local", "slurm", "allocation", "address"] = "local"
     address: PathLine = ""  # of a scheduler that runs already, or the path of its scheduler file
     interface: Word = ""
-    dashboard: bool = True  # pages of Dask on the state of scheduler and workers, on localhost of each machine
+    dashboard: bool | None = None  # pages of Dask on the state of scheduler and workers, on localhost of each machine
     start_timeout: float = Field(600.0, gt=0, le=604_800)  # s, that the first worker of a pool may take
     cpu: PoolSettings = PoolSettings()
     gpu: PoolSettings | None = None  # labels; without it the cpu pool labels too
+
+    @property
+    def has_dashboard(self) -> bool:
+        """Where nobody decides, not on this machine: its 2 s of CPU are more than a short run can spare."""
+        return self.kind != "local" if self.dashboard is None else self.dashboard
 
     @model_validator(mode="after")
     def _address_where_needed(self) -> ClusterSettings:

@@ -96,7 +96,7 @@ def in_allocation(settings: ClusterSettings, folder: Path) -> Iterator[PoolFacto
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # the run reports what matters
     if step.task != _RUN:
-        with dask.config.set(port_settings(folder / LOG, settings.dashboard)):
+        with dask.config.set(port_settings(folder / LOG, settings.has_dashboard)):
             _serve(settings, folder / step.name, step)
         raise SystemExit(0)
     with ExitStack() as open_until_end:
@@ -108,7 +108,7 @@ def in_allocation(settings: ClusterSettings, folder: Path) -> Iterator[PoolFacto
         def opened(_: PoolRequest) -> Iterator[Pool]:
             _sweep(folder, step.name)
             pool = DaskPool(client, {"cpu": step.workers, "gpu": step.workers}, _sentences(settings.start_timeout))
-            if settings.dashboard:
+            if settings.has_dashboard:
                 pool.about = how_to_watch(str(client.dashboard_link), client.run_on_scheduler(platform.node))
             yield pool
 
@@ -186,7 +186,7 @@ class _Runner(SLURMRunner):
         one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout, "preload": [PRELOAD]}
         super().__init__(  # type: ignore[no-untyped-call]
             scheduler_file=str(place / "scheduler.json").replace("{", "{{").replace("}", "}}"),  # it formats the name
-            scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES, "dashboard": settings.dashboard},
+            scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES, "dashboard": settings.has_dashboard},
             worker_options={**both, **one, **(worker or {})},
         )
 
@@ -202,7 +202,7 @@ class _Runner(SLURMRunner):
         self.scheduler_options["security"] = credentials_in(self._place)
 
     async def on_scheduler_start(self, scheduler: Any) -> None:
-        if not self._settings.dashboard:
+        if not self._settings.has_dashboard:
             scheduler.http_server.stop()
         scheduler.add_plugin(self._ending)
         scheduler.loop.call_later(self._settings.start_timeout, self._ending.give_up, scheduler)

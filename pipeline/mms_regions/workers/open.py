@@ -22,7 +22,7 @@ def pool_for(cluster: ClusterSettings, folder: Path) -> Iterator[PoolFactory]:
     Only what is needed is imported: dask-jobqueue costs half a second.
     """
     if cluster.kind == "local":
-        yield partial(local_pool, dashboard=cluster.dashboard)
+        yield partial(local_pool, dashboard=cluster.has_dashboard)
         return
     require_dask()
     match cluster.kind:

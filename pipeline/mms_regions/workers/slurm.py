@@ -179,7 +179,7 @@ def _has_ended(number: str, queued: Mapping[str, Queued]) -> bool:
 
 def _about(client: Any, settings: ClusterSettings) -> str:
     options = kept_options(os.environ)
-    lines = [how_to_watch(str(client.dashboard_link), platform.node())] if settings.dashboard else []
+    lines = [how_to_watch(str(client.dashboard_link), platform.node())] if settings.has_dashboard else []
     return "; ".join([*lines, *([f"options of sbatch from the environment: {options}"] if options else [])])
 
 
@@ -201,7 +201,7 @@ def slurm_pool(settings: ClusterSettings, folder: Path, request: PoolRequest) ->
             security = until_end.enter_context(temporary_credentials(folder))
             until_end.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}))
             until_end.enter_context(dask.config.set(shipped_settings()))
-            until_end.enter_context(dask.config.set(port_settings(request.log, settings.dashboard)))
+            until_end.enter_context(dask.config.set(port_settings(request.log, settings.has_dashboard)))
             until_end.enter_context(refused_noted(request.log))
             scratch = until_end.enter_context(scratch_folder())  # of the scheduler, or else Dask makes one that stays
             until_end.enter_context(dask.config.set({"temporary-directory": str(scratch)}))
@@ -209,11 +209,11 @@ def slurm_pool(settings: ClusterSettings, folder: Path, request: PoolRequest) ->
                 **job_options(settings, "cpu", settings.cpu, name, logs),
                 interface=settings.interface or None,
                 security=security,
-                scheduler_options={"dashboard_address": ON_LOCALHOST, "dashboard": settings.dashboard},
+                scheduler_options={"dashboard_address": ON_LOCALHOST, "dashboard": settings.has_dashboard},
                 silence_logs=logging.CRITICAL + 1,
             )
             until_end.enter_context(cluster)
-            if not settings.dashboard:
+            if not settings.has_dashboard:
                 close_pages(cluster)
             client = until_end.enter_context(Client(cluster))
             pool = SlurmPool(client, cluster, settings, request, name, logs)

@@ -108,7 +108,7 @@ def _prologue(settings: ClusterSettings, where: Where, pool: PoolSettings) -> li
     threads = pool.cores if where == "gpu" else 1
     variables = [f"export {name}={threads}" for name in _THREADS]
     variables += ["export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"]  # it only grows
-    if not settings.dashboard:
+    if not settings.has_dashboard:
         variables += ["export DASK_MMS_REGIONS__DASHBOARD=False"]
     # A worker that is ended while it reads a CDF file aborts; its memory is no file that anybody asked for.
     return ["set -e", "ulimit -S -c 0", *variables, *pool.setup, _PROLOGUE]
@@ -121,7 +121,7 @@ def _worker_arguments(settings: ClusterSettings, where: Where, pool: PoolSetting
         "--lifetime": f'"{lifetime}"',
         "--lifetime-stagger": f"{pool.stagger}s",
         "--dashboard-address": ON_LOCALHOST,
-        **({} if settings.dashboard else {"--preload": PRELOAD}),
+        **({} if settings.has_dashboard else {"--preload": PRELOAD}),
     }
     # A dashboard of its own would cost each worker a second: that of the scheduler shows them all.
     return [*(word for pair in arguments.items() for word in pair), "--no-dashboard"]
