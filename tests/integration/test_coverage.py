@@ -16,6 +16,8 @@ from cdf_files import Arrays, Scene, constant, write_files
 from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 
 # WHOLE has all, HALF no electric field in 4 of 6 s; shards of 1,024 samples part LONG, which lacks ions for 3 s.

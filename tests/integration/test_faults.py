@@ -21,6 +21,8 @@ from mms_regions.run.trace import all_runs
 from mms_regions.store.verify import verify
 from mms_regions.workers.local import local_pool
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

@@ -35,6 +35,8 @@ from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
 from mms_regions.synthetic.write import synthesise
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 
 # Lines that tell of progress: what there is to do, segments prepared, shards written, shards labelled.

@@ -19,6 +19,8 @@ from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
 from mms_regions.synthetic.write import read_truth
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

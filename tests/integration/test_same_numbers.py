@@ -21,6 +21,8 @@ from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
 from mms_regions.workers.pool import Finished, InProcessPool, Where
 
+pytestmark = pytest.mark.system
+
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 TINY = ("--length", "6.4", "--cells", "100", "--per-density", "60", "--end", "0.6", "--threads", "1")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 Words = Callable[..., list[object]]
 
 SHADOWS = "calendar code numpy queue random select signal tempfile types zarr".split()
