@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, MARGINAL_ARRAYS, sample_bytes
+from mms_regions.store.labels import MARGINAL_ARRAYS
+from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, sample_bytes
 from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import receipts
 

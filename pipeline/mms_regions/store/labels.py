@@ -12,6 +12,8 @@ from mms_regions.model.card import ModelCard
 from mms_regions.store.paths import labelled_path, provenance_path
 from mms_regions.store.state import read_state, write_state
 
+MARGINAL_ARRAYS = ("probability_marginal", "label_marginal")  # where an error of B0 or n0 is known
+
 
 @dataclass(frozen=True)
 class LabelIdentity:

@@ -28,7 +28,7 @@ from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.model.coverage import Coverage
 from mms_regions.physics.samples import DIMENSIONS, FEATURES, QUALITY_BITS, QUANTITIES
 from mms_regions.physics.scales import Scales
-from mms_regions.store.labels import Labelled
+from mms_regions.store.labels import MARGINAL_ARRAYS, Labelled
 from mms_regions.store.paths import ROOT
 from mms_regions.store.plan import FIRST_FORMAT, Plan
 from mms_regions.store.receipts import InputFile, Record, Steadiness
@@ -39,7 +39,6 @@ STATUSES = (Status.MISSING, Status.PREPARED, Status.COMPLETE, Status.FAILED, Sta
 FEATURE_ARRAYS = ("time", "segment_id", "quality", "features", *(q.name for q in QUANTITIES))
 LABEL_ARRAYS = ("probability", "label")  # in the order in which they are written: no label without its probabilities
 STABILITY = "stability"  # is there where it was asked for, and written before the labels that it is about
-MARGINAL_ARRAYS = ("probability_marginal", "label_marginal")  # the same, where an error of B0 or n0 is known
 UNFAMILIAR = "unfamiliar"  # where the model knows what is like the data that it was trained on
 BESIDE_LABELS = (STABILITY, UNFAMILIAR, *MARGINAL_ARRAYS)  # what labels may do without
 _LABEL_BYTES = 32  # of one sample, about: label, and probabilities of some seven regions

@@ -13,7 +13,7 @@ import xarray as xr
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
 from mms_regions.core.events import ALL_PROBES, is_safe_name, one_probe
 from mms_regions.core.outcomes import without_key
-from mms_regions.store.layout import MARGINAL_ARRAYS
+from mms_regions.store.labels import MARGINAL_ARRAYS
 from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
 from mms_regions.store.paths import root_path
 

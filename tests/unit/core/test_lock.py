@@ -330,7 +330,10 @@ def test_where_nothing_can_be_written_that_is_said(path: Path, monkeypatch: pyte
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "open", read_only)
-    with pytest.raises(EnvironmentProblem, match=r"lock\.json: .*Read-only file system.*; give"), hold(path, "", lost):
+    with (
+        pytest.raises(EnvironmentProblem, match=r"lock\.json: .*Read-only file system.*; get write permission"),
+        hold(path, "", lost),
+    ):
         pass
 
 
