@@ -119,6 +119,7 @@ def test_one_segment_is_made_without_a_cluster(
     words = ["run", catalogue, "--events", "A", "--data-dir", data_dir, "--offline", "--model", "first"]
     one = mms_regions_here(*words, "--probes", 1, "--store", tmp_path / "one.zarr", "--json")
     assert (one.returncode, json.loads(one.stdout)["complete"]) == (0, ["A/mms1"]), one.stderr
+    assert "starting workers" not in one.stderr
     two = mms_regions_here(*words, "--store", tmp_path / "two.zarr", "--workers", 2)
     assert two.returncode != 0 and "a cluster was started" in two.stderr
 

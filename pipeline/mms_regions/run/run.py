@@ -207,9 +207,10 @@ class _Work:
         sweep(self.store)  # what lost workers were writing
 
     def _use_workers(self, index: IndexUpdater) -> None:
-        if self.settings.workers:
+        request = self._pool_request()
+        if request.workers:
             self.observe(Remark("starting workers"))  # which takes seconds, in a queue hours
-        with self.pool(self._pool_request()) as workers:
+        with self.pool(request) as workers:
             self._check(workers)
             self.observe(RunStarted(len(self.todo.segments), len(self.todo.unwritten) + len(self.todo.unlabelled)))
             ledger = Ledger(self.inputs, workers, self.settings.transfers, self.observe)
