@@ -61,14 +61,10 @@ def require_weights(model: InstalledModel) -> None:
 def wanted_labels(store: Path, plan: Plan, model: InstalledModel, settings: Settings) -> Labelled:
     """What labels a store is to have: what settings do not say is as it has it, or as the default is."""
     there = read_labelled(store) or Labelled(model.card)
+    wanted = Labelled(model.card, perturb=_first(settings.perturb, there.perturb))
     if not plan.has_scale_errors:
-        return Labelled(model.card, perturb=_first(settings.perturb, there.perturb))
-    return Labelled(
-        model.card,
-        perturb=_first(settings.perturb, there.perturb),
-        draws=_first(settings.draws, there.draws, DRAWS),
-        seed=_first(settings.seed, there.seed),
-    )
+        return wanted
+    return replace(wanted, draws=_first(settings.draws, there.draws, DRAWS), seed=_first(settings.seed, there.seed))
 
 
 def _first(*values: _T | None) -> _T:
