@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+
+
+def log_lines(said: str) -> list[str]:
+    """The lines of a log of the command without their times, and without rates and the time that is left."""
+    return [
+        re.sub(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ |; [\d.e+]+ \w+ per minute.*$", "", line)
+        for line in said.splitlines()
+    ]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import pytest
 import xarray as xr
 from archive_faults import Fault, Kind, LoopbackArchive, RandomFaults
 from cdf_files import truncate
+from processes import log_lines
 
 from mms_regions.archive.manifest import Manifest, known_files, read_manifest, write_manifest
 from mms_regions.core.files import sha256_of
@@ -300,7 +301,7 @@ def test_the_limit_is_that_of_all_workers_and_what_they_tell_is_heard(
         done = mms_regions(*fetch, env={"MMS_REGIONS_TRANSFERS": "1"})
         assert archive.most_at_once == 1
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    lines = log_lines(done.stderr)
     arrived = {line.partition(":")[0] for line in lines if re.search(r"cdf: [\d.]+ [kM]B arrived$", line)}
     assert arrived == set(contents(cache)) == set(contents(data_dir))
     waiting = [line for line in lines if line.endswith(": waiting 1 s, server asks to wait 1 s")]
@@ -367,7 +368,7 @@ def test_a_kill_loses_no_word_of_where_a_file_came_from(
             os.killpg(killed.pid, signal.SIGKILL)
         assert seen and killed.returncode == -signal.SIGKILL
         whole, kept = contents(cache), known_files(cache)
-        assert seen.partition(":")[0] in whole and whole.items() <= pinned(kept).items()
+        assert log_lines(seen)[0].partition(":")[0] in whole and whole.items() <= pinned(kept).items()
         assert {pin.source for pin in kept.files} == {"sdc"}
         manifest = cache / ".mms-regions" / "manifest.json"
         assert not manifest.exists()

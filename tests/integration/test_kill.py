@@ -138,7 +138,7 @@ def came_as_far_as(run: Started, share: float) -> bool:
     """Wait until a run has prepared a segment, and this share of what it has to; False where it ends before."""
     while run.lives:
         said = run.said
-        asked = re.search(r"^(\d+) segments? to prepare", said, re.MULTILINE)
+        asked = re.search(r" (\d+) segments? to prepare", said)
         if asked and said.count("] prepared ") >= max(1, share * int(asked[1])):
             return True
         time.sleep(0.02)

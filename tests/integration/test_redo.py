@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from cdf_files import QUIET, Scene, constant, write_files
-from processes import Nursery
+from processes import Nursery, log_lines
 from stores import (
     assert_same_numbers,
     assert_same_store,
@@ -43,7 +43,7 @@ def test_a_segment_is_made_anew_and_with_it_its_shard(
     before = shard_files(store)
     done = mms_regions_here(*run_words(store, "--redo", "A/mms1"))
     assert done.returncode == 0
-    assert done.stderr.splitlines()[0] == "1 segment to prepare, 1 shard to label"
+    assert log_lines(done.stderr)[0] == "1 segment to prepare, 1 shard to label"
     after = shard_files(store)
     features = {path for path in after if path.split("/")[2] == "0" and not path.startswith(LABELS)}
     assert {path for path in after if after[path] != before[path]} == features  # the same, so labels are good

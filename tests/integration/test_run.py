@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from cdf_files import PRODUCTS, QUIET, take_rows, truncate, write_files
+from processes import log_lines
 from rich.console import Console
 from stores import assert_same_numbers, assert_same_store, raw, receipt_files, shard_files, shards_written
 
@@ -71,7 +72,7 @@ def test_worker_processes_make_the_same_store(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["complete"] == ALL
     assert "\x1b" not in done.stderr
-    lines = done.stderr.splitlines()
+    lines = log_lines(done.stderr)
     assert lines[:2] == ["starting workers", "5 segments to prepare, 3 shards to label"]
     assert sorted(line for line in lines if line.startswith("shard")) == [
         f"shard {i} {what}" for i in range(3) for what in ("labelled", "written")
@@ -152,7 +153,7 @@ def test_what_a_killed_run_has_left_out_is_made(mms_regions_here: Command, run_w
     assert [row["status"] for row in status["segments"]] == [*["complete"] * 2, *["missing"] * 2, "prepared"]
     done = mms_regions_here(*run_words(store))
     assert done.returncode == 0
-    assert done.stderr.splitlines()[0] == "2 segments to prepare, 2 shards to label"
+    assert log_lines(done.stderr)[0] == "2 segments to prepare, 2 shards to label"
     after = shard_files(store)
     labels = {"label/c/1", "probability/c/1/0"}  # made from the very same features, so still good
     assert {path for path in after if after[path] != before[path]} == {
@@ -329,7 +330,7 @@ def test_plain_lines_are_a_line_per_event() -> None:
     with PlainLines(lines.append) as observe:
         for event in EVERYTHING:
             observe(event)
-    assert lines == [
+    assert log_lines("\n".join(lines)) == [
         "2 segments to prepare, 1 shard to label",
         "[1/2] prepared A/mms1",
         "[2/2] failed A/mms2: no file in [/data/mms2]; fetch it",

@@ -65,5 +65,6 @@ def test_watching_ends_with_the_run(
     assert run.wait().returncode == 0
     assert seen.returncode == 0
     first, *_, last = seen.stdout.splitlines()
-    assert re.fullmatch(rf"2 running; in use by `mms-regions run`, pid {run.pid} on \S+ since \S+", first)
+    by = rf"2 running; in use by `mms-regions run`, pid {run.pid} on \S+ since \S+; "
+    assert re.fullmatch(by + r"1 worker, [\d.e+]+ segments? per minute", first)
     assert last == "2 complete"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -27,6 +30,7 @@ from mms_regions.core.messages import (
     Event,
     FetchEvent,
     FetchStarted,
+    Pace,
     Quarantined,
     Remark,
     RunEnded,
@@ -162,20 +166,25 @@ class ProgressBar:
 
 
 class PlainLines:
-    """A line per event, for logs such as those of a batch system."""
+    """A line per event, for logs such as those of a batch system: with its time, in UTC, the rate, and the time left.
 
-    def __init__(self, write: Callable[[str], None]):
-        self._write = write
-        self._segments = self._done = 0
+    clock: s since 1970.
+    """
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.time):
+        self._print, self._clock = write, clock
+        self._begun = 0.0
+        self._totals = {"segment": 0, "shard": 0}
+        self._done: Counter[str] = Counter()
         self._waits: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted(segments, shards):
-                self._segments = segments
+                self._begin(segments, shards)
                 self._write(f"{counted(segments, 'segment')} to prepare, {counted(shards, 'shard')} to label")
             case FetchStarted(segments):
-                self._segments = segments
+                self._begin(segments)
                 self._write(f"{counted(segments, 'segment')} to fetch")
             case SegmentFetched() as done:
                 self._write_segment("fetched", done)
@@ -184,7 +193,8 @@ class PlainLines:
             case ShardWritten(shard):
                 self._write(f"shard {shard} written")
             case ShardLabelled(shard):
-                self._write(f"shard {shard} labelled")
+                pace = self._pace("shard")
+                self._write(f"shard {shard} labelled{'' if self._totals['segment'] else pace}")
             case Stopping() | Remark():
                 self._write(describe(event))
             case TransferDone(name, size):
@@ -195,10 +205,22 @@ class PlainLines:
                 self._waits.add((name, why))
                 self._write(f"{name}: waiting {seconds:.0f} s, {why}")
 
+    def _begin(self, segments: int, shards: int = 0) -> None:
+        self._begun, self._totals = self._clock(), {"segment": segments, "shard": shards}
+
+    def _pace(self, noun: str) -> str:
+        """The rate of segments or shards, one of which is done now, and the time that is left for them."""
+        self._done[noun] += 1
+        pace = str(Pace(noun, self._done[noun], self._totals[noun], self._clock() - self._begun))
+        return f"; {pace}" if pace else ""
+
     def _write_segment(self, outcome: str, done: SegmentDone | SegmentFetched) -> None:
-        self._done += 1
+        pace = self._pace("segment")
         said = f"{_verdict(done)} {done.key}: {done.reason}" if done.reason else f"{outcome} {done.key}"
-        self._write(f"[{self._done}/{self._segments}] {said}")
+        self._write(f"[{self._done['segment']}/{self._totals['segment']}] {said}{pace}")
+
+    def _write(self, line: str) -> None:
+        self._print(f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%dT%H:%M:%SZ} {line}")
 
     def __enter__(self) -> Self:
         return self

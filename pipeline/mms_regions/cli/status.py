@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mms_regions.cli.tables import ShownSegments
-    from mms_regions.run.status import SegmentStatus, StoreStatus
+    from mms_regions.run.status import Activity, SegmentStatus, StoreStatus
     from mms_regions.store.verify import Flaw
 
 _EVERY = 2.0  # s
@@ -39,7 +39,8 @@ def status(
 ) -> None:
     """Show the state of each segment of a store: complete, prepared, running, failed, no data (with reasons), missing.
 
-    Works during a run too. With --watch and --json, one object per line.
+    During a run also who runs it, its workers and batch jobs, its rate, and the time left. With --watch and --json, one
+    object per line.
 
     Example: mms-regions status a.zarr
     Example: mms-regions status a.zarr --watch
@@ -100,7 +101,7 @@ def _remark(row: SegmentStatus) -> str:
 
 def _counts(found: StoreStatus) -> str:
     counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in found.counts.items() if n)
-    return f"{counts}; in use by {found.run_by}" if found.run_by else counts
+    return f"{counts}; in use by {found.run_by}; {found.activity}" if found.run_by else counts
 
 
 def _as_json(found: StoreStatus, store: Path) -> str:
@@ -117,7 +118,18 @@ def _as_json(found: StoreStatus, store: Path) -> str:
         for row in found.segments
     ]
     run_by = {"command": owner.command, "host": owner.host, "pid": owner.pid, "since": owner.since} if owner else None
-    return json.dumps({"store": str(store), "counts": found.counts, "run_by": run_by, "segments": rows})
+    about = {"store": str(store), "counts": found.counts, "run_by": run_by, "activity": _activity(found.activity)}
+    return json.dumps({**about, "segments": rows})
+
+
+def _activity(now: Activity | None) -> dict[str, float | None] | None:
+    if now is None:
+        return None
+    about: dict[str, float | None] = {"workers": now.workers, "jobs": now.jobs}
+    if pace := now.pace:
+        about |= {f"{pace.noun}s_done": pace.done, f"{pace.noun}s": pace.total}
+        about |= {"per_minute": pace.per_minute, "seconds_left": pace.seconds_left}
+    return about
 
 
 def show(

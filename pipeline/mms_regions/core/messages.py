@@ -196,9 +196,54 @@ class Remark:
     text: str
 
 
+def plural(word: str, count: float) -> str:
+    """`segment` or `segments`, `has` or `have`."""
+    if count == 1:
+        return word
+    return _IRREGULAR.get(word, f"{word}s")
+
+
+_IRREGULAR = {"has": "have", "is": "are", "was": "were", "process": "processes", "stretch": "stretches"}
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as `1 segment` or `3 segments`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {plural(noun, number)}"
+
+
+def duration(seconds: float) -> str:
+    """Such as `2 h 05 min`, `3 min 20 s` or `1.5 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast work goes: `done` of `total` things, such as segments, in so many seconds."""
+
+    noun: str
+    done: int
+    total: int
+    seconds: float
+
+    @property
+    def per_minute(self) -> float | None:
+        """None while nothing is done."""
+        return 60 * self.done / self.seconds if self.done and self.seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As long as the rest takes at this rate; None while nothing is done."""
+        rate = self.per_minute
+        return None if rate is None else 60 * max(self.total - self.done, 0) / rate
+
+    def __str__(self) -> str:
+        """Such as `4.1 segments per minute, 3 min 20 s left`; empty while nothing is done."""
+        rate, left = self.per_minute, self.seconds_left
+        if rate is None:
+            return ""
+        return f"{rate:.3g} {plural(self.noun, rate)} per minute" + (f", {duration(left)} left" if left else "")
 
 
 NOT_KNOWN = "-"

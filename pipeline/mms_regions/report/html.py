@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.filesize import decimal
 
-from mms_regions.core.messages import NOT_KNOWN, percent
+from mms_regions.core.messages import NOT_KNOWN, duration, percent, plural
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import MEANING
 from mms_regions.model.coverage import REASONS
@@ -56,12 +56,12 @@ def _templates() -> Environment:
         _bytes,
         _clock,
         _csp,
-        _duration,
+        duration,
         _inert,
         _instant,
         _number,
         percent,
-        _plural,
+        plural,
         _spelled,
         _utc,
         _words,
@@ -99,12 +99,6 @@ def _bytes(size: int) -> str:
     return decimal(size)
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
-
-
 def _utc(time: np.datetime64) -> str:
     return str(np.datetime_as_string(time, unit="s")).replace("T", " ")
 
@@ -117,13 +111,6 @@ def _clock(time: np.datetime64) -> str:
 def _instant(text: str) -> str:
     """A time of provenance, as `2026-07-11T10:34:00+00:00`, in the format of this page; other texts as they are."""
     return text.replace("T", " ").replace("+00:00", " UTC") if text.endswith("+00:00") else text
-
-
-def _plural(word: str, count: int) -> str:
-    """`segment` or `segments`, `has` or `have`."""
-    if count == 1:
-        return word
-    return {"has": "have", "process": "processes", "stretch": "stretches"}.get(word, f"{word}s")
 
 
 def _spelled(count: int) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +19,11 @@ from mms_regions.core.messages import (
     FetchEvent,
     FetchStarted,
     Quarantined,
+    Remark,
+    RunStarted,
+    SegmentDone,
     SegmentFetched,
+    ShardLabelled,
     TransferDone,
     TransferStarted,
     Waiting,
@@ -41,12 +48,20 @@ FETCH: tuple[Event, ...] = (
 )
 
 
-def lines_of(*events: Event) -> list[str]:
+def stamped_lines(events: Sequence[Event], step: float) -> list[str]:
+    """The lines of a log of events that come every `step` s from noon on."""
     lines: list[str] = []
-    with PlainLines(lines.append) as observe:
+    clock = count(datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp(), step)
+    now = next(clock)
+    with PlainLines(lines.append, lambda: now) as observe:
         for event in events:
             observe(event)
+            now = next(clock)
     return lines
+
+
+def lines_of(*events: Event) -> list[str]:
+    return [line.removeprefix("2026-11-26T12:00:00Z ") for line in stamped_lines(events, 0.0)]
 
 
 def screen_of(*events: Event) -> str:
@@ -67,6 +82,23 @@ def test_a_log_has_a_line_for_each_file_segment_and_wait() -> None:
         "[1/2] fetched A/mms1",
         "b.cdf: waiting 0 s, the server answers 503",
         "[2/2] no data A/mms2: no file of [fgm_brst_l2]; leave it out",
+    ]
+
+
+def test_a_line_of_a_log_has_its_time_the_rate_and_the_time_left() -> None:
+    """Time begins with the workers; a failed segment is done too, and shards give the rate where nothing else is."""
+    run = (Remark("starting workers"), RunStarted(5, 1), SegmentDone("A/mms1"), SegmentDone("A/mms2", "damaged"))
+    assert stamped_lines([*run, ShardLabelled(0)], 30.0) == [
+        "2026-11-26T12:00:00Z starting workers",
+        "2026-11-26T12:00:30Z 5 segments to prepare, 1 shard to label",
+        "2026-11-26T12:01:00Z [1/5] prepared A/mms1; 2 segments per minute, 2 min 00 s left",
+        "2026-11-26T12:01:30Z [2/5] failed A/mms2: damaged; 2 segments per minute, 1 min 30 s left",
+        "2026-11-26T12:02:00Z shard 0 labelled",
+    ]
+    labels = stamped_lines([RunStarted(0, 2), ShardLabelled(3), ShardLabelled(7)], 60.0)
+    assert labels[1:] == [
+        "2026-11-26T12:01:00Z shard 3 labelled; 1 shard per minute, 1 min 00 s left",
+        "2026-11-26T12:02:00Z shard 7 labelled; 1 shard per minute",
     ]
 
 
