@@ -39,7 +39,7 @@ from mms_regions.store.estimate import space_needed
 from mms_regions.store.plan import ShardPlan, Slot
 from mms_regions.store.receipts import Failed, Receipt, Reused
 from mms_regions.store.relabel import Labelling
-from mms_regions.workers.pool import Future, Pool, worker_died
+from mms_regions.workers.pool import Future, Pool, Where, worker_died
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # later stages go first
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
@@ -104,7 +104,14 @@ class RunLoop:
             self._note_next()
         self.stop.check()
 
+    def _at_most(self) -> dict[Where, int]:
+        """How many tasks of each kind can run at the same time from now on."""
+        segments = len(self.todo.segments) + len(self._suspects) + self._count("fetch", "prepare")
+        shards = len(self.todo.unwritten)
+        return {"cpu": max(segments, shards), "gpu": shards + len(self.todo.unlabelled) + self._count("label")}
+
     def _note_next(self) -> None:
+        self.pool.expect(self._at_most())
         self.pool.attend()
         done = self.pool.next_within(_PATIENCE)
         if done is not None:

@@ -143,6 +143,9 @@ class DaskPool:
     def _note_when_done(self, task: DaskFuture) -> None:
         task.future.add_done_callback(lambda future: self._done.put((task, future)))
 
+    def expect(self, tasks: Mapping[Where, int]) -> None:
+        """These workers stay until the end."""
+
     def attend(self) -> None:
         """Look after the workers now and then: tasks that nobody works on are submitted again, once.
 

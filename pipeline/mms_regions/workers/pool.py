@@ -49,6 +49,9 @@ class Pool(Protocol):
     def next_within(self, seconds: float) -> Future | None:
         """Wait for the next submitted task to end; None where none ends within so many seconds."""
 
+    def expect(self, tasks: Mapping[Where, int]) -> None:
+        """At most so many tasks of each kind can run at the same time from now on: more workers are not needed."""
+
     def attend(self) -> None:
         """Look after the workers; to be called now and then.
 
@@ -127,6 +130,9 @@ class InProcessPool:
 
     def next_within(self, seconds: float) -> Finished | None:
         return self._done.popleft() if self._done else None
+
+    def expect(self, tasks: Mapping[Where, int]) -> None:
+        """There are no workers to give back."""
 
     def attend(self) -> None:
         """There are no workers but this process."""

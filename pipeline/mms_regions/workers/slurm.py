@@ -1,7 +1,8 @@
 """SLURM jobs as workers: a pool for preparing, a pool for labelling, one scheduler, and lost workers replaced.
 
 dask-jobqueue writes and submits the jobs. It leaves to us what a long run needs: to report what sbatch and squeue say,
-to submit again what was cancelled or has expired, and to keep two kinds of workers under one scheduler.
+to submit again what was cancelled or has expired, to give back what there is no work for, and to keep two kinds of
+workers under one scheduler.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import logging
 import os
 import platform
 import secrets
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -33,6 +35,7 @@ from mms_regions.workers.start import protected_start
 from mms_regions.workers.tls import temporary_credentials
 
 _SOON, _SELDOM = 2.0, 60.0  # s, from one look at the queue to the next, while workers are missing
+_RETIRED = 60.0  # s that a worker which is not needed may take to hand on what it holds
 _STARTS = 3  # jobs of a pool that may end, one after another, before their worker is up
 
 
@@ -40,7 +43,14 @@ class SlurmPool(DaskPool):
     """Tasks run on the jobs of a cluster, which is looked after between them."""
 
     def __init__(
-        self, client: Any, cluster: Any, settings: ClusterSettings, request: PoolRequest, name: str, logs: Path
+        self,
+        client: Any,
+        cluster: Any,
+        settings: ClusterSettings,
+        request: PoolRequest,
+        name: str,
+        logs: Path,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.labels_apart = settings.gpu is not None
         self._pools: dict[Where, PoolSettings] = {
@@ -55,12 +65,14 @@ class SlurmPool(DaskPool):
             jobs = dict.fromkeys(jobs, max(jobs.values()))
         # Resources bind a task to its pool, and never are the limit.
         resources: dict[Where, dict[str, float]] = {where: {RESOURCES[self._pool_of(where)]: 1e-6} for where in jobs}
-        super().__init__(client, jobs, Sentences(settings.start_timeout, no_worker=""), resources=resources)
+        sentences = Sentences(settings.start_timeout, no_worker="")
+        super().__init__(client, jobs, sentences, resources=resources, clock=clock)
         self.about = _about(client, settings)
         self._cluster, self._settings, self._job_name, self._logs = cluster, settings, name, logs
         self._numbers = count()
         self._seen: set[str] = set()  # names of workers that ever were connected
-        self._up: Collection[str] = ()  # and of those that are
+        self._up: Mapping[str, str] = {}  # by the names of those that are, their addresses
+        self._expected: Mapping[Where, int] = {}
         self._died: Counter[Where] = Counter()  # jobs that ended before their worker was up, since one was
         self._asked = self._answered = self._clock()
         self._every = _SOON
@@ -69,8 +81,11 @@ class SlurmPool(DaskPool):
     def _pool_of(self, where: Where) -> Where:
         return where if where in self._pools else "cpu"
 
+    def expect(self, tasks: Mapping[Where, int]) -> None:
+        self._expected = tasks if self.labels_apart else {"cpu": max(tasks.values())}
+
     def attend(self) -> None:
-        """Look after tasks and jobs now and then: submit again what has ended.
+        """Look after tasks and jobs now and then: submit again what has ended, give back what there is no work for.
 
         Raises EnvironmentProblem where jobs end before their worker is up, none starts in time, or SLURM has been
         silent for as long.
@@ -78,11 +93,14 @@ class SlurmPool(DaskPool):
         super().attend()
         self._note_workers()
         now = self._clock()
-        if now - self._asked < self._every or not self._missing():
+        surplus = self._surplus()
+        if now - self._asked < self._every or not (surplus or self._missing()):
             return
         self._asked, self._every = now, min(_SELDOM, self._every * 1.5)
         try:
             self._forget_ended_jobs(squeue(self._job_name))
+            if surplus:
+                self._give_back()
             self._submit_jobs(self._wanted())
         except Refusal:
             if now - self._answered > self._settings.start_timeout:
@@ -92,8 +110,43 @@ class SlurmPool(DaskPool):
 
     def _wanted(self) -> dict[Where, int]:
         """How many jobs of each pool there is work for."""
-        waiting = Counter(self._pool_of(task.where) for task in self._under_way)
+        waiting = self._waiting()
         return {where: min(self.workers[where], waiting[where]) for where in self._pools}
+
+    def _waiting(self) -> Counter[Where]:
+        """The tasks of each pool that are under way."""
+        return Counter(self._pool_of(task.where) for task in self._under_way)
+
+    def _surplus(self) -> dict[Where, int]:
+        """How many jobs of a pool there will be no work for, where there are such."""
+        waiting, jobs = self._waiting(), {where: len(_of(where, self._cluster.worker_spec)) for where in self._pools}
+        over = {where: jobs[where] - max(n, waiting[where]) for where, n in self._expected.items() if where in jobs}
+        return {where: n for where, n in over.items() if n > 0}
+
+    def _give_back(self) -> None:
+        """End the jobs that there will be no work for: first those without a worker yet, and none that has a task.
+
+        What an idle worker holds is handed on to others first; one that cannot do so stays.
+        """
+        running = self._running()
+        for where, number in self._surplus().items():
+            names = _of(where, self._cluster.worker_spec)
+            waiting = [name for name in names if name not in self._up]
+            idle = [name for name in names if name in self._up and not running.get(self._up[name])]
+            retired = self._retired(idle[: max(0, number - len(waiting))])
+            for name in [*waiting[:number], *retired]:
+                del self._cluster.worker_spec[name]
+        self._cluster.sync(self._cluster._correct_state)
+
+    def _retired(self, names: Collection[str]) -> list[str]:
+        """Those of these workers that have handed on what they hold, and take no more tasks."""
+        if not names:
+            return []
+        with suppress(TimeoutError, OSError):
+            addresses = [self._up[name] for name in names]
+            done = self._client.retire_workers(addresses, callback_timeout=_RETIRED)
+            return [name for name in names if self._up[name] in done]
+        return []
 
     def _missing(self) -> bool:
         """Whether there is work for more workers of a pool than are connected."""
@@ -105,14 +158,15 @@ class SlurmPool(DaskPool):
         return {where for where in kinds if addresses and _of(self._pool_of(where), self._up)}
 
     def _note_workers(self) -> None:
-        up = {str(worker["name"]) for worker in list(self._cluster.scheduler_info["workers"].values())}
+        workers = dict(self._cluster.scheduler_info["workers"])
+        up = {str(worker["name"]): address for address, worker in workers.items()}
         if up != self._up:
             self._every = _SOON
         for where in self._pools:
-            if _of(where, up - self._seen):
+            if _of(where, up.keys() - self._seen):
                 self._died[where] = 0
         self._up = up
-        self._seen |= up
+        self._seen |= up.keys()
 
     def _forget_ended_jobs(self, queued: Mapping[str, Queued]) -> None:
         """Forget jobs that have ended, so that others can take their place. Raises EnvironmentProblem where all do."""

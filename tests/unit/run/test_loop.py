@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -69,6 +69,7 @@ class Deadly(InProcessPool):
     def __init__(self, poison: str = "", lost: int | None = None):
         super().__init__()
         self._poison, self._lost = poison, lost
+        self.expected: list[Mapping[Where, int]] = []
         self._waiting: list[tuple[str, Ending]] = []
 
     def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Any:
@@ -80,6 +81,9 @@ class Deadly(InProcessPool):
                 task.error = arguments[-1][self._lost].error = KilledWorker()
                 self._lost = None
         return task
+
+    def expect(self, tasks: Mapping[Where, int]) -> None:
+        self.expected.append(dict(tasks))
 
     def next_within(self, seconds: float) -> Any:
         if self._poison in [subject for subject, _ in self._waiting]:
@@ -114,6 +118,15 @@ def test_what_was_lost_with_a_worker_is_tried_alone_and_only_the_cause_fails(tmp
 def test_what_was_prepared_and_lost_is_prepared_again_before_its_shard_is_written(tmp_path: Path) -> None:
     ended = outcomes_of(Deadly(lost=2), tmp_path, 1)
     assert ended == [("E0", True), ("E1", True), ("E2", True), ("E3", True), ("E2", True)]
+
+
+def test_a_pool_hears_how_many_tasks_can_still_run_at_once(tmp_path: Path) -> None:
+    """Four segments of one shard, then the write of that; what is tried again counts again."""
+    healthy, dying = Deadly(), Deadly(poison="E3/mms1")
+    outcomes_of(healthy, tmp_path, 1)
+    assert healthy.expected == [{"cpu": left, "gpu": 1} for left in (4, 3, 2, 1, 1)]
+    outcomes_of(dying, tmp_path, 1)
+    assert [tasks["cpu"] for tasks in dying.expected][-3:] == [2, 1, 1]
 
 
 def no_inputs() -> Inputs:
