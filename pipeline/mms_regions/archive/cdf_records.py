@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 from isal import isal_zlib
 
+from mms_regions.core.messages import counted
+
 _MAGIC = (0xCDF30001, 0x0000FFFF)  # version 3, not compressed as one
 _CDR, _GDR, _RVDR, _ADR, _GLOBAL_ENTRY, _VXR, _VVR, _ZVDR, _VARIABLE_ENTRY, _CPR, _CVVR = (
     1,
@@ -78,7 +80,7 @@ def check_records(data: bytes | mmap) -> Records:
     n_r, n_attributes, _, n_dimensions, n_z = struct.unpack_from(">5i", data, place + 44)
     md5_size = 16 if flags & _HAS_CHECKSUM else 0
     if not 0 < end <= len(data) - md5_size:
-        raise ValueError(f"truncated from {end + md5_size} bytes")
+        raise ValueError(f"truncated from {counted(end + md5_size, 'byte')}")
     walk.end = end
     shape = walk.integers(place + 84, n_dimensions, "dimensions", _MOST_DIMENSIONS)
     blocks: list[Block] = []
@@ -86,7 +88,7 @@ def check_records(data: bytes | mmap) -> Records:
         numbers = [_variable(walk, at, kind, shape, blocks) for at, _ in walk.list(head, kind, count, 344)]
         _refuse_other_numbers(numbers, count, "variables")
     if walk.values > _MOST_BYTES:
-        raise ValueError(f"its records claim {walk.values} bytes of values, more than a file of MMS has")
+        raise ValueError(f"its records claim {counted(walk.values, 'byte')} of values, more than a file of MMS has")
     numbers = [_attribute(walk, at, n_r, n_z) for at, _ in walk.list(attributes, _ADR, n_attributes, 324)]
     _refuse_other_numbers(numbers, n_attributes, "attributes")
     walk.refuse_overlaps()
@@ -136,7 +138,7 @@ class _Walk:
         if found != kind:
             raise ValueError(f"damaged, no record of type {kind} at byte {start}")
         if not length <= size <= self.end - start:
-            raise ValueError(f"damaged, the record at byte {start} cannot have {size} bytes")
+            raise ValueError(f"damaged, the record at byte {start} cannot have {counted(size, 'byte')}")
         self._reached[start] = size
         return start, size
 
@@ -147,7 +149,7 @@ class _Walk:
     def list(self, start: int, kind: int, count: int, length: int) -> Iterator[tuple[int, int]]:
         """The records of a list, which must be as many as the file says."""
         if count < 0:
-            raise ValueError(f"damaged, it cannot have {count} records of type {kind}")
+            raise ValueError(f"damaged, it cannot have {counted(count, 'record')} of type {kind}")
         data, last, reached = self.data, self.end - length, self._reached
         for _ in range(count):
             size, found, following = _LISTED.unpack_from(data, start) if 8 <= start <= last else (0, 0, 0)
@@ -157,7 +159,7 @@ class _Walk:
             yield start, size
             start = following
         if start != 0:
-            raise ValueError(f"damaged, more than {count} records of type {kind}")
+            raise ValueError(f"damaged, more than {counted(count, 'record')} of type {kind}")
 
     def integers(self, start: int, count: int, what: str, most: int) -> tuple[int, ...]:
         """That many numbers at byte `start`."""
@@ -224,7 +226,7 @@ def _refuse_other_compression(walk: _Walk, start: int) -> None:
         raise ValueError(f"damaged, no record of type {_CPR} at byte {start}")
     size, _, method, _, n_parameters = struct.unpack_from(">q4i", walk.data, start)
     if not 0 <= n_parameters <= (min(size, walk.end - start) - 24) // 4:
-        raise ValueError(f"damaged, the record at byte {start} cannot have {n_parameters} parameters")
+        raise ValueError(f"damaged, the record at byte {start} cannot have {counted(n_parameters, 'parameter')}")
     if method != _GZIP:
         raise ValueError(f"its values are compressed by method {method}, not by gzip as in files of MMS,")
 
@@ -268,7 +270,7 @@ class _Index:
             _, size = self.walk.record(place, _CVVR, 24)
             (packed,) = _PLACE.unpack_from(self.walk.data, place + 16)
             if not 0 < packed <= size - 24:
-                raise ValueError(f"damaged, the values at byte {place} cannot be {packed} bytes long")
+                raise ValueError(f"damaged, the values at byte {place} cannot be {counted(packed, 'byte')} long")
             self.blocks.append(Block(self.variable, place + 24, packed, needed))
         elif kind == _VXR:
             if self.follow(place, first, level + 1) != last + 1:

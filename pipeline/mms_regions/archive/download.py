@@ -28,7 +28,7 @@ from mms_regions.archive.products import CdfFile
 from mms_regions.archive.staging import Staging, locked_staging, quarantine
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, advice
 from mms_regions.core.files import sha256_of
-from mms_regions.core.messages import BytesArrived, Quarantined, TransferDone, TransferStarted
+from mms_regions.core.messages import BytesArrived, Quarantined, TransferDone, TransferStarted, counted, plural
 
 _REPORTED_EVERY = 1 << 20  # bytes between two words to the observer
 _REMEMBERED = 4096  # sound files of a process
@@ -102,7 +102,7 @@ def check_cached(wanted: FileSpec) -> Obtained:
     try:
         stat = path.stat()
         if not pinned and wanted.size not in (None, stat.st_size):
-            raise SegmentProblem(f"{path.name}: has {stat.st_size} bytes, not {wanted.size}; fetch it again")
+            raise SegmentProblem(f"{path.name}: has {counted(stat.st_size, 'byte')}, not {wanted.size}; fetch it again")
         state = (stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
         sha256, content = _sound(wanted.file, pinned, state)
         return Obtained(stat.st_size, sha256, content, is_new=False)
@@ -170,7 +170,8 @@ def _write(staging: Staging, chunks: Iterator[bytes], size: int | None, most: in
         end += len(chunk)
         if end > (most if size is None else size):
             staging.clear()
-            announced = f"{most} bytes, the most that is taken" if size is None else f"the {size} bytes it announced"
+            taken = f"{counted(most, 'byte')}, the most that is taken"
+            announced = taken if size is None else f"the {counted(size, 'byte')} it announced"
             raise RequestFailed(f"the server sends more than {announced}", again=size is not None)
         staging.file.write(chunk)
         if end - reported >= _REPORTED_EVERY:
@@ -179,7 +180,7 @@ def _write(staging: Staging, chunks: Iterator[bytes], size: int | None, most: in
     staging.file.flush()
     yield end - reported
     if size is not None and end < size:
-        raise RequestFailed(f"{end} bytes of {size} came", again=True)
+        raise RequestFailed(f"{counted(end, 'byte')} of {size} came", again=True)
 
 
 def _refuse_no_file(response: requests.Response, staging: Staging) -> None:
@@ -209,12 +210,12 @@ def _announced(response: requests.Response, offset: int, wanted: FileSpec) -> in
         return wanted.size
     size = offset + length
     if size > _MOST_BYTES:
-        raise RequestFailed(f"the server announces {size} bytes, more than a file of MMS has", again=False)
+        raise RequestFailed(f"the server announces {counted(size, 'byte')}, more than a file of MMS has", again=False)
     kind = response.headers.get("Content-Type", "")
     if wanted.size in (None, size) or kind.startswith(("text/", "application/json")):
         return size
     raise RequestFailed(
-        f"the server sends a file of {size} bytes, not {wanted.size} as listed or pinned",
+        f"the server sends a file of {counted(size, 'byte')}, not {wanted.size} as listed or pinned",
         again=False,
         becomes=StaleListing,
     )
@@ -225,8 +226,8 @@ def _free_bytes(staging: Staging, missing: int) -> int:
     free = shutil.disk_usage(staging.path.parent).free
     if missing > free:
         raise EnvironmentProblem(
-            f"{staging.path.parent}: {missing} bytes are to come, and {free} are free; free some space, or choose "
-            "another --data-dir"
+            f"{staging.path.parent}: {counted(missing, 'byte')} {plural('is', missing)} to come, and {free} "
+            f"{plural('is', free)} free; free some space, or choose another --data-dir"
         )
     return free
 
@@ -248,7 +249,7 @@ def _verified(wanted: FileSpec, staging: Staging) -> Obtained:
     staging.file.flush()
     try:
         if wanted.size not in (None, staging.size):
-            raise SegmentProblem(f"{staging.size} bytes came, not {wanted.size}")
+            raise SegmentProblem(f"{counted(staging.size, 'byte')} came, not {wanted.size}")
         if wanted.sha256 and (sha256 := sha256_of(staging.path)) != wanted.sha256:
             raise SegmentProblem(f"the server's file has sha256 {sha256}, not {wanted.sha256} as pinned")
         found = inspect(wanted.file, staging.path, everything=True)

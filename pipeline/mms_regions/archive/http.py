@@ -24,7 +24,7 @@ import urllib3
 
 from mms_regions.archive.watch import Watch, WatchedAdapter
 from mms_regions.core.errors import SegmentProblem
-from mms_regions.core.messages import Notify, Throttle, Waiting, ignore_messages
+from mms_regions.core.messages import Notify, Throttle, Waiting, counted, ignore_messages
 from mms_regions.core.version import __version__
 
 T = TypeVar("T")
@@ -141,13 +141,13 @@ class Client:
             refuse_status(response)
             announced = announced_bytes(response)
             if announced is not None and announced > most:
-                raise RequestFailed(f"the server announces {announced} bytes, more than {most}", again=False)
+                raise RequestFailed(f"the server announces {counted(announced, 'byte')}, more than {most}", again=False)
             for chunk in response.iter_content(CHUNK):
                 body += chunk
                 if len(body) > most:
                     raise RequestFailed(f"the server sends more than {most} bytes", again=False)
         if announced is not None and len(body) < announced:
-            raise RequestFailed(f"{len(body)} bytes of {announced} came", again=True)
+            raise RequestFailed(f"{counted(len(body), 'byte')} of {announced} came", again=True)
         return bytes(body)
 
     def persist(self, name: str, url: str, once: Callable[[], T]) -> T:

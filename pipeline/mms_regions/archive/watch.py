@@ -11,6 +11,8 @@ from typing import Any, Self
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from mms_regions.core.messages import counted
+
 _active = threading.local()  # .watch: that of the request of this thread
 _POLL = 0.1  # s
 
@@ -49,7 +51,7 @@ class Watch:
 
     @property
     def about(self) -> str:
-        return f"the server is too slow: {self._received} bytes in {time.monotonic() - self._began:.0f} s"
+        return f"the server is too slow: {counted(self._received, 'byte')} in {time.monotonic() - self._began:.0f} s"
 
     @property
     def _received(self) -> int:

@@ -157,4 +157,7 @@ def _row(one: Compared) -> str:
 
 
 def _share(scores: Agreement) -> str:
-    return f"{scores.overall:.1%} of {scores.samples} samples right, {scores.balanced:.1%} balanced over regions"
+    from mms_regions.core.messages import counted
+
+    right = f"{scores.overall:.1%} of {counted(scores.samples, 'sample')} right"
+    return f"{right}, {scores.balanced:.1%} balanced over regions"

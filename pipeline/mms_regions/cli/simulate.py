@@ -58,7 +58,7 @@ def simulate(
     except ValueError as problem:
         raise UsageProblem(f"No such simulation can be run: {problem}.") from None
     print(
-        f"simulating {setup.steps} steps on {counted(threads, 'thread')}; compiling first takes a minute",
+        f"simulating {counted(setup.steps, 'step')} on {counted(threads, 'thread')}; compiling first takes a minute",
         file=sys.stderr,
     )
     with heard_signals() as stop:

@@ -31,6 +31,7 @@ from mms_regions.core.events import (
     split_items,
 )
 from mms_regions.core.files import expanded
+from mms_regions.core.messages import counted
 
 DEFAULT_CATALOGUE = "rogers2023"
 STDIN = "-"
@@ -323,8 +324,8 @@ def _header_problems(line: int, titles: Sequence[str], header: Sequence[str]) ->
 def _event(line: int, labels: Sequence[str], cells: Sequence[str], problems: list[Problem]) -> Event | None:
     """The event of a row; if it is bad, None, and what is wrong is added to the problems."""
     if len(cells) > len(labels):
-        excess = f"the row has {len(cells)} values for {len(labels)} columns; put texts with commas in quotes"
-        problems.append((line, f"{excess}, and write numbers with a decimal point"))
+        excess = f"the row has {counted(len(cells), 'value')} for {counted(len(labels), 'column')}"
+        problems.append((line, f"{excess}; put texts with commas in quotes, and write numbers with a decimal point"))
         return None
     row = {label: cell for label, cell in zip(labels, cells, strict=False) if cell}
     fields = dict.fromkeys(REQUIRED, "") | {name: row[name] for name in COLUMNS if name in row}

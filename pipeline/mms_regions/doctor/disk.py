@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from mms_regions.core.cluster_settings import ClusterSettings
+from mms_regions.core.messages import counted
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.finding import Finding
 
@@ -34,7 +35,7 @@ class Place:
     locks: bool
 
     def __str__(self) -> str:
-        files = "" if self.files is None else f" and {self.files} files"
+        files = "" if self.files is None else f" and {counted(self.files, 'file')}"
         known = [name for name, there in (("hard links", self.links), ("flock", self.locks)) if there]
         return f"{self.folder}: {decimal(self.bytes)}{files} free; {' and '.join(known) or 'no hard links, no flock'}"
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
+from mms_regions.core.messages import counted
 from mms_regions.doctor.finding import Finding, Unanswered, ask, program
 
 _COMMANDS = ("sbatch", "squeue", "scancel")
@@ -49,7 +50,7 @@ def _pool(where: str, pool: PoolSettings, environ: Mapping[str, str]) -> Finding
         return Finding(f"{where} pool", "problem", f"SLURM would refuse its jobs: {problem}", advice)
     if why := _why_pending(pool, environ):
         return Finding(f"{where} pool", "problem", f"its jobs would never start: {why}", advice)
-    jobs = f"{pool.jobs} job{'s' if pool.jobs > 1 else ''}"
+    jobs = counted(pool.jobs, "job")
     return Finding(f"{where} pool", "ok", f"{jobs} in partition {pool.queue or '(default)'}; SLURM would accept them")
 
 

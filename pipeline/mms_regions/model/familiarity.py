@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mms_regions.core.messages import counted
 from mms_regions.core.types import Flags, Floats
 
 _DENSITIES, _E, _V = slice(6, 8), slice(3, 6), slice(8, 14)
@@ -71,7 +72,9 @@ def fit_familiarity(
     for index in range(regions):
         of_region = compressed(features[region == index])
         if len(of_region) < 2 * features.shape[1]:
-            raise ValueError(f"region {index} has {len(of_region)} samples, too few to know what is familiar there")
+            raise ValueError(
+                f"region {index} has {counted(len(of_region), 'sample')}, too few to know what is familiar there"
+            )
         covariance = np.cov(of_region.T) + _WIDENED * np.eye(features.shape[1])
         means.append(_row(of_region.mean(axis=0)))
         whitening.append(tuple(_row(row) for row in np.linalg.inv(np.linalg.cholesky(covariance))))

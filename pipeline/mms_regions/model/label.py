@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, UsageProblem
+from mms_regions.core.messages import counted
 from mms_regions.core.types import NO_LABEL, WINDOW, Flags, Floats
 from mms_regions.model.fused import FusedRNN
 from mms_regions.model.network import N_FEATURES, RegionRNN
@@ -263,8 +264,9 @@ def _refuse_not_finite(label: NDArray[np.int8], probability: NDArray[np.float32]
     if len(bad):
         window, sample = bad[0]
         raise InputProblem(
-            f"The model gives no finite probability for {len(bad)} samples with all their features, the first being "
-            f"sample {sample} of window {window}: look for features of absurd size there, or for damage to the model."
+            f"The model gives no finite probability for {counted(len(bad), 'sample')} with all features, the first "
+            f"being sample {sample} of window {window}: look for features of absurd size there, or for damage to the "
+            "model."
         )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
 from mms_regions.core.files import write_whole
+from mms_regions.core.messages import counted
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_published_card, model_folders, read_model
 from mms_regions.model.network import RegionRNN
 
@@ -151,7 +152,9 @@ def _read(path: Path, what: str, advice: str) -> bytes:
 def _read_published(path: Path, card: ModelCard) -> bytes:
     """The bytes of the file, once they are known to be those that the card means."""
     if path.is_file() and path.stat().st_size != card.source_bytes:
-        raise _not_published(str(path), card, f"it has {path.stat().st_size} bytes instead of {card.source_bytes}")
+        raise _not_published(
+            str(path), card, f"it has {counted(path.stat().st_size, 'byte')} instead of {card.source_bytes}"
+        )
     data = _read(path, f"The published file of model {card.name}", "Name the file that was downloaded.")
     _refuse_other_file(data, str(path), card)
     return data

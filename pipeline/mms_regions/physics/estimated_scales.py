@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mms_regions.core.errors import SegmentProblem, UsageProblem
+from mms_regions.core.messages import counted
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.types import Flags, Floats
 from mms_regions.physics.scales import PRESSURE_UNIT
@@ -112,8 +113,8 @@ def estimate_scales(segment: xr.Dataset | Mapping[str, Floats]) -> ScaleEstimate
     there = np.isfinite(balance.lobe_field)
     if there.sum() < FEWEST:
         raise SegmentProblem(
-            f"B0 and n0 cannot be estimated from {there.sum()} samples with magnetic field and ions; at least {FEWEST} "
-            "are needed: give both in the catalogue",
+            f"B0 and n0 cannot be estimated from {counted(int(there.sum()), 'sample')} with magnetic field and ions; "
+            f"at least {FEWEST} are needed: give both in the catalogue",
             Cause.NOTHING_MEASURED,
         )
     b, lobe_field, density = balance.field[there], balance.lobe_field[there], balance.density[there]

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from mms_regions.core.events import Segment
+from mms_regions.core.messages import counted
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.cautions import cautions, low_confidence_of, probability_of
 from mms_regions.model.coverage import Coverage, Lost, coverage_of, lost_by_field
@@ -98,8 +99,8 @@ def _scales(data: xr.Dataset) -> str:
     label = data["label"].values
     changed = float((data["label_marginal"].values != label).sum() / max((label != NO_LABEL).sum(), 1))
     return (
-        f"B0 = {values[0]} nT, n0 = {values[1]} cm^-3, {how}; probabilities are means over {about['draws']} draws of "
-        f"both, by which {changed:.1%} of the labels would be other ones"
+        f"B0 = {values[0]} nT, n0 = {values[1]} cm^-3, {how}; probabilities are means over "
+        f"{counted(about['draws'], 'draw')} of both, by which {changed:.1%} of the labels would be other ones"
     )
 
 

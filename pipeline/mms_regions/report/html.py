@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.filesize import decimal
 
-from mms_regions.core.messages import NOT_KNOWN, duration, percent, plural
+from mms_regions.core.messages import NOT_KNOWN, counted, duration, percent, plural
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import MEANING
 from mms_regions.model.coverage import REASONS
@@ -55,6 +55,7 @@ def _templates() -> Environment:
         _base64,
         _bytes,
         _clock,
+        counted,
         _csp,
         duration,
         _inert,

@@ -21,7 +21,7 @@ from mms_regions.core.errors import EnvironmentProblem, UsageProblem
 from mms_regions.core.events import Segment
 from mms_regions.core.files import remove_tree, rename
 from mms_regions.core.lock import hold
-from mms_regions.core.messages import percent
+from mms_regions.core.messages import counted, percent
 from mms_regions.core.origin import origin_of
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
@@ -237,7 +237,7 @@ def _short_cautions(shared: Mapping[str, Any], complete: Sequence[SegmentFacts])
     unsure = sum(one.low_confidence for one in measured) / len(measured)
     names = {name: sum(one.cautions[name] for one in measured) / len(measured) for name in measured[0].cautions}
     worst = max(names, key=lambda name: names[name])
-    of = f"of {len(measured)} complete segments" if len(measured) > 1 else "of 1 complete segment"
+    of = f"of {counted(len(measured), 'complete segment')}"
     found = [
         "Names of regions are inferred, not printed by the authors." if shared["inferred"] else "",
         f"Fewer than half of the samples have a label in {few} {of}." if few else "",

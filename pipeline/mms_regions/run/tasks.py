@@ -25,7 +25,7 @@ from mms_regions.archive.products import DES, known_loss
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, explain
 from mms_regions.core.events import Event, Segment
 from mms_regions.core.isolated import child_cpu
-from mms_regions.core.messages import FilesChecked, Notify, TaskEnded, peak_memory
+from mms_regions.core.messages import FilesChecked, Notify, TaskEnded, counted, peak_memory
 from mms_regions.core.outcomes import Cause
 from mms_regions.core.settings import Settings
 from mms_regions.core.types import WINDOW, Flags, Floats
@@ -179,7 +179,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     samples, estimate = _scaled_samples(segment, partial(how.samples, burst))
     if len(samples) > slot.length:
         raise SegmentProblem(
-            f"{segment.key}: {len(samples)} electron samples, more than the {slot.length} that "
+            f"{segment.key}: {counted(len(samples), 'electron sample')}, more than the {slot.length} that "
             f"{segment.event.seconds:g} s can hold at 30 ms; times repeat or overlap in its files"
         )
     _refuse_nothing_complete(segment, samples)

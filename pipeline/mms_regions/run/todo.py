@@ -16,6 +16,7 @@ from mms_regions.core.catalogue import Catalogue
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, UsageProblem
 from mms_regions.core.events import Segment
 from mms_regions.core.files import copy_of, remove
+from mms_regions.core.messages import plural
 from mms_regions.core.settings import Settings
 from mms_regions.run.inputs import Inputs, obtain_files, open_inputs
 from mms_regions.store.paths import redo_path
@@ -139,7 +140,7 @@ def _is_unwritten(shard: ShardPlan, written: Mapping[int, Receipt], again: Set[s
 
 def subject(numbers: Sequence[int]) -> str:
     """What tasks are about, as it is reported: `shard 3`, or `shards 3 5 6`."""
-    return f"shard{'s' if len(numbers) > 1 else ''} {' '.join(map(str, numbers))}"
+    return f"{plural('shard', len(numbers))} {' '.join(map(str, numbers))}"
 
 
 # --- What is to be made again

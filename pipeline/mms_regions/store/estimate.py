@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
+from mms_regions.core.messages import counted, plural
 from mms_regions.store.labels import MARGINAL_ARRAYS
 from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, sample_bytes
 from mms_regions.store.plan import Plan
@@ -60,7 +61,7 @@ def space_needed(store: Path, plan: Plan, shards: int) -> str:
     written = [receipt.size for receipt in receipts(store, plan, "features")]
     each = sum(written) / len(written) if written else _bytes_of_a_shard(plan)
     free = free_at(store)
-    left = "" if free.files is None else f" and {free.files} files"
+    left = "" if free.files is None else f" and {counted(free.files, 'file')}"
     return (
         f"about {decimal(_SMALL_BYTES + round(each * shards))} are needed for what is missing, "
         f"{decimal(free.bytes)}{left} are free there; free some space"
@@ -72,4 +73,4 @@ def shortage(needed: Space, free: Free) -> Iterable[str]:
     if free.bytes < needed.bytes:
         yield f"{decimal(needed.bytes)} are needed, {decimal(free.bytes)} are free"
     if free.files is not None and free.files < needed.files:
-        yield f"{needed.files} files are needed, {free.files} more can be made"
+        yield f"{counted(needed.files, 'file')} {plural('is', needed.files)} needed, {free.files} more can be made"

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.messages import counted
 from mms_regions.core.version import __version__
 from mms_regions.model.card import Architecture, InstalledModel, ModelCard, RegionEntry, find_published_card
 from mms_regions.model.familiarity import Familiarity, fit_familiarity
@@ -224,7 +225,7 @@ def _tensors(virtual: Virtual) -> Windows:
 def _fitted(recipe: OpenRecipe, seen: Virtual, checkpoint: Path, notify: Callable[[float], None]) -> RegionRNN:
     if len(seen.features) < recipe.batch:
         raise UsageProblem(
-            f"These crossings have {len(seen.features)} windows, less than one batch; give more of them."
+            f"These crossings have {counted(len(seen.features), 'window')}, less than one batch; give more of them."
         )
     notify(float("nan"))
     return fit_network(
@@ -339,9 +340,10 @@ def open_card(name: str, recipe: OpenRecipe, scores: dict[str, Any], familiarity
         scaling=published.scaling,
         regions=(*regions, _NONE_OF_THESE),
         training_data=(
-            f"{recipe.crossings} virtual crossings of {recipe.seconds:g} s: {SIMULATED:.0%} of "
-            f"{len(recipe.runs)} simulations (2.5-D, mass ratio 25), {NONE:.0%} of sheets without reconnection, "
-            f"{ANALYTIC:.0%} of analytic layers; noise, offsets, motion, tilt, and errors of B0 and n0 as for MMS."
+            f"{counted(recipe.crossings, 'virtual crossing')} of {recipe.seconds:g} s: {SIMULATED:.0%} of "
+            f"{counted(len(recipe.runs), 'simulation')} (2.5-D, mass ratio 25), {NONE:.0%} of sheets without "
+            f"reconnection, {ANALYTIC:.0%} of analytic layers; noise, offsets, motion, tilt, and errors of B0 and n0 "
+            "as for MMS."
         ),
         license="MIT",
         citation="The mms-regions developers: mms-regions, version " + __version__,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mms_regions.core.errors import InputProblem, UsageProblem
 from mms_regions.core.events import is_safe_name
 from mms_regions.core.files import write_whole
-from mms_regions.core.messages import peak_memory
+from mms_regions.core.messages import counted, peak_memory
 from mms_regions.core.types import WINDOW, Floats
 from mms_regions.core.version import __version__
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_published_card
@@ -315,7 +315,7 @@ def _card(name: str, recipe: Recipe, scores: dict[str, Any]) -> ModelCard:
             for region in published.regions
         ),
         training_data=(
-            f"{recipe.crossings} virtual crossings of {recipe.seconds:g} s of analytic layers "
+            f"{counted(recipe.crossings, 'virtual crossing')} of {recipe.seconds:g} s of analytic layers "
             "(`mms_regions.synthetic.layer`), varied in geometry, speed, waves and noise, B0 and n0 off by up to "
             f"{PERTURBATION:.0%}; no MMS data, and no answers of another model."
         ),

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.messages import Message, Notify, Throttle
+from mms_regions.core.messages import Message, Notify, Throttle, counted, plural
 from mms_regions.workers.pool import Future, Where
 
 _EVERY = 2.0  # s, from one look at the workers to the next
@@ -195,9 +195,10 @@ class DaskPool:
         waiting = [task for task in list(self._tasks) if not task.is_done]
         if self._submitted_again:
             raise EnvironmentProblem(
-                f"{_count(len(waiting), 'task was', 'tasks were')} not started within {STUCK:g} s although "
-                f"{_count(workers, 'worker is', 'workers are')} idle, nor when submitted a second time; a worker that "
-                "is short of memory takes none: give workers more memory, or choose fewer, and run again to go on"
+                f"{counted(len(waiting), 'task')} {plural('was', len(waiting))} not started within {STUCK:g} s "
+                f"although {counted(workers, 'worker')} {plural('is', workers)} idle, nor when submitted a second "
+                "time; a worker that is short of memory takes none: give workers more memory, or choose fewer, and run "
+                "again to go on"
             )
         for task in waiting:
             task.submit_again()
@@ -217,10 +218,6 @@ class DaskPool:
 
         self._client.subscribe_topic(topic, receive)
         return _ToClient(topic)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _run_seceded(function: Callable[..., Any], *arguments: Any) -> Any:
