@@ -94,7 +94,7 @@ def test_a_wheel_on_a_machine_without_slurm_gpu_and_network_works_and_nothing_is
     assert set(findings) == set(
         "Python packages torch GPU model SLURM containers store cache scratch network clock".split()
     )
-    packages = re.fullmatch(r"(\d+) of (\d+) can be imported and are new enough", findings["packages"]["found"])
+    packages = re.fullmatch(r"(\d+) of (\d+) are installed and new enough", findings["packages"]["found"])
     assert packages and packages[1] == packages[2] and int(packages[2]) > 15
     assert findings["network"]["state"] == "warning"
     assert [*home.rglob("*"), *data.rglob("*"), *place.rglob("*")] == []

@@ -6,40 +6,48 @@ the package.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
-import re
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Any
 
-
-def _normal(name: str) -> str:
-    """The name of a distribution as package indexes compare it: netCDF4 and netcdf4 are one."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def module_of(package: str, installed: Mapping[str, Sequence[str]]) -> str:
-    """The module of a distribution, such as netCDF4 for netcdf4 and PIL for pillow.
-
-    installed: the distributions of each module. Without an entry there, the name itself.
-    """
-    modules = [module for module, owners in installed.items() if _normal(package) in map(_normal, owners)]
-    same = [module for module in modules if _normal(module) == _normal(package)]
-    return next(iter([*same, *sorted(modules), package.replace("-", "_")]))
+_MODULES = {"netcdf4": "netCDF4", "pillow": "PIL"}  # those not named as their distribution
+# Importing these takes seconds of CPU and finds little more: it is enough that they are there. All others have compiled
+# parts that this system may not be able to load, or cost nothing.
+_LOOKED_UP = {
+    *("bokeh", "dask", "dask-jobqueue", "distributed", "jinja2", "matplotlib", "pandas", "requests", "stamina"),
+    *("xarray", "zarr"),
+}
 
 
-def imported(package: str, module_name: str) -> dict[str, str]:
-    """The version of a package, empty where it has none, and why it cannot be imported, empty where it can."""
+def module_of(package: str) -> str:
+    """The module of a distribution, such as netCDF4 for netcdf4 and PIL for pillow."""
+    name = package.lower()
+    return _MODULES.get(name, name.replace("-", "_"))
+
+
+def found(package: str) -> dict[str, str]:
+    """The version of a package, empty where it has none, and why it cannot be used, empty where it can."""
+    name = module_of(package)
+    module: ModuleType | None = None
     try:
-        module = importlib.import_module(module_name)
+        if package in _LOOKED_UP:
+            _require(name)
+        else:
+            module = importlib.import_module(name)
     except BaseException as problem:  # an import may raise anything
         return {"package": package, "version": "", "problem": _first_line(problem)}
     try:
         return {"package": package, "version": version(package), "problem": ""}
     except PackageNotFoundError:
         return {"package": package, "version": str(getattr(module, "__version__", "")), "problem": ""}
+
+
+def _require(name: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
 
 
 def gpus() -> dict[str, Any]:
@@ -64,10 +72,9 @@ def _report(fact: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    distributions = packages_distributions()
     for name in sys.argv[1:]:
         _report({"begun": name})
-        result = imported(name, module_of(name, distributions))
+        result = found(name)
         _report(result)
         if name == "torch" and not result["problem"]:
             _report(gpus())

@@ -31,13 +31,21 @@ def python() -> Finding:
     return Finding("Python", "ok", found)
 
 
-def packages(environ: Mapping[str, str]) -> list[Finding]:
-    """Whether the libraries that the project declares can be imported and are new enough; torch is checked apart."""
+def libraries(settings: Settings, cluster: ClusterSettings, environ: Mapping[str, str]) -> list[Finding]:
+    """Whether the libraries that the project declares are here and new enough, and the GPU that settings ask for.
+
+    All are tried in one process, torch last: it takes longest.
+    """
     least = minimal_versions()
     names = [name for name in least if name != "torch"]
-    bad = list(_unfit(imports(names, environ), least))
-    fit = len(names) - len(bad)
-    return [*bad, Finding("packages", "ok", f"{fit} of {len(names)} can be imported and are new enough")]
+    facts = imports([*names, "torch"], environ)
+    bad = list(_unfit((fact for fact in facts if fact.get("package") != "torch"), least))
+    fit = Finding("packages", "ok", f"{len(names) - len(bad)} of {len(names)} are installed and new enough")
+    return [
+        *bad,
+        fit,
+        *gpu([fact for fact in facts if fact.get("package", "torch") == "torch"], settings, cluster, environ),
+    ]
 
 
 def minimal_versions() -> dict[str, str]:
@@ -67,9 +75,9 @@ def imports(names: Sequence[str], environ: Mapping[str, str]) -> list[dict[str, 
     env = {**environ, **safe_path(environ), **_NO_FILES_AT_HOME}
     try:
         done = subprocess.run(args, env=env, capture_output=True, timeout=_LIMIT, check=False)
+        facts = _completed(_facts(done.stdout), f"ends the process with code {done.returncode}")
     except subprocess.TimeoutExpired as late:
-        return _completed(_facts(late.stdout or b""), f"takes longer than {_LIMIT:g} s")
-    facts = _completed(_facts(done.stdout), f"ends the process with code {done.returncode}")
+        facts = _completed(_facts(late.stdout or b""), f"takes longer than {_LIMIT:g} s")
     seen = [fact["package"] for fact in facts if "package" in fact]
     left = [name for name in names if name not in seen]
     return [*facts, *(imports(left, environ) if seen and left else [])]
@@ -87,9 +95,10 @@ def _completed(facts: list[dict[str, Any]], ended: str) -> list[dict[str, Any]]:
     return facts
 
 
-def gpu(settings: Settings, cluster: ClusterSettings, environ: Mapping[str, str]) -> list[Finding]:
-    """Two findings: torch, and the GPU that settings ask for."""
-    facts = imports(["torch"], environ)
+def gpu(
+    facts: Sequence[Mapping[str, Any]], settings: Settings, cluster: ClusterSettings, environ: Mapping[str, str]
+) -> list[Finding]:
+    """Two findings from what probe.py reports of torch: torch, and the GPU that settings ask for."""
     bad = list(_unfit(facts, minimal_versions()))
     version = next((fact["version"] for fact in facts if "package" in fact), "")
     tested = next((fact for fact in facts if "gpus" in fact), None)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import fakes
@@ -23,7 +24,7 @@ from mms_regions.doctor.disk import cache_place, inspect, scratch_place, store_p
 from mms_regions.doctor.doctor import clock, containers, model, network, scheduler
 from mms_regions.doctor.finding import Finding, Unanswered, ask
 from mms_regions.doctor.probe import module_of
-from mms_regions.doctor.python import gpu, imports, minimal_versions, python
+from mms_regions.doctor.python import gpu, imports, libraries, minimal_versions, python
 from mms_regions.doctor.slurm import request, slurm
 
 LOCAL = ClusterSettings()
@@ -160,8 +161,36 @@ def test_libraries_that_fail_or_end_the_process_are_named_and_the_others_looked_
     [("netcdf4", "netCDF4"), ("Pillow", "PIL"), ("dask-jobqueue", "dask_jobqueue"), ("torch", "torch"), ("x-y", "x_y")],
 )
 def test_a_package_is_imported_by_the_name_of_its_module(package: str, module: str) -> None:
-    installed = {"functorch": ["torch"], "torch": ["torch"], "PIL": ["pillow"], "netCDF4": ["netCDF4"]}
-    assert module_of(package, {**installed, "dask_jobqueue": ["dask-jobqueue"]}) == module
+    assert module_of(package) == module
+
+
+def test_all_libraries_of_the_project_are_known_by_their_modules() -> None:
+    assert [name for name in minimal_versions() if find_spec(module_of(name)) is None] == []
+
+
+NOTED = """
+import os, pathlib
+with open({path!r}, "a") as file: file.write(f"{{os.getpid()}} {{__name__}}\\n")
+"""
+
+
+def test_one_process_imports_each_library_once_and_only_looks_for_those_that_take_long(tmp_path: Path) -> None:
+    modules = [module_of(name) for name in minimal_versions()]
+    note = NOTED.format(path=str(tmp_path / "noted"))
+    sources = {name: note + (fakes.torch() if name == "torch" else "") for name in modules}
+    environ = {**fakes.programs(tmp_path / "bin"), **fakes.libraries(tmp_path / "lib", sources)}
+    assert states(libraries(Settings(), LOCAL, environ)) == {"packages": "ok", "torch": "ok", "GPU": "ok"}
+    pids, names = zip(*(line.split() for line in (tmp_path / "noted").read_text().splitlines()), strict=True)
+    assert len(set(pids)) == 1 and len(names) == len(set(names))
+    assert {"numpy", "pycdfpp", "torch"} <= set(names) and not {"pandas", "xarray", "distributed"} & set(names)
+    (tmp_path / "lib" / "safetensors.py").write_text("raise ImportError('libz.so.1: cannot open shared object file')")
+    assert states(libraries(Settings(), LOCAL, environ))["safetensors"] == "problem"
+
+
+def test_a_library_that_is_only_looked_for_may_be_missing(tmp_path: Path) -> None:
+    hidden = "import importlib.util; importlib.util.find_spec = lambda name: None"
+    (fact, _) = imports(["pandas", "good"], fakes.libraries(tmp_path, {"sitecustomize": hidden, "good": ""}))[1::2]
+    assert fact["problem"] == "No module named 'pandas'"
 
 
 def test_the_libraries_of_the_project_are_read_from_its_declaration() -> None:
@@ -176,7 +205,7 @@ def test_a_library_that_is_too_old_is_a_problem(tmp_path: Path) -> None:
     environ = fakes.libraries(tmp_path, {"torch": fakes.torch()})
     (tmp_path / "torch-2.9.1.dist-info").mkdir()
     (tmp_path / "torch-2.9.1.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.9.1\n")
-    (found,) = gpu(Settings(), LOCAL, {**fakes.programs(tmp_path / "bin"), **environ})
+    (found,) = gpu(imports(["torch"], environ), Settings(), LOCAL, fakes.programs(tmp_path / "bin"))
     assert (found.what, found.state, found.found) == ("torch", "problem", "2.9.1 is older than 2.10")
     assert found.advice == "pip install 'torch>=2.10'"
 
@@ -212,8 +241,9 @@ SMI = {"nvidia_smi": "echo NVIDIA H200"}
 def test_whether_the_device_that_is_asked_for_can_be_had(
     tmp_path: Path, device: str, cluster: ClusterSettings, source: str, tools: dict[str, str], state: str, said: str
 ) -> None:
-    environ = {**fakes.programs(tmp_path / "bin", **tools), **fakes.libraries(tmp_path / "lib", {"torch": source})}
-    sound, found = gpu(Settings(device=device), cluster, environ)  # type: ignore[arg-type]
+    facts = imports(["torch"], fakes.libraries(tmp_path / "lib", {"torch": source}))
+    wanted, environ = Settings(device=device), fakes.programs(tmp_path / "bin", **tools)  # type: ignore[arg-type]
+    sound, found = gpu(facts, wanted, cluster, environ)
     assert (sound.what, sound.state) == ("torch", "ok")
     assert (found.what, found.state) == ("GPU", state)
     assert said in found.found
