@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mms_regions.core.catalogue import Catalogue, builtin_catalogues
 from mms_regions.core.catalogue import read_catalogue as _read_catalogue
 from mms_regions.core.errors import SegmentProblem, UsageProblem
-from mms_regions.core.regions import Region, regions_named
+from mms_regions.core.regions import Region, regions_named, with_no_label
 from mms_regions.model.card import ModelCard, find_model
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def open_segment(store: Path | str, event: str, probe: int) -> xr.Dataset:
     >>> data["label"].dims, data["b_gsm"].attrs["units"]
     (('time',), 'nT')
     """
-    from mms_regions.store.read import open_segment as opened
+    from mms_regions.store import read
 
-    return opened(_path(store), event, probe)
+    return read.described(read.open_segment(_path(store), event, probe))
 
 
 def open_tree(store: Path | str) -> xr.DataTree:
@@ -143,9 +143,9 @@ def open_tree(store: Path | str) -> xr.DataTree:
     >>> float((tree["A/mms1"]["label"] >= 0).mean())
     1.0
     """
-    from mms_regions.store.read import open_tree as opened
+    from mms_regions.store import read
 
-    return opened(_path(store))
+    return read.open_tree(_path(store)).map_over_datasets(read.described)
 
 
 def read_catalogue(source: Path | str = "rogers2023") -> Catalogue:
@@ -266,7 +266,7 @@ def label(
     found = label_samples(loaded.network, features, bridged_in(quality.astype(np.uint32)), choose_device(device))
     has_time = isinstance(given, xr.DataArray) and "time" in given.dims
     dimension, names = "time" if has_time else "sample", [region.name for region in loaded.regions]
-    flags = {"long_name": "region", "flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
+    flags = {"long_name": "region", **with_no_label({"flag_meanings": " ".join(names)})}
     probable = {"long_name": "probability of each region", "units": "1"}
     return xr.Dataset(
         {"label": (dimension, found[0], flags), "probability": ((dimension, "region"), found[1], probable)},

@@ -49,16 +49,8 @@ class Store:
         open_store(self.path)
 
     def __getitem__(self, key: str) -> xr.Dataset:
-        """A segment as `open_segment` gives it, with electron energies as a coordinate and a flag for no label."""
-        import numpy as np
-
-        data = open_segment(self.path, *parse_key(key))
-        data = data.set_coords([name for name in ("electron_energy",) if name in data])
-        data["quality"].attrs["standard_name"] = "quality_flag"
-        label = data["label"].attrs
-        label["flag_values"] = np.array([-1, *label["flag_values"]], np.int8)
-        label["flag_meanings"] = f"no_label {label['flag_meanings']}"
-        return data
+        """A segment as `open_segment` gives it."""
+        return open_segment(self.path, *parse_key(key))
 
     def __iter__(self) -> Iterator[str]:
         table = self.segments

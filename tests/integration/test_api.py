@@ -17,7 +17,10 @@ import xarray as xr
 
 import mms_regions
 from mms_regions.core.errors import InputProblem, UsageProblem
+from mms_regions.core.regions import regions_of
+from mms_regions.export.netcdf import as_cf
 from mms_regions.physics.samples import QUALITY_BITS
+from mms_regions.store.read import open_segment
 
 FUNCTIONS = [name for name in mms_regions.__all__ if inspect.isfunction(getattr(mms_regions, name))]
 NUMPYDOC = ("Parameters\n", "Returns\n", "Raises\n", "Examples\n", ">>> ")
@@ -66,7 +69,21 @@ def test_labels_are_those_of_the_store_bit_for_bit(folder: Path, event: str, pro
     np.testing.assert_array_equal(found["label"], data["label"])
     np.testing.assert_array_equal(found["probability"], data["probability"])
     np.testing.assert_array_equal(found["time"], data["time"])
+    for flags in (found["label"].attrs, data["label"].attrs):
+        assert flags["flag_values"].tolist() == list(range(-1, 6)) and flags["flag_meanings"].startswith("no_label ")
     assert found["label"].attrs["flag_meanings"] == data["label"].attrs["flag_meanings"]
+
+
+def test_what_people_open_has_energies_as_a_coordinate_and_flags_as_cf_wants_them(folder: Path) -> None:
+    """The store itself has not: nothing of it changes."""
+    kept = open_segment("a.zarr", "A", 1)
+    assert "electron_energy" in kept.data_vars and "no_label" not in kept["label"].attrs["flag_meanings"]
+    for data in (mms_regions.open_segment("a.zarr", "A", 1), mms_regions.open_tree("a.zarr")["A/mms1"].to_dataset()):
+        assert "electron_energy" in data.coords and data["quality"].attrs["standard_name"] == "quality_flag"
+        assert data["label"].attrs["flag_values"].dtype == np.int8
+        assert regions_of(data["label"].attrs) == regions_of(kept["label"].attrs)
+        as_netcdf = as_cf(data, "", "")["label"].attrs
+        assert as_netcdf["flag_meanings"] == data["label"].attrs["flag_meanings"], "each flag once"
 
 
 def test_features_alone_are_labelled_and_missing_or_bridged_samples_are_not(folder: Path) -> None:

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
+from mms_regions.core.types import NO_LABEL
+
 Kind = Literal["inflow", "outflow", "separatrix", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -66,6 +70,13 @@ def regions_of(attributes: Mapping[Any, Any]) -> tuple[Region, ...]:
     if not names:
         raise ValueError("flag_meanings of `label` should name the regions: label the store again")
     return regions_named(names)
+
+
+def with_no_label(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """What the attributes of labels are to say of their values as CF wants it: of the regions, and of no label too."""
+    names = [region.name for region in regions_of(attributes)]
+    values = np.arange(NO_LABEL, len(names), dtype=np.int8)
+    return {"flag_values": values, "flag_meanings": " ".join(["no_label", *names])}
 
 
 def by_kind(regions: Iterable[Region]) -> Sequence[Region]:

@@ -17,6 +17,7 @@ import xarray as xr
 from mms_regions.core.errors import EnvironmentProblem
 from mms_regions.core.files import made_whole
 from mms_regions.core.origin import MIXED, SYNTHETIC, Origin, origin_of
+from mms_regions.core.regions import with_no_label
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import MEANING, cautions
@@ -100,11 +101,9 @@ def _caution(data: xr.Dataset) -> xr.DataArray:
 def _describe(found: xr.Dataset, inferred: bool) -> None:
     """Flags, what belongs to what, and no attribute that means something else in CF."""
     label, quality = found["label"], found["quality"]
-    names = str(label.attrs["flag_meanings"])
     label.attrs = {
         "long_name": "region of magnetic reconnection",
-        "flag_values": np.array([NO_LABEL, *label.attrs["flag_values"]], label.dtype),
-        "flag_meanings": f"no_label {names}",
+        **with_no_label(label.attrs),
         "comment": f"no_label: an input is missing.{' What regions are called is inferred.' if inferred else ''}",
         "ancillary_variables": " ".join(name for name in _BESIDE_LABELS if name in found),
     }

@@ -13,6 +13,7 @@ import xarray as xr
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
 from mms_regions.core.events import ALL_PROBES, is_safe_name, one_probe
 from mms_regions.core.outcomes import without_key
+from mms_regions.core.regions import with_no_label
 from mms_regions.store.labels import MARGINAL_ARRAYS
 from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
 from mms_regions.store.paths import root_path
@@ -123,6 +124,18 @@ def segment_of(whole: xr.Dataset, event: str, probe: int) -> xr.Dataset | None:
     """The same from a store that is open, which takes the longer part of it; None for what it does not hold."""
     rows = np.flatnonzero((whole["event"].values == event) & (whole["probe"].values == probe))
     return _segment(whole, int(rows[0])) if rows.size else None
+
+
+def described(segment: xr.Dataset) -> xr.Dataset:
+    """A segment for people: electron energies are a coordinate, and flags name what is no label.
+
+    Stores keep what they have had from the start, so this is made when a segment is opened.
+    """
+    labels = [name for name in ("label", "label_marginal") if name in segment]
+    shown = {name: segment[name].assign_attrs(with_no_label(segment[name].attrs)) for name in labels}
+    if "quality" in segment:
+        shown["quality"] = segment["quality"].assign_attrs(standard_name="quality_flag")
+    return segment.assign(shown).set_coords([name for name in ("electron_energy",) if name in segment])
 
 
 def open_tree(store: Path | str) -> xr.DataTree:

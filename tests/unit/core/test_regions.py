@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from drawn import REGIONS
 
-from mms_regions.core.regions import by_kind, regions_named, regions_of
+from mms_regions.core.regions import by_kind, regions_named, regions_of, with_no_label
 
 SEVEN = [*REGIONS.split(), "none_of_these"]
 
@@ -50,5 +50,9 @@ def test_names_that_cannot_be_told_apart_are_refused(names: list[str], words: st
 
 def test_labels_that_do_not_name_their_regions_are_refused() -> None:
     assert [r.name for r in regions_of({"flag_meanings": "inflow_north quiet"})] == ["inflow_north", "quiet"]
+    once = with_no_label({"flag_meanings": "inflow_north quiet"})
+    assert (once["flag_meanings"], once["flag_values"].tolist()) == ("no_label inflow_north quiet", [-1, 0, 1])
+    twice = with_no_label(once)
+    assert twice["flag_meanings"] == once["flag_meanings"] and regions_of(twice) == regions_of(once)
     with pytest.raises(ValueError, match="label the store again"):
         regions_of({})
