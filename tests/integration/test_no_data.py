@@ -105,6 +105,7 @@ def test_the_report_has_it_apart_from_failures(
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "r" / "index.html").read_text()
     assert '3 <span class="state no_data">no data</span>' in text and '1 <span class="state failed">failed' in text
+    assert text.count("<strong>no file of a product</strong> (3 segments)") == 1, "three sentences, one cause"
     page = (tmp_path / "r" / "events" / "LATE.html").read_text()
     assert "<strong>No data:</strong>" in page and LOST in page
 

@@ -141,7 +141,7 @@ def as_png(figure: Figure) -> bytes:
 def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
     segment = row.segment
     if row.state != "complete":
-        return _Seen(SegmentFacts(segment, row.state, row.reason))
+        return _Seen(SegmentFacts(segment, row.state, row.reason, row.cause))
     read, problem = _tried(lambda: _read(whole, row))
     if read is None:
         problem = problem.removeprefix(f"{segment.key} ")  # which stands beside it
@@ -164,7 +164,8 @@ def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Datas
     if found is None:
         raise UsageProblem("the index of the store does not hold it")
     data = found.load()
-    return SegmentFacts(row.segment, row.state, "", measure(data), attributes_of(data)["inputs"]), data
+    inputs = attributes_of(data)["inputs"]
+    return SegmentFacts(row.segment, row.state, measured=measure(data), inputs=inputs), data
 
 
 def _ions(data: xr.Dataset, data_dir: Path | None) -> xr.DataArray | None:

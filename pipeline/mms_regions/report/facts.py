@@ -10,10 +10,12 @@ import xarray as xr
 
 from mms_regions.core.events import Segment
 from mms_regions.core.messages import counted
+from mms_regions.core.outcomes import Cause, by_cause
 from mms_regions.core.types import NO_LABEL
 from mms_regions.model.cautions import cautions, low_confidence_of, probability_of
 from mms_regions.model.coverage import Coverage, Lost, coverage_of, lost_by_field
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
+from mms_regions.report.html import NOT_MADE
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,49 @@ class Measured:
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """A segment of a store and its state: measured is None unless it is complete and could be read."""
+    """A segment of a store and its state: measured is None unless it is complete and could be read.
+
+    cause: the code of `core.outcomes.Cause` of one that has failed or has no data.
+    """
 
     segment: Segment
     state: str
     reason: str = ""
+    cause: str = ""
     measured: Measured | None = None
     inputs: Sequence[Mapping[str, object]] = field(default=())
 
     @property
     def key(self) -> str:
         return self.segment.key
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Segments of one state and cause that are not complete or could not be drawn: their keys, by reason.
+
+    cause: in a few words; empty where none is recorded.
+    """
+
+    state: str
+    cause: str
+    reasons: Mapping[str, Sequence[str]]
+
+    @property
+    def segments(self) -> list[str]:
+        """All of the keys."""
+        return [key for keys in self.reasons.values() for key in keys]
+
+
+def troubles(facts: Iterable[SegmentFacts]) -> list[Trouble]:
+    """What is wrong with segments, in groups, the largest first: reasons of one cause differ in names of files."""
+    found: dict[tuple[str, Cause], dict[str, list[str]]] = {}
+    for one in facts:
+        if one.measured is None or one.reason:
+            cause = next(iter(by_cause({one.key: one.cause})), Cause.NONE)
+            found.setdefault((one.state, cause), {}).setdefault(one.reason or NOT_MADE, []).append(one.key)
+    groups = [Trouble(state, cause.text, reasons) for (state, cause), reasons in found.items()]
+    return sorted(groups, key=lambda group: -len(group.segments))
 
 
 def measure(data: xr.Dataset) -> Measured:

@@ -31,8 +31,8 @@ from mms_regions.model.cautions import MEANING
 from mms_regions.model.coverage import ENOUGH, Coverage, together
 from mms_regions.report.efficiency import efficiency
 from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, write_event_page
-from mms_regions.report.facts import SegmentFacts, lost_together
-from mms_regions.report.html import NOT_MADE, render, script
+from mms_regions.report.facts import SegmentFacts, lost_together, troubles
+from mms_regions.report.html import render, script
 from mms_regions.report.overview_plot import catalogue_overview, overview_pages
 from mms_regions.report.timeline_plot import timeline_picture
 from mms_regions.report.zoom_plot import SCRIPT, bokeh_script
@@ -169,7 +169,7 @@ def _on_index(
         "samples": sum(one.measured.samples for one in complete if one.measured),
         "events": {one.segment.event.name for one in facts},
         "counts": Counter(one.state for one in facts),
-        "troubled": _troubled(facts),
+        "troubled": troubles(facts),
         "coverage": _coverage(complete),
         "lost": lost_together(one.measured for one in complete if one.measured),
         "few": [one.key for one in complete if one.measured and one.measured.labelled < ENOUGH],
@@ -187,15 +187,6 @@ def _on_index(
         "versions": sorted({run["mms_regions"] for run in runs}) or [__version__],
         "efficiency": [(run, as_png(timeline_picture(run.spans)) if run.spans else None) for run in efficiency(store)],
     }
-
-
-def _troubled(facts: Sequence[SegmentFacts]) -> dict[tuple[str, str], list[str]]:
-    """The segments that are not complete, by state and reason: a reason that a hundred segments share is given once."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in facts:
-        if one.measured is None or one.reason:
-            found.setdefault((one.state, one.reason or NOT_MADE), []).append(one.key)
-    return found
 
 
 def _coverage(complete: Sequence[SegmentFacts]) -> Coverage:

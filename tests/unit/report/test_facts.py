@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from mms_regions.core.events import Event, Segment
 from mms_regions.physics.samples import QUALITY_BITS
-from mms_regions.report.facts import Measured, measure
+from mms_regions.report.facts import Measured, SegmentFacts, measure, troubles
 
 REGIONS = "inflow_north outflow_earthward inflow_south separatrix_north outflow_tailward separatrix_south"
 
@@ -89,3 +90,32 @@ def test_what_is_no_share_is_refused() -> None:
     for bad in ({"cautions": {"wrong_side": 1.5}}, {"quality": {"bridged": -0.1}}, {"labelled": float("nan")}):
         with pytest.raises(ValueError, match="shares are between 0 and 1"):
             Measured(**{**good, **shares, "quality": {}, **bad})
+
+
+def of_state(key: str, state: str, reason: str = "", cause: str = "") -> SegmentFacts:
+    event, _, probe = key.partition("/mms")
+    start, end = np.datetime64("2017-07-11T10:34:00", "ns"), np.datetime64("2017-07-11T10:34:06", "ns")
+    whole = Event(name=event, t_start=start, t_end=end, B0=12, n0=0.2, probes=(1, 2, 3, 4))
+    return SegmentFacts(Segment(whole, int(probe)), state, reason, cause)
+
+
+def test_what_is_wrong_is_grouped_by_its_cause_the_largest_group_first() -> None:
+    found = troubles(
+        [
+            of_state("A/mms1", "failed", "a.cdf: truncated", "files"),
+            of_state("A/mms2", "no_data", "no file of fgm for mms2", "no_files"),
+            of_state("A/mms3", "no_data", "no file of fgm for mms3", "no_files"),
+            of_state("B/mms2", "no_data", "no file of fgm for mms2", "no_files"),
+            of_state("B/mms3", "no_data", "no sample has all features", "nothing_measured"),
+            of_state("C/mms1", "missing"),
+            of_state("C/mms2", "missing"),
+        ]
+    )
+    assert [(one.state, one.cause, one.segments) for one in found] == [
+        ("no_data", "no file of a product", ["A/mms2", "B/mms2", "A/mms3"]),
+        ("missing", "", ["C/mms1", "C/mms2"]),
+        ("failed", "files cannot be fetched or read", ["A/mms1"]),
+        ("no_data", "nothing measured in the interval", ["B/mms3"]),
+    ]
+    assert found[0].reasons == {"no file of fgm for mms2": ["A/mms2", "B/mms2"], "no file of fgm for mms3": ["A/mms3"]}
+    assert list(found[1].reasons) == ["It has not been made yet."]

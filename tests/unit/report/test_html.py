@@ -55,7 +55,7 @@ def event_page(notes: str = "", name: str = "x.zarr", reason: str = "") -> str:
         "regions": regions_named(REGIONS.split()),
         "perturbed": None,
     }
-    facts = [SegmentFacts(Segment(event, 2), "failed", reason)]
+    facts = [SegmentFacts(Segment(event, 2), "failed", reason=reason)]
     own = {
         "event": event,
         "origin": origin_of([]),
