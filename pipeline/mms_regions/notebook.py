@@ -71,19 +71,20 @@ class Store:
         table.index.name = "segment"
         return table
 
-    def stretches(self, min_duration: float = 0.3) -> pd.DataFrame:
+    def stretches(self, min_duration: float | None = None) -> pd.DataFrame:
         """A row for each stretch of equal labels of the complete segments; `attrs["units"]` has the units.
 
-        min_duration: s; shorter stretches are joined to their neighbours, as `export --format segments` does.
+        min_duration: s; shorter stretches are joined to their neighbours, as `export --format segments` does, by whose
+        default too.
         """
         import pandas as pd
 
-        from mms_regions.store.stretches import column_units, stretch_rows
+        from mms_regions.store.stretches import column_units, shortest_of, stretch_rows
 
         rows, units = list[dict[str, object]](), dict[str, str]()
         for key in self:
             data = open_segment(self.path, *parse_key(key)).load()
-            rows += stretch_rows(data, min_duration)
+            rows += stretch_rows(data, shortest_of(min_duration))
             units |= column_units([data])
         table = pd.DataFrame(rows, columns=list(units))
         for name in table.columns.difference(list(_TEXTS)):

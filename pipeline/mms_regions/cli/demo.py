@@ -20,6 +20,7 @@ from mms_regions.cli.options import (
     at_home,
     chosen_events,
     display,
+    notify,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def synthesise(
 
     segments = chosen_events(catalogue).segments(events, probes)
     troubles = Troubles(gaps, flags, background, pieces, perfect=perfect, checksum=checksum)
-    synthesise_segments(segments, data_dir, seed, troubles, lambda segment: _notify(f"synthesised {segment.key}"))
+    synthesise_segments(segments, data_dir, seed, troubles, lambda segment: notify(f"synthesised {segment.key}"))
     print(f"{data_dir}: {counted(len(segments), 'segment')}, SYNTHETIC; the true regions are in {data_dir / 'truth'}")
 
 
@@ -83,16 +84,12 @@ def demo(
     model = find_model(MODEL, os.environ)
     with display(as_json) as observe:
         compared = demonstrate(
-            folder, seed, workers, model, lambda segment: _notify(f"synthesised {segment.key}"), observe
+            folder, seed, workers, model, lambda segment: notify(f"synthesised {segment.key}"), observe
         )
     if as_json:
         print(json.dumps(_as_json(folder, compared)))
     else:
         _print_result(folder, compared)
-
-
-def _notify(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _as_json(folder: Folder, compared: list[Compared]) -> dict[str, Any]:

@@ -255,13 +255,11 @@ def export(
     from mms_regions.export.export import export as export_segments
     from mms_regions.run.inputs import require_data_dir
     from mms_regions.run.status import complete_segments
-    from mms_regions.store.stretches import DEFAULT_SHORTEST
 
     check_format(form, min_duration)
     segments = complete_segments(store, events, probes)
     cdf = require_data_dir(resolve_settings({"data_dir": data_dir}, os.environ)) if form == "tplot" else None
-    shortest = DEFAULT_SHORTEST if min_duration is None else min_duration
-    done = export_segments(store, segments, out, form, data_dir=cdf, min_duration=shortest)
+    done = export_segments(store, segments, out, form, data_dir=cdf, min_duration=min_duration)
     _print_exported(done, store, form, as_json)
 
 

@@ -265,6 +265,11 @@ def announce(text: str) -> None:
         print(f"mms-regions: {text}", file=sys.stderr, flush=True)
 
 
+def notify(line: str) -> None:
+    """A line of progress, also in logs; on stderr, because stdout is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def display(as_json: bool) -> Display:
     """Bars on a terminal, lines elsewhere; on stderr, because stdout is for results."""
     from rich.console import Console
@@ -274,4 +279,4 @@ def display(as_json: bool) -> Display:
     console = Console(stderr=True)
     if console.is_terminal and not as_json:
         return ProgressBar(console)
-    return PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
+    return PlainLines(notify)

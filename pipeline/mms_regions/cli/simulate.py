@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mms_regions.cli.options import at_home
+from mms_regions.cli.options import at_home, notify
 
 if TYPE_CHECKING:
     from mms_regions.training.open_model import Stage
@@ -125,9 +125,9 @@ def _train_analytic(out: Path, seed: int, crossings: int | None, epochs: int) ->
 
     chosen = Recipe(seed=seed, epochs=epochs)
     chosen = chosen if crossings is None else replace(chosen, crossings=crossings)
-    _notify(f"{counted(chosen.crossings, 'crossing')} to generate, {counted(epochs, 'epoch')} to train")
+    notify(f"{counted(chosen.crossings, 'crossing')} to generate, {counted(epochs, 'epoch')} to train")
     installed = train_model(
-        chosen, out, lambda e: _notify(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
+        chosen, out, lambda e: notify(f"epoch {e.number}/{e.of}: loss {e.loss:.4f}, {e.seconds:.0f} s")
     )
     scores: Any = installed.card.scores
     linear = scores["logistic_regression"]["unseen_crossings"]
@@ -161,11 +161,7 @@ def _train_open(out: Path, seed: int, crossings: int | None, epochs: int, work: 
 
 def _show_stage(stage: Stage) -> None:
     left = "" if math.isnan(stage.seconds_left) else f", {stage.seconds_left / 60:.0f} min left of it"
-    _notify(f"stage {stage.number}/{stage.of}: {stage.what}{left}")
-
-
-def _notify(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    notify(f"stage {stage.number}/{stage.of}: {stage.what}{left}")
 
 
 def _percent(scores: dict[str, Any]) -> str:

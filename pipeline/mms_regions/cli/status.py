@@ -152,7 +152,7 @@ def show(
     from mms_regions.core.events import parse_key
     from mms_regions.run.status import complete_segments
     from mms_regions.store.read import load_segment
-    from mms_regions.store.stretches import DEFAULT_SHORTEST, stretch_rows
+    from mms_regions.store.stretches import shortest_of, stretch_rows
 
     if segment is None:
         keys = [one.key for one in complete_segments(store)]
@@ -160,7 +160,7 @@ def show(
     else:
         event, probe = parse_key(segment)
         data, keys = load_segment(store, event, probe), [f"{event}/mms{probe}"]
-        rows = list(stretch_rows(data, DEFAULT_SHORTEST if min_duration is None else min_duration))
+        rows = list(stretch_rows(data, shortest_of(min_duration)))
     if as_json:
         print(json.dumps(_segments_as_json(measured_segments(store, keys), rows)))
         return

@@ -17,7 +17,7 @@ from mms_regions.core.files import make_folder, remove_folder, rename, sync_fold
 from mms_regions.core.version import SOFTWARE
 from mms_regions.export.csv import write_csv
 from mms_regions.store.read import load_segment
-from mms_regions.store.stretches import stretches_table
+from mms_regions.store.stretches import shortest_of, stretches_table
 from mms_regions.workers.scratch import PREFIX, scratch_folder
 
 FORMATS = ("csv", "tplot", "netcdf", "segments")
@@ -48,13 +48,14 @@ def export(
     form: str,
     *,
     data_dir: Path | None = None,
-    min_duration: float = 0.0,
+    min_duration: float | None = None,
 ) -> Exported:
     """Write segments of a store into the folder `out`, and nowhere else, whatever the store calls them.
 
     form: csv, a folder `A_mms4` with the published files for each segment (`csv.write_csv`); netcdf, a file `A_mms4.nc`
     (`netcdf.write_netcdf`); tplot, a folder (`tplot.write_tplot`); segments, one table `segments.csv` of stretches of
-    equal labels (`stretches.stretches_table`). data_dir: of the CDF files, for tplot. min_duration: s, for segments.
+    equal labels (`stretches.stretches_table`). data_dir: of the CDF files, for tplot. min_duration: s, for segments;
+    None: the default of `stretches.shortest_of`.
     A segment that cannot be read, or whose CDF files are missing, fails alone. Raises UsageProblem for an unknown
     format, OSError or EnvironmentProblem where files cannot be written.
     """
@@ -62,7 +63,9 @@ def export(
     failed: dict[str, str] = {}
     with _staging(out) as staging:
         if form == "segments":
-            table = _write_table((data for _, data in _read(store, segments, failed)), staging, min_duration)
+            table = _write_table(
+                (data for _, data in _read(store, segments, failed)), staging, shortest_of(min_duration)
+            )
             return Exported(tuple(_publish(path, out) for path in table), failed)
         write, written = _writer(form, staging, data_dir), []
         for segment, data in _read(store, segments, failed):
@@ -144,10 +147,10 @@ def _writer(form: str, out: Path, data_dir: Path | None) -> Callable[[Segment, x
     return {"csv": csv, "netcdf": netcdf, "tplot": tplot}[form]
 
 
-def _write_table(opened: Iterator[xr.Dataset], out: Path, min_duration: float) -> tuple[Path, ...]:
+def _write_table(opened: Iterator[xr.Dataset], out: Path, shortest: float) -> tuple[Path, ...]:
     """One file; none where no segment can be read."""
     first = next(opened, None)
     if first is None:
         return ()
-    write_whole(out / "segments.csv", stretches_table(chain([first], opened), SOFTWARE, min_duration))
+    write_whole(out / "segments.csv", stretches_table(chain([first], opened), SOFTWARE, shortest))
     return (out / "segments.csv",)

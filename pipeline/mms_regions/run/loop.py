@@ -177,7 +177,7 @@ class RunLoop:
         self._submit("write", subject([shard.number]), shard, write, store, shard, outcomes, priority=_WRITE_FIRST)
 
     def _submit_labels(self) -> None:
-        times = 1 + (self.labelling.draws or 0)  # that each window may be labelled
+        times = 1 + (self.labelling.labelled.draws or 0)  # that each window may be labelled
         at_once = max(1, self.settings.label_windows // (self.todo.plan.shard_samples // WINDOW * times))
         waiting = self.todo.unlabelled
         while waiting and not self.stop.asked and self._count("label") < self._labellers(at_once):

@@ -284,12 +284,12 @@ def _label_batch(
         some = slice(first, first + len(flags))
         prediction = replace(whole, label=whole.label[some], probability=whole.probability[some])
         sensitivity = None
-        if labelling.perturb:
+        if labelling.labelled.perturb:
             begins = [max(slot.first, shard.begin) - shard.begin for slot in shard.slots]
-            others = (begins, labelling.perturb, lambda *moved: label(*moved).label)
+            others = (begins, labelling.labelled.perturb, lambda *moved: label(*moved).label)
             sensitivity = sensitivity_of(prediction.label, features, flags, *others)
         receipt, marginal = _receipt_of_features(labelling, shard), None
-        if labelling.draws:
+        if labelling.labelled.draws:
             marginal = marginal_of(prediction, features, flags, _drawn(labelling, shard, receipt), label)
         known = labelling.model.card.familiarity
         unfamiliar = known.unfamiliar(features) if known else None
@@ -313,7 +313,8 @@ def _drawn(labelling: Labelling, shard: ShardPlan, features: Receipt) -> list[Dr
     for slot in shard.slots:
         if scales := errors.get(slot.segment.key):
             first, end = max(slot.first, shard.begin) - shard.begin, min(slot.end, shard.end) - shard.begin
-            factors = drawn_factors(slot.segment.key, *scales.relative, labelling.draws or 0, labelling.seed)
+            drawn = labelling.labelled
+            factors = drawn_factors(slot.segment.key, *scales.relative, drawn.draws or 0, drawn.seed)
             found.append(DrawnScales(slice(first // WINDOW, end // WINDOW), factors))
     return found
 

@@ -34,14 +34,7 @@ class Labelling:
     device: str
     store: Path
     folder: Path
-    perturb: float = 0.0  # the fraction by which B0 and n0 are moved for `stability`; 0: there is none
-    draws: int | None = None  # of B0 and n0, for marginal probabilities; None or 0: there are none
-    seed: int = 0
-
-    @property
-    def labelled(self) -> Labelled:
-        """What the store will be when all is there."""
-        return Labelled(self.model.card, perturb=self.perturb, draws=self.draws, seed=self.seed)
+    labelled: Labelled  # what the store will be when all is there
 
     @property
     def sha256(self) -> str:
@@ -75,7 +68,7 @@ def _first(*values: _T | None) -> _T:
 def start_labelling(store: Path, plan: Plan, model: InstalledModel, settings: Settings) -> Labelling:
     """Labels go into the store, or beside it where it holds other ones: of another model, fraction or draws."""
     there, wanted = read_labelled(store), wanted_labels(store, plan, model, settings)
-    begun = Labelling(model, settings.device, store, store, wanted.perturb, wanted.draws, wanted.seed)
+    begun = Labelling(model, settings.device, store, store, wanted)
     if there is None or there.sha256 == wanted.sha256:
         if there is None or there.draws != wanted.draws:  # also where none are wanted, so that it stays so
             write_labelled(store, plan.uuid, wanted)

@@ -77,6 +77,11 @@ class Stretch:
         return self.last - self.first + 1
 
 
+def shortest_of(min_duration: float | None) -> float:
+    """The length in s below which stretches are merged: what somebody chose, or the default."""
+    return DEFAULT_SHORTEST if min_duration is None else min_duration
+
+
 def stretches(time: Times, label: np.ndarray[Any, Any], shortest: float = 0.0) -> list[Stretch]:
     """Runs of equal labels, in order; a sample covers 30 ms around its time.
 

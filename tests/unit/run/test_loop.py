@@ -20,6 +20,7 @@ from mms_regions.run.inputs import Inputs, Ledger
 from mms_regions.run.loop import RunLoop
 from mms_regions.run.tasks import write
 from mms_regions.run.todo import Outstanding, outstanding
+from mms_regions.store.labels import Labelled
 from mms_regions.store.relabel import Labelling
 from mms_regions.workers.pool import Finished, InProcessPool, Where
 
@@ -101,7 +102,8 @@ def outcomes_of(pool: Deadly, tmp_path: Path, attempts: int) -> list[tuple[str, 
             ended.append((event.key.partition("/")[0], not event.reason))
 
     todo = outstanding(plan, {}, ())
-    labelling = Labelling(find_model("analytic-layer", {}), "cpu", tmp_path, tmp_path)
+    model = find_model("analytic-layer", {})
+    labelling = Labelling(model, "cpu", tmp_path, tmp_path, Labelled(model.card))
     inputs = Inputs(FetchOptions((), 0.0, tmp_path), None)
     ledger = Ledger(lambda: inputs, pool, 1, ignore_messages)
     with pytest.raises(EnvironmentProblem, match="no disk here"):
@@ -142,7 +144,8 @@ def test_workers_that_do_other_things_too_label_where_a_whole_task_is_there_for_
 ) -> None:
     pool, plan = Slow(apart), plan_of([30.0] * shards, 1024)
     todo = Outstanding.of_labels(plan, plan.shards)
-    labelling = Labelling(find_model("analytic-layer", {}), "cpu", tmp_path, tmp_path)
+    model = find_model("analytic-layer", {})
+    labelling = Labelling(model, "cpu", tmp_path, tmp_path, Labelled(model.card))
     ledger = Ledger(no_inputs, pool, 1, ignore_messages)
     settings = Settings(label_windows=64)  # two shards' worth
     RunLoop(todo, settings, labelling, pool, ledger, lambda event: None, Stop()).work_off()

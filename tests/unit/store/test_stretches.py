@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from itertools import pairwise
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mms_regions.cli.options import MinDurationOption
 from mms_regions.core.types import NO_LABEL
-from mms_regions.store.stretches import Stretch, stretches
+from mms_regions.export.export import export
+from mms_regions.notebook import Store
+from mms_regions.store.stretches import DEFAULT_SHORTEST, Stretch, shortest_of, stretches
 
 STEP = 30_000_000  # ns
 START = np.datetime64("2017-07-11T22:34:00", "ns").astype(np.int64)
@@ -100,3 +104,11 @@ def test_a_stretch_of_nothing_is_refused() -> None:
         Stretch(NO_LABEL, 0, 1, 0, 1)
     with pytest.raises(ValueError, match="no stretch"):
         Stretch(1, 2, 1, 0, 1)
+
+
+def test_the_default_is_said_once_and_the_help_has_it() -> None:
+    assert (shortest_of(None), shortest_of(0.0), shortest_of(1.5)) == (DEFAULT_SHORTEST, 0.0, 1.5)
+    (option,) = MinDurationOption.__metadata__
+    assert option.help.endswith(f"Default: {DEFAULT_SHORTEST:g}.")
+    assert inspect.signature(Store.stretches).parameters["min_duration"].default is None
+    assert inspect.signature(export).parameters["min_duration"].default is None
