@@ -149,3 +149,15 @@ def test_a_public_name_imports_only_what_it_needs() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(mms_regions.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == ""
+
+
+def test_a_segment_is_read_without_importing_dask_array(folder: Path) -> None:
+    """xarray would, to copy a variable, and `run` reads what it has labelled."""
+    code = (
+        "import sys, mms_regions; print(mms_regions.open_segment(sys.argv[1], 'A', 1).load().sizes['time']); "
+        "print(*{'dask.array', 'scipy.sparse'} & {*sys.modules})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(mms_regions.__file__).parents[1])}
+    command = [sys.executable, "-c", code, str(folder / "a.zarr")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["200"]
