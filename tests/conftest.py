@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def reference() -> Path:
     if not (folder / "reference").is_dir():
         pytest.fail(f"{VARIABLE} is {named}, which holds no folder reference/: correct it, or unset it to skip.")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """A store takes a thousand fsyncs, and no test cuts the power; commands in processes of their own still wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

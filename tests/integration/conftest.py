@@ -14,12 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import torch
+import typer.main
 from cdf_files import PRODUCTS, Scene, constant, take_rows, truncate, write_files
 from private_slurm import Slurm, private_slurm, why_not
 from processes import Nursery, Started, nursery
@@ -155,7 +157,11 @@ def mms_regions(environment: dict[str, str]) -> Command:
 
 @pytest.fixture(scope="session")
 def mms_regions_here(environment: dict[str, str]) -> Command:
-    """The command in this process: the same words, exit code, stdout and stderr, and warnings are errors."""
+    """The command in this process: the same words, exit code, stdout and stderr, and warnings are errors.
+
+    What a command may be given is worked out once, and not by each call.
+    """
+    get_command = cache(typer.main.get_command)
 
     def call(*words: object, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
         command = ["mms-regions", *map(str, words)]
@@ -163,6 +169,7 @@ def mms_regions_here(environment: dict[str, str]) -> Command:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", command)
             patch.setattr(os, "environ", {**environment, **(env or {})})
+            patch.setattr(typer.main, "get_command", get_command)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     main()
@@ -269,14 +276,6 @@ def many_complete(
     done = mms_regions_here("run", many_segments.catalogue, "--store", folder / "many.zarr", *where)
     assert done.returncode == 0, done.stderr
     return folder / "many.zarr"
-
-
-@pytest.fixture(scope="module")
-def no_waiting_for_the_disk() -> Iterator[None]:
-    """For tests that start many runs in this process and do not cut the power."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 # A segment of each state. Those of B and C are in shards 1 to 3. Its notes are no HTML, nor is the name of the store.

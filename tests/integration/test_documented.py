@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import sys
@@ -108,8 +107,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory, mms_regions_here: Command)
     )
     for name in ("cluster.toml", "my-cluster.toml"):
         (folder / name).write_text("workers = 0\n")
-    with LoopbackArchive(folder / "archive") as archive, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)  # nobody cuts the power
+    with LoopbackArchive(folder / "archive") as archive:
         made = Scratch(folder, archive.sdc_url, mms_regions_here)
         run = ("mms-regions", "run", "--events", "A", "--data-dir", "~/mms", "--store")
         made.type(Line("fixture", "a.zarr", (*run, "a.zarr")))

@@ -14,8 +14,6 @@ from cdf_files import PRODUCTS, Scene, constant, write_files
 import mms_regions
 from mms_regions.model.stability import feature_factors
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 Command = Callable[..., "CompletedProcess[str]"]
 EVENT = "A,2017-07-11T10:34:00,2017-07-11T10:34:06"
 

@@ -28,7 +28,7 @@ Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
 ALL = ["A/mms1", "A/mms2", "LONG/mms1", "B/mms1", "B/mms2"]
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 PRODUCTS = 4  # of the default convention: as many listings, and here files, for each segment
 ONE = ("--events", "A", "--probes", "1")

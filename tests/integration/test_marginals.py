@@ -18,8 +18,6 @@ from mms_regions.export.netcdf import as_cf as cf
 from mms_regions.model.marginals import drawn_factors
 from mms_regions.store.verify import verify
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 Command = Callable[..., "CompletedProcess[str]"]
 # B0 and n0 of A and of LONG, which spans two shards, are estimated; those of B are given.
 ROWS = """A,2017-07-11T10:34:00,2017-07-11T10:34:06,,,1

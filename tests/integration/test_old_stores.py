@@ -16,8 +16,6 @@ from mms_regions.physics.numbers import NUMBERS
 from mms_regions.store.read import open_segment
 from mms_regions.synthetic.write import synthesise
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 Command = Callable[..., "CompletedProcess[str]"]
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "stores_8862ac2.tar.xz"

@@ -30,7 +30,7 @@ from mms_regions.store.read import open_segment
 from mms_regions.store.verify import verify
 from mms_regions.workers.local import local_pool
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -56,7 +56,6 @@ class Many:
 def many(
     many_segments: Any,
     environment: dict[str, str],
-    no_waiting_for_the_disk: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Many:
     catalogue = read_catalogue(many_segments.catalogue)

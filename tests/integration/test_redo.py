@@ -28,7 +28,7 @@ from mms_regions.core.errors import UsageProblem
 from mms_regions.core.files import FAILPOINT
 from mms_regions.store.read import open_segment
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

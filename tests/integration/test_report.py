@@ -25,7 +25,7 @@ from mms_regions.core.lock import hold
 from mms_regions.store.paths import lock_path
 from mms_regions.store.read import attributes_of, open_segment, open_store
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

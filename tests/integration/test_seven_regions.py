@@ -22,7 +22,7 @@ from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import save_weights
 from mms_regions.store.read import open_segment, open_store
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -18,7 +18,7 @@ from stores import assert_same_store, half_written, run_folder, shard_files
 
 import mms_regions.core.files
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -50,6 +50,15 @@ def test_show_has_shares_confidence_and_cautions_of_each_segment(healthy: Path, 
         assert float(confidence) == pytest.approx(one["confidence"], abs=0.006)
 
 
+def test_show_reads_no_more_than_it_shows(store: Path, mms_regions_here: Command) -> None:
+    said = mms_regions_here("show", store).stdout
+    for name, is_shown in (("e_gsm", False), ("b_gsm", True)):
+        (store / name / "c" / "2" / "0").write_bytes(b"no shard")  # of B/mms2
+        damaged = mms_regions_here("show", store).stdout
+        assert (damaged == said) is not is_shown
+        assert (f"B/mms2 cannot be read from {store}" in damaged) is is_shown
+
+
 def test_show_of_a_segment_has_its_stretches(healthy: Path, mms_regions_here: Command) -> None:
     kept = json.loads(mms_regions_here("show", healthy, "LONG/mms1", "--min-duration", 0, "--json").stdout)
     joined = json.loads(mms_regions_here("show", healthy, "LONG/mms1", "--json").stdout)

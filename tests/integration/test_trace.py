@@ -27,8 +27,6 @@ from mms_regions.run.inputs import obtain_files
 from mms_regions.run.trace import last_run
 from mms_regions.store.read import open_segment
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 

@@ -23,7 +23,7 @@ from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS
 from mms_regions.store.paths import lock_path
 from mms_regions.store.verify import Flaw, set_aside, verify
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("no_waiting_for_the_disk")]
+pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]

@@ -60,21 +60,25 @@ class ShownSegments:
 
 
 def measured_segments(store: Path, keys: Sequence[str]) -> ShownSegments:
-    """Read these segments of a store; what cannot be read is among the problems."""
+    """What a table says of these segments, and nothing else of them, is read; what cannot be is among the problems."""
     from mms_regions.core.errors import DamagedStore
+    from mms_regions.core.events import parse_key
     from mms_regions.core.regions import regions_of
     from mms_regions.report.facts import measure
-    from mms_regions.store.read import load_segment
+    from mms_regions.store.read import naming_damage, open_store, segment_in
 
     measured, problems, regions = dict[str, "Measured"](), dict[str, str](), tuple["Region", ...]()
+    if not keys:
+        return ShownSegments(measured, regions, problems)
+    with naming_damage(store, "the index"):
+        whole = open_store(store)
     for key in keys:
-        event, _, spacecraft = key.rpartition("/mms")
         try:
-            data = load_segment(store, event, int(spacecraft))
+            with naming_damage(store, key):
+                data = segment_in(whole, store, *parse_key(key))
+                measured[key], regions = measure(data), regions_of(data["label"].attrs)
         except DamagedStore as problem:
             problems[key] = str(problem)
-            continue
-        measured[key], regions = measure(data), regions_of(data["label"].attrs)
     return ShownSegments(measured, regions, problems)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,28 +102,39 @@ def open_segment(store: Path | str, event: str, probe: int | str) -> xr.Dataset:
 
     Raises UsageProblem for a segment that the store does not hold, or that is not complete there.
     """
-    probe = one_probe(probe)
-    found = segment_of(open_store(store), event, probe)
+    return segment_in(open_store(store), store, event, one_probe(probe))
+
+
+def load_segment(store: Path | str, event: str, probe: int | str) -> xr.Dataset:
+    """As `open_segment`, with all values read. Raises also DamagedStore where files of the store are damaged."""
+    with naming_damage(store, f"{event}/mms{probe}"):
+        return open_segment(store, event, probe).load()
+
+
+@contextmanager
+def naming_damage(store: Path | str, what: str) -> Iterator[None]:
+    """Around the reading of `what`: whatever damaged files make zarr and its codecs raise becomes DamagedStore."""
+    try:
+        yield
+    except (MMSRegionsError, MemoryError):
+        raise
+    except Exception as problem:
+        raise DamagedStore(
+            f"{what} cannot be read from {store} ({str(problem) or type(problem).__name__}); "
+            f"`mms-regions verify {store}` names the files that are damaged"
+        ) from problem
+
+
+def segment_in(whole: xr.Dataset, store: Path | str, event: str, probe: int) -> xr.Dataset:
+    """As `open_segment`, from a store that is open, which takes the longer part of it."""
+    found = segment_of(whole, event, probe)
     if found is None:
         raise UsageProblem(f"{store}: holds no {event}/mms{probe}; see `mms-regions status {store}`")
     return found
 
 
-def load_segment(store: Path | str, event: str, probe: int | str) -> xr.Dataset:
-    """As `open_segment`, with all values read. Raises also DamagedStore where files of the store are damaged."""
-    try:
-        return open_segment(store, event, probe).load()
-    except (MMSRegionsError, MemoryError):
-        raise
-    except Exception as problem:  # whatever damaged files make zarr and its codecs raise
-        raise DamagedStore(
-            f"{event}/mms{probe} cannot be read from {store} ({str(problem) or type(problem).__name__}); "
-            f"`mms-regions verify {store}` names the files that are damaged"
-        ) from problem
-
-
 def segment_of(whole: xr.Dataset, event: str, probe: int) -> xr.Dataset | None:
-    """The same from a store that is open, which takes the longer part of it; None for what it does not hold."""
+    """As `segment_in`; None for what the store does not hold."""
     rows = np.flatnonzero((whole["event"].values == event) & (whole["probe"].values == probe))
     return _segment(whole, int(rows[0])) if rows.size else None
 
