@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 LOWEST := .venv-lowest/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-system test-all coverage lint docs bench bench-quick bench-workers bench-scale containers lowest dist clean
+.PHONY: help venv demo test quick test-system test-all coverage lint docs bench bench-quick bench-workers bench-scale containers lowest dist clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,7 +37,10 @@ lint: $(STAMP)  ## ruff, its formatter, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## lint, types, unit, parity and the quick integration tests
+test: $(STAMP)  ## lint, types, unit, parity and the quick integration tests
+	$(MAKE) --no-print-directory --jobs 2 lint quick
+
+quick: $(STAMP)
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not system and not long" --timeout 300
 
 test-system: docs bench-quick  ## SLURM, containers, browser, kills, quick benchmarks, documentation

@@ -93,7 +93,7 @@ def words_drawn(figure: Figure) -> list[Text]:
 
 def words_apart(figure: Figure) -> list[str]:
     """All that can be read, after a look that no two words overlap, and that none reaches out of the picture."""
-    pixels(figure)
+    figure.draw_without_rendering()
     words = words_drawn(figure)
     boxes = [text.get_window_extent() for text in words]
     pairs = combinations(zip(words, boxes, strict=True), 2)

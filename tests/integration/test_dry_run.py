@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 from stores import run_folder
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
-
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
@@ -85,6 +83,7 @@ def test_the_words_say_the_same(mms_regions_here: Command, run_words: Words, tmp
     assert last == "0 segments to prepare without any file in the data folder"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("shard_samples", [4096, pytest.param(65536, marks=pytest.mark.long)])
 def test_a_store_is_as_large_as_was_said(
     mms_regions_here: Command, many_segments: Any, tmp_path: Path, shard_samples: int

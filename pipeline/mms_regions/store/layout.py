@@ -64,7 +64,6 @@ def whole_store(
     """
 
     def fill(group: zarr.Group) -> None:
-        _add_features(group, plan)
         if labelled is not None:
             _add_labels(group, plan, labelled)
         _add_index(group, plan, records, steadiness)
@@ -75,7 +74,7 @@ def whole_store(
             warnings.filterwarnings("ignore", "Consolidated metadata")  # that readers of other makers may not use it
             zarr.consolidate_metadata(group.store)
 
-    return _files_of(fill)
+    return _files_of(fill, _feature_arrays(plan.n_samples, plan.shard_samples, plan.versions.format))
 
 
 def labels_alone(plan: Plan, labelled: Labelled) -> Files:
@@ -104,12 +103,17 @@ def sample_bytes(marginal: bool = False) -> int:
     return 4 * floats + 8 + 4 + 4 + _LABEL_BYTES * (1 + marginal)  # and time, segment_id, quality
 
 
-def _files_of(fill: Callable[[zarr.Group], None]) -> Files:
-    """What zarr would write into a folder, in memory."""
-    memory = MemoryStore()
+def _files_of(fill: Callable[[zarr.Group], None], there: Mapping[str, Any] = MappingProxyType({})) -> Files:
+    """What zarr would write into a folder that holds what is there."""
+    return {name: buffer.to_bytes() for name, buffer in _in_memory(fill, there).items()}
+
+
+def _in_memory(fill: Callable[[zarr.Group], None], there: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as buffers of zarr."""
+    memory = MemoryStore(dict(there))
     with zarr.config.set({"array.write_empty_chunks": True}):
         fill(zarr.create_group(memory, zarr_format=3))
-    return {name: buffer.to_bytes() for name, buffer in memory._store_dict.items()}
+    return dict(memory._store_dict)
 
 
 def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -128,31 +132,44 @@ def _attributes(plan: Plan, labelled: Labelled | None, runs: Sequence[Mapping[st
     }
 
 
-def _add_features(group: zarr.Group, plan: Plan) -> None:
-    _add(group, plan, "time", (), "int64", NO_TIME, {"long_name": "time (UTC)", "standard_name": "time", **_UTC})
-    _add(group, plan, "segment_id", (), "int32", -1, {"long_name": "row of the index; -1: padding"})
-    kind = "uint16" if plan.versions.format == FIRST_FORMAT else "uint32"
+@lru_cache(maxsize=16)
+def _feature_arrays(n_samples: int, shard_samples: int, store_format: int) -> Mapping[str, Any]:
+    """The metadata of the arrays of features; they are half of what a store is described with, and seldom change."""
+
+    def fill(group: zarr.Group) -> None:
+        _add_features(partial(_add, group, n_samples, shard_samples), store_format)
+
+    arrays = _in_memory(fill, {})
+    del arrays[ROOT]
+    return arrays
+
+
+def _add_features(add: Callable[..., None], store_format: int) -> None:
+    add("time", (), "int64", NO_TIME, {"long_name": "time (UTC)", "standard_name": "time", **_UTC})
+    add("segment_id", (), "int32", -1, {"long_name": "row of the index; -1: padding"})
+    kind = "uint16" if store_format == FIRST_FORMAT else "uint32"
     bits = {name: bit for name, bit in QUALITY_BITS.items() if bit <= np.iinfo(kind).max}
     quality = {
         "long_name": "what to know of a sample's inputs",
         "flag_masks": list(bits.values()),
         "flag_meanings": " ".join(bits),
     }
-    _add(group, plan, "quality", (), kind, 0, quality)
+    add("quality", (), kind, 0, quality)
     features = {"long_name": "input of the network, simulation axes (x, -z, y) of GSM", "units": "1"}
-    _add(group, plan, "features", ("feature",), "float32", np.nan, features)
+    add("features", ("feature",), "float32", np.nan, features)
     for q in QUANTITIES:
-        _add(group, plan, q.name, q.dims, "float32", np.nan, {"long_name": q.long_name, "units": q.units})
+        add(q.name, q.dims, "float32", np.nan, {"long_name": q.long_name, "units": q.units})
 
 
 def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
+    add = partial(_add, group, plan.n_samples, plan.shard_samples)
     if labelled.perturb:
         attributes: dict[str, Any] = {
             "long_name": "share of runs with B0 and n0 moved, and with windows begun later, that agree with the label",
             "units": "1",
             "perturb": labelled.perturb,
         }
-        _add(group, plan, STABILITY, (), "float32", np.nan, attributes)
+        add(STABILITY, (), "float32", np.nan, attributes)
     if labelled.card.familiarity:
         attributes = {
             "long_name": "whether a sample is unlike all that the model was trained on",
@@ -161,7 +178,7 @@ def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
             "flag_values": [0, 1],
             "flag_meanings": "familiar unfamiliar",
         }
-        _add(group, plan, UNFAMILIAR, (), "int8", NO_LABEL, attributes)
+        add(UNFAMILIAR, (), "int8", NO_LABEL, attributes)
     names = [region.name for region in sorted(labelled.card.regions, key=lambda region: region.index)]
     flags = {
         "missing_label": NO_LABEL,
@@ -169,21 +186,22 @@ def _add_labels(group: zarr.Group, plan: Plan, labelled: Labelled) -> None:
         "flag_values": list(range(len(names))),
         "flag_meanings": " ".join(names),
     }
-    _add(group, plan, "label", (), "int8", NO_LABEL, {"long_name": "region", **flags})
+    add("label", (), "int8", NO_LABEL, {"long_name": "region", **flags})
     attributes = {"long_name": "probability of each region", "units": "1"}
-    _add(group, plan, "probability", ("region",), "float32", np.nan, attributes, len(names))
+    add("probability", ("region",), "float32", np.nan, attributes, len(names))
     if labelled.draws:
         drawn = {"draws": labelled.draws, "seed": labelled.seed}
         text = "region of the largest marginal probability"
-        _add(group, plan, "label_marginal", (), "int8", NO_LABEL, {"long_name": text, **flags, **drawn})
+        add("label_marginal", (), "int8", NO_LABEL, {"long_name": text, **flags, **drawn})
         attributes = {"long_name": "mean probability of each region, B0 and n0 drawn", "units": "1", **drawn}
-        _add(group, plan, "probability_marginal", ("region",), "float32", np.nan, attributes, len(names))
+        add("probability_marginal", ("region",), "float32", np.nan, attributes, len(names))
     _put(group, "region", ("region",), names, {"long_name": "region, as the card names it"})
 
 
 def _add(
     group: zarr.Group,
-    plan: Plan,
+    n_samples: int,
+    shard_samples: int,
     name: str,
     dims: tuple[str, ...],
     dtype: str,
@@ -195,9 +213,9 @@ def _add(
     extent = tuple({**DIMENSIONS, "feature": len(FEATURES), "region": regions}[dim] for dim in dims)
     group.create_array(
         name,
-        shape=(plan.n_samples, *extent),
-        shards=(plan.shard_samples, *extent),
-        chunks=(min(CHUNK, plan.shard_samples), *extent),
+        shape=(n_samples, *extent),
+        shards=(shard_samples, *extent),
+        chunks=(min(CHUNK, shard_samples), *extent),
         dtype=dtype,
         fill_value=fill,
         compressors=[_ZSTD],
