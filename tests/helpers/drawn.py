@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -73,8 +74,9 @@ def ion_spectrum(data: xr.Dataset) -> xr.DataArray:
     return data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
 
 
+@lru_cache(maxsize=2)
 def pixels(figure: Figure) -> np.ndarray:
-    """(height, width, 3) 0 to 1, the first row at the bottom, as a figure counts."""
+    """(height, width, 3) 0 to 1, the first row at the bottom, as a figure counts; of one that changes no more."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
@@ -93,6 +95,7 @@ def words_drawn(figure: Figure) -> list[Text]:
 
 def words_apart(figure: Figure) -> list[str]:
     """All that can be read, after a look that no two words overlap, and that none reaches out of the picture."""
+    FigureCanvasAgg(figure)  # has one renderer for all words
     figure.draw_without_rendering()
     words = words_drawn(figure)
     boxes = [text.get_window_extent() for text in words]
