@@ -53,7 +53,8 @@ def test_show_has_shares_confidence_and_cautions_of_each_segment(healthy: Path, 
 def test_show_reads_no_more_than_it_shows(store: Path, mms_regions_here: Command) -> None:
     said = mms_regions_here("show", store).stdout
     for name, is_shown in (("e_gsm", False), ("b_gsm", True)):
-        (store / name / "c" / "2" / "0").write_bytes(b"no shard")  # of B/mms2
+        shard = store / name / "c" / "2" / "0"  # of B/mms2; of the size that its receipt says
+        shard.write_bytes(bytes(byte ^ 255 for byte in shard.read_bytes()))
         damaged = mms_regions_here("show", store).stdout
         assert (damaged == said) is not is_shown
         assert (f"B/mms2 cannot be read from {store}" in damaged) is is_shown
