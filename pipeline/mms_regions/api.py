@@ -179,13 +179,13 @@ def read_catalogue(source: Path | str = "rogers2023") -> Catalogue:
     return found
 
 
-def load_model(model: Path | str = "waters2025") -> Model:
+def load_model(model: Path | str = "auto") -> Model:
     """Load a model with its weights.
 
     Parameters
     ----------
     model : path or str
-        The name of an installed model (`mms-regions model list`), or the folder of one.
+        The name of an installed model, or the folder of one; `auto`: waters2025 where it is installed, else open.
 
     Returns
     -------
@@ -211,7 +211,7 @@ def load_model(model: Path | str = "waters2025") -> Model:
 def label(
     data: xr.Dataset | xr.DataArray | NDArray[np.floating[Any]],
     *,
-    model: Model | Path | str = "waters2025",
+    model: Model | Path | str = "auto",
     device: str = "auto",
 ) -> xr.Dataset:
     """Label the samples of one segment.
@@ -346,6 +346,7 @@ def run_segments(
     from mms_regions.run.begin import RunRequest
     from mms_regions.run.run import run
     from mms_regions.store.paths import run_folder
+    from mms_regions.store.relabel import choose_model
     from mms_regions.workers.open import pool_for
 
     flags = {
@@ -365,7 +366,8 @@ def run_segments(
     segments = chosen.segments(events, None if probes is None else str(probes))
     named = None if profile is None else _path(profile)
     settings, cluster = resolve_run(flags, os.environ, named)
-    request = RunRequest(chosen, segments, path, settings, find_model(settings.model, os.environ), redo)
+    labelled = choose_model(settings, path, os.environ)
+    request = RunRequest(chosen, segments, path, labelled.settings, labelled.model, redo)
     with pool_for(cluster, run_folder(path)) as pool, heard_signals() as stop:
         return run(request, pool, observe or (lambda event: None), stop)
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from mms_regions.synthetic.demo import Compared, Folder
 
 _WIDE = 7  # characters of a column
+
+
+class LayerName(StrEnum):
+    """What can be crossed."""
+
+    ANALYTIC = "analytic"
+    SIMULATED = "simulated"
+
+
 SeedOption = Annotated[int, typer.Option("--seed", help="Random seed of layers, crossings and noise.")]
 
 
@@ -46,19 +56,31 @@ def synthesise(
     pieces: Annotated[int, typer.Option("--pieces", help="Number of files per burst.")] = 1,
     checksum: Annotated[bool, typer.Option("--checksum", help="Add the MD5 that real files have.")] = False,
     perfect: Annotated[bool, typer.Option("--perfect", help="No counting noise, no bad samples.")] = False,
+    layer: Annotated[
+        LayerName, typer.Option("--layer", help="What is crossed: an analytic layer, or a simulated sheet.")
+    ] = LayerName.ANALYTIC,
 ) -> None:
-    """Write MMS-like CDF files of crossings of an analytic reconnection layer, and the true region of every sample.
+    """Write MMS-like CDF files of crossings of a reconnection layer, and the true region of every sample.
 
     Example: mms-regions synthesise --events A,C-F --data-dir synthetic --seed 7
+    Example: mms-regions synthesise --events A --data-dir kinetic --layer simulated
     Example: mms-regions synthesise --events A --probes 1 --data-dir troubled --gaps 3 --flags 2
     """
     from mms_regions.core.messages import counted
     from mms_regions.synthetic.instruments import Troubles
+    from mms_regions.synthetic.snapshot import read_sheets
     from mms_regions.synthetic.write import synthesise as synthesise_segments
 
     segments = chosen_events(catalogue).segments(events, probes)
     troubles = Troubles(gaps, flags, background, pieces, perfect=perfect, checksum=checksum)
-    synthesise_segments(segments, data_dir, seed, troubles, lambda segment: notify(f"synthesised {segment.key}"))
+    synthesise_segments(
+        segments,
+        data_dir,
+        seed,
+        troubles,
+        lambda segment: notify(f"synthesised {segment.key}"),
+        sheets=read_sheets() if layer is LayerName.SIMULATED else (),
+    )
     print(f"{data_dir}: {counted(len(segments), 'segment')}, SYNTHETIC; the true regions are in {data_dir / 'truth'}")
 
 
@@ -130,7 +152,7 @@ def _print_result(folder: Folder, compared: list[Compared]) -> None:
     network, linear = total(compared)
     print(f"\nThe network: {_share(network)}.")
     print(f"A logistic regression, which uses each sample alone: {_share(linear)}.")
-    print(f"{MODEL} is a demonstration, trained on such layers and not validated on MMS data.\n")
+    print(f"The model {MODEL} was trained on other simulations; it is not validated on MMS data.\n")
     print(f"Pictures:  {folder.pictures}\nTables:    {folder.tables}\nStore:     {folder.store}\n")
     print(f"Next: open {folder.pictures / compared[0].segment.event.name}.png, or run")
     print(f"    {_command()} status {folder.store}")

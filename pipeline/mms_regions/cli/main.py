@@ -166,12 +166,13 @@ def run(
     """  # noqa: E501
     announce(f"reading settings, events and {store}")
     from mms_regions.core.cluster_settings import resolve_run
+    from mms_regions.core.messages import Remark
     from mms_regions.core.stop import heard_signals
-    from mms_regions.model.card import find_model
     from mms_regions.run.begin import RunRequest
     from mms_regions.run.dry_run import plan_run
     from mms_regions.run.run import run as run_segments
     from mms_regions.store.paths import run_folder
+    from mms_regions.store.relabel import choose_model
     from mms_regions.workers.open import pool_for
 
     flags = {
@@ -191,12 +192,14 @@ def run(
     with pool_for(cluster, run_folder(store)) as pool:
         chosen = chosen_events(catalogue, interval, b0, n0)
         segments = chosen.segments(events, probes)
-        installed = find_model(settings.model, os.environ)
-        request = RunRequest(chosen, segments, store, settings, installed, redo or "")
+        labelled = choose_model(settings, store, os.environ)
+        request = RunRequest(chosen, segments, store, labelled.settings, labelled.model, redo or "")
         if dry_run:
             _print_planned(plan_run(request), store, as_json)
             return
         with display(as_json) as observe, heard_signals() as stop:
+            for remark in labelled.remarks:
+                observe(Remark(remark))
             summary = run_segments(request, pool, observe, stop)
     print_summary(summary, store, as_json)
 
@@ -218,18 +221,21 @@ def label(
     Example: mms-regions label a.zarr --model analytic-layer
     """
     from mms_regions.core.cluster_settings import resolve_run
+    from mms_regions.core.messages import Remark
     from mms_regions.core.stop import heard_signals
-    from mms_regions.model.card import find_model
     from mms_regions.run.run import relabel
     from mms_regions.store.paths import run_folder
+    from mms_regions.store.relabel import choose_model
     from mms_regions.workers.open import pool_for
 
     flags = {"model": model, "workers": workers, "device": device, "perturb": perturb, "draws": draws}
     settings, cluster = resolve_run(flags, os.environ, profile)
     with pool_for(cluster, run_folder(store)) as pool:
-        installed = find_model(settings.model, os.environ)
+        labelled = choose_model(settings, store, os.environ)
         with display(as_json) as observe, heard_signals() as stop:
-            summary = relabel(store, installed, settings, pool, observe, stop)
+            for remark in labelled.remarks:
+                observe(Remark(remark))
+            summary = relabel(store, labelled.model, labelled.settings, pool, observe, stop)
     print_summary(summary, store, as_json)
 
 

@@ -44,10 +44,10 @@ def model_list(as_json: JsonOption = False) -> None:
 
 
 @models.command("show")
-def model_show(name: ModelArgument = "waters2025", *, as_json: JsonOption = False) -> None:
+def model_show(name: ModelArgument = "auto", *, as_json: JsonOption = False) -> None:
     """Print a model's card: regions and how reliable each is, features, training data, licence. JSON: all of it.
 
-    Example: mms-regions model show waters2025
+    Example: mms-regions model show open
     Example: mms-regions model show waters2025 --json
     """
     from mms_regions.cli.tables import print_table
@@ -68,10 +68,10 @@ def model_show(name: ModelArgument = "waters2025", *, as_json: JsonOption = Fals
 
 
 @models.command("check")
-def model_check(name: ModelArgument = "waters2025") -> None:
+def model_check(name: ModelArgument = "auto") -> None:
     """Load a model and verify its checksum, names, shapes and numbers.
 
-    Example: mms-regions model check analytic-layer
+    Example: mms-regions model check open
     """
     from mms_regions.model.card import find_model
     from mms_regions.model.weights import load_model

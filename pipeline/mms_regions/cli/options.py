@@ -169,7 +169,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A model's name or folder. Default: waters2025.",
+        help="A model's name or folder. Default: the store's; else waters2025 where installed, else open.",
         autocompletion=_model_names,
         rich_help_panel=_HOW,
     ),

@@ -112,7 +112,7 @@ class Settings(BaseModel):
     data_dir: Annotated[Path | None, BeforeValidator(_folder)] = Field(None, description="the path of a folder")
     offline: bool = Field(False, description="true or false")
     convention: Literal["corrected", "published"] = Field("corrected", description="corrected or published")
-    model: str = Field("waters2025", min_length=1, description="the name of a model or the path of one")
+    model: str = Field("auto", min_length=1, description="auto, the name of a model or the path of one")
     source: Literal["sdc", "spdf"] = Field("sdc", description="sdc or spdf")
     archive_url: Annotated[str, AfterValidator(_address)] = Field(
         "", description="the address of a web server, http:// or https://"

@@ -25,7 +25,7 @@ from mms_regions.doctor.disk import cache_place, scratch_place, store_place
 from mms_regions.doctor.finding import Finding, State, Unanswered, program, start
 from mms_regions.doctor.python import libraries, python
 from mms_regions.doctor.slurm import slurm
-from mms_regions.model.card import find_model
+from mms_regions.model.card import find_model, wanted_name
 
 _LIMIT = 150.0  # s, for all checks together
 _NETWORK_LIMIT = 5.0  # s
@@ -74,7 +74,7 @@ def _outcome(what: str, future: Future[Iterable[Finding]], until: float) -> Iter
 def model(settings: Settings, environ: Mapping[str, str]) -> Finding:
     """Whether the model of these settings is installed, with its weights."""
     try:
-        found = find_model(settings.model, environ)
+        found = find_model(wanted_name(settings.model, settings.convention), environ)
     except InputProblem as problem:
         return Finding("model", "problem", str(problem), "correct model in the profile, or --model")
     if found.weights is None:

@@ -24,9 +24,15 @@ from mms_regions.physics.samples import FEATURES
 
 CARD_FILE = "card.json"
 MODEL_DIR_VARIABLE = "MMS_REGIONS_MODEL_DIR"
+AUTO, PUBLISHED, OPEN = (
+    "auto",
+    "waters2025",
+    "open",
+)  # auto: the published model where its weights are, else the open one
 
 _SHIPPED = Path(__file__).parent / "models"
 _REGION_NAME = r"^[a-z][a-z0-9_]*$"
+_UNLISTED = ("analytic-layer",)  # for tests, and for files of synthetic analytic layers
 
 
 Name = Annotated[str, AfterValidator(safe_name)]
@@ -79,6 +85,7 @@ class ModelCard(_Record):
     weights_sha256: Sha256 | None = None  # of the safetensors file beside the card; None where there is none
     how_to_get_weights: Text
     cautions: tuple[Text, ...] = ()
+    convention: Literal["", "corrected", "published"] = ""  # of the features that it was trained on; empty: not known
     low_confidence: float = Field(default=0.7, ge=0, le=1)  # a label of a smaller probability is uncertain
     meaning_of_probability: str = ""  # how often labels of a probability are right
     familiarity: Familiarity | None = None  # which samples are unlike all that it was trained on; None: not known
@@ -152,12 +159,15 @@ def read_model(folder: Path) -> InstalledModel:
 
 
 def find_model(name_or_path: str | Path, environ: Mapping[str, str]) -> InstalledModel:
-    """The model of this name, or in this folder.
+    """The model of this name, or in this folder; `auto` is waters2025 where its weights are installed, else open.
 
     A name is looked up in the user's folder, then among the shipped ones; a model with weights goes before one without.
     Raises InputProblem where there is no such model, with the names that are known, and where its card is wrong.
     """
     name = str(name_or_path)
+    if name == AUTO:
+        published = find_model(PUBLISHED, environ)
+        return published if published.weights else find_model(OPEN, environ)
     named = [_read_named(folder) for folder in _folders_named(name, environ)]
     if named:
         return next((model for model in named if model.weights), named[-1])
@@ -170,6 +180,11 @@ def find_model(name_or_path: str | Path, environ: Mapping[str, str]) -> Installe
             f"into a model with `mms-regions model import {path}`."
         )
     raise _unknown(name, environ)
+
+
+def wanted_name(name: str, convention: str) -> str:
+    """What a setting `model` means: `auto` is the published model where the published convention is asked for."""
+    return PUBLISHED if name == AUTO and convention == "published" else name
 
 
 def find_published_card(name: str, environ: Mapping[str, str]) -> ModelCard:
@@ -201,7 +216,7 @@ def _folders_named(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
 
 def _known_names(environ: Mapping[str, str]) -> list[str]:
     cards = [card for folder in model_folders(environ) for card in folder.glob(f"*/{CARD_FILE}")]
-    return sorted({card.parent.name for card in cards if is_safe_name(card.parent.name)})
+    return sorted({c.parent.name for c in cards if is_safe_name(c.parent.name)} - {*_UNLISTED})
 
 
 def _unknown(name: str, environ: Mapping[str, str]) -> InputProblem:

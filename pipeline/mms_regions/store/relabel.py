@@ -10,7 +10,7 @@ from typing import TypeVar
 from mms_regions.core.errors import InputProblem
 from mms_regions.core.files import remove, remove_tree
 from mms_regions.core.settings import Settings
-from mms_regions.model.card import InstalledModel
+from mms_regions.model.card import AUTO, OPEN, PUBLISHED, InstalledModel, find_model, wanted_name
 from mms_regions.store.index import describe_without_labels
 from mms_regions.store.labels import Labelled, read_labelled, write_labelled
 from mms_regions.store.layout import label_arrays, labels_alone, write_files
@@ -19,6 +19,9 @@ from mms_regions.store.plan import Plan
 from mms_regions.store.receipts import Receipt, labelled_shards
 from mms_regions.store.shards import swap_labels
 
+_OPEN_CHOSEN = (
+    f"labels are made with the model {OPEN}, for the weights of {PUBLISHED} are not installed (--model names another)"
+)
 DRAWS = 16  # of B0 and n0, where their errors are known and nobody says how many
 _T = TypeVar("_T", int, float)
 
@@ -43,6 +46,51 @@ class Labelling:
     def done(self, plan: Plan, written: Mapping[int, Receipt]) -> Collection[int]:
         """Which of these shards have these labels, made from the features that they have now."""
         return labelled_shards(self.store, self.folder, plan, written, self.labelled)
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """The model that a run labels with, the settings that name it, and what the user should know of the choice."""
+
+    model: InstalledModel
+    settings: Settings
+    remarks: tuple[str, ...] = ()
+
+
+def choose_model(settings: Settings, store: Path, environ: Mapping[str, str]) -> ChosenModel:
+    """The model of the settings. Where they say `auto` it is that of the store; a store without labels gets the
+    default: waters2025 for the convention published, and otherwise where its weights are installed, else open.
+
+    Raises InputProblem where there is no such model, or the store's is not installed with the same weights.
+    """
+    if settings.model != AUTO:
+        model = find_model(settings.model, environ)
+        return ChosenModel(model, settings, _unsuited(model, settings))
+    there = read_labelled(store)
+    if there:
+        model = find_model(there.card.name, environ)
+        if model.card.weights_sha256 != there.card.weights_sha256:
+            raise InputProblem(
+                f"{store} has labels of the model {there.card.name} with other weights than those installed; name a "
+                "--model to label it again"
+            )
+        remarks: tuple[str, ...] = ()
+    else:
+        model = find_model(wanted_name(AUTO, settings.convention), environ)
+        remarks = (_OPEN_CHOSEN,) if model.card.name == OPEN else ()
+    named = settings.model_copy(update={"model": model.card.name})
+    return ChosenModel(model, named, remarks + _unsuited(model, settings))
+
+
+def _unsuited(model: InstalledModel, settings: Settings) -> tuple[str, ...]:
+    """A remark where a model was trained on features of the other convention."""
+    trained = model.card.convention
+    if trained in ("", settings.convention):
+        return ()
+    return (
+        f"the model {model.card.name} was trained on features of the convention {trained}, and this run uses "
+        f"{settings.convention}: its labels are not what its card says",
+    )
 
 
 def require_weights(model: InstalledModel) -> None:

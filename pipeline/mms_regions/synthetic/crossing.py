@@ -7,7 +7,8 @@ are. Frame: GSM. Times are seconds since the start of the event.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -148,6 +149,18 @@ def draw_crossing(seed: int, name: str, b0: float, n0: float) -> Crossing:
     )
 
 
+def draw_simulated_crossing(seed: int, name: str, b0: float, n0: float, sheets: Sequence[LayerLike]) -> Crossing:
+    """As `draw_crossing`, through one of these sheets of a simulation, which pass the spacecraft as plasma does.
+
+    The way stays within 5.6 d_i of the X-line along the sheet; further out periodic images are near.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
+    along = draw_swings(rng, 1, 2, size=(1.0, 2.8), period=(45.0, 120.0))
+    across = draw_swings(rng, 1, 2, size=(0.6, 1.5), period=(25.0, 60.0))
+    layer = sheets[rng.integers(len(sheets))]
+    return replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
+
+
 def _draw_layer(rng: np.random.Generator) -> Layer:
     return Layer(
         slope=rng.uniform(0.12, 0.4),
@@ -168,6 +181,10 @@ def _draw_way(rng: np.random.Generator) -> Swings:
     """Slow along the layer, past the X-line; faster across it, out on both sides."""
     along = draw_swings(rng, 1, 2, size=(2.5, 4.5), period=(25.0, 70.0))
     across = draw_swings(rng, 1, 2, size=(0.6, 1.8), period=(8.0, 30.0))
+    return _joined(along, across)
+
+
+def _joined(along: Swings, across: Swings) -> Swings:
     return Swings(*(np.concatenate([getattr(along, f), getattr(across, f)]) for f in ("size", "rate", "phase")))
 
 

@@ -18,7 +18,7 @@ from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.settings import resolve_settings
 from mms_regions.core.types import NO_LABEL
 from mms_regions.export.export import export
-from mms_regions.model.card import InstalledModel
+from mms_regions.model.card import OPEN, InstalledModel
 from mms_regions.model.linear import LinearRegions
 from mms_regions.model.scores import Agreement, agreement
 from mms_regions.report.segment_plot import event_picture, save_picture
@@ -26,11 +26,12 @@ from mms_regions.run.begin import RunRequest
 from mms_regions.run.run import run
 from mms_regions.run.status import complete_segments
 from mms_regions.store.read import open_segment
+from mms_regions.synthetic.snapshot import Sheet, read_sheets
 from mms_regions.synthetic.write import read_truth, synthesise
 from mms_regions.workers.local import local_pool
 
 CATALOGUE, EVENTS = "rogers2023", "A,J,O"  # 30 to 45 s each
-MODEL = "analytic-layer"
+MODEL = OPEN
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ def demonstrate(
     made: Callable[[Segment], None],
     observe: Observer,
 ) -> list[Compared]:
-    """Make three events x four spacecraft from this seed, run the whole line on them, and compare with the truth.
+    """Make three events x four spacecraft that cross simulated sheets, label them, and compare with the truth.
 
     workers: None for the default. made: is called with each segment whose files are there; observe: gets
     the messages of the run.
     Raises SegmentProblem where a segment failed, and what `synthesise` and `run` raise.
     """
     segments = read_catalogue(CATALOGUE).segments(EVENTS)
-    label_synthetic(folder, segments, seed, workers, model, made, observe)
+    label_synthetic(folder, segments, seed, workers, model, made, observe, sheets=read_sheets())
     export(folder.store, segments, folder.tables, "csv")
     compared = compare(folder.store, folder.data, model)
     draw_events(folder, compared)
@@ -102,9 +103,14 @@ def label_synthetic(
     model: InstalledModel,
     made: Callable[[Segment], None],
     observe: Observer,
+    *,
+    sheets: Sequence[Sheet] = (),
 ) -> None:
-    """Make the files of these segments of the catalogue, and a store of them; arguments as for `demonstrate`."""
-    synthesise(segments, folder.data, seed, observe=made)
+    """Make the files of these segments of the catalogue, and a store of them; arguments as for `demonstrate`.
+
+    sheets: as for `synthesise`.
+    """
+    synthesise(segments, folder.data, seed, observe=made, sheets=sheets)
     flags = {"data_dir": folder.data, "offline": True, "workers": workers, "model": model.card.name}
     settings = resolve_settings(flags, {})
     request = RunRequest(read_catalogue(CATALOGUE), segments, folder.store, settings, model)

@@ -12,13 +12,16 @@ Alfven speed as in the simulation, whose electrons are heavy.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mms_regions.core.files import write_whole
 from mms_regions.core.types import NO_LABEL, Flags, Floats
 from mms_regions.physics.features import ION_TO_ELECTRON_MASS
 from mms_regions.synthetic.layer import (
@@ -33,7 +36,8 @@ from mms_regions.synthetic.layer import (
 )
 
 OUTSIDE, SHARE = -0.1, 0.5  # B0 d_i of flux outside the separatrix; of the peak of the inward field
-PRE_ONSET, ACTIVE = 0.35, 0.6  # B0 d_i reconnected: below nothing has begun, above the regions are there
+PRE_ONSET, ACTIVE, LARGE = 0.35, 0.6, 2.6  # B0 d_i reconnected: nothing has begun; regions are there; images are felt
+SHIPPED = Path(__file__).with_name("sheets.npz")  # of a simulation that no model was trained on, for demonstrations
 _SMOOTHING, _COLUMNS = 8, 64  # passes of the 1-2-1 filter: 0.12 d_i at h = 0.0625; along x for edges: 0.35 d_i
 _CHANNELS = ("b", "e", "v_i", "v_e", "n", "t_i", "t_e", "s")
 _CHANNEL_OF_N = 12  # behind four vectors
@@ -111,6 +115,33 @@ class Sheet:
         high = self.values[:, k + 1, i] * (1 - right) + self.values[:, k + 1, i + 1] * right
         found: Floats = low * (1 - up) + high * up
         return found
+
+
+def read_sheets(path: Path = SHIPPED) -> tuple[Sheet, ...]:
+    """The sheets that `write_sheets` has left."""
+    numbers = {f.name for f in fields(Sheet)} - {"values", "regions"}
+    with np.load(path, allow_pickle=False) as data:
+        return tuple(
+            Sheet(
+                values=data[f"values_{n}"].astype(np.float32),
+                regions=data[f"regions_{n}"],
+                **{name: float(data[f"{name}_{n}"]) for name in numbers},
+            )
+            for n in range(int(data["sheets"]))
+        )
+
+
+def write_sheets(path: Path, sheets: tuple[Sheet, ...]) -> None:
+    """Every second point of these sheets, as float16: what `read_sheets` reads, about half a megabyte each."""
+    arrays: dict[str, Any] = {"sheets": np.int64(len(sheets))}
+    for n, sheet in enumerate(sheets):
+        thinned = replace(
+            sheet, values=sheet.values[:, ::2, ::2].astype(np.float16), regions=sheet.regions[::2, ::2], h=2 * sheet.h
+        )
+        arrays |= {f"{f.name}_{n}": getattr(thinned, f.name) for f in fields(Sheet)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
 
 
 def sheets_of(

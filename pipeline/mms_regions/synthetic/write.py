@@ -1,4 +1,4 @@
-"""MMS-like CDF files of crossings of an analytic layer, with the truth beside them.
+"""MMS-like CDF files of crossings of an analytic layer or a simulated sheet, with the truth beside them.
 
 Names, folders, variables, types and cadences are those of the archive; what is not simulated holds fill values, and
 the files say SYNTHETIC. The truth is geometry alone: `truth/A_mms4.csv` has the region of every electron sample.
@@ -21,13 +21,20 @@ from numpy.typing import NDArray
 
 from mms_regions.archive.products import DES, EDP_FAST, Product
 from mms_regions.core.errors import InputProblem, UsageProblem
-from mms_regions.core.events import Segment
+from mms_regions.core.events import Event, Segment
 from mms_regions.core.files import write_whole
 from mms_regions.core.types import DAY, NO_LABEL, SECOND, Times
 from mms_regions.core.version import __version__
 from mms_regions.synthetic.cdf_writer import unmeasured, write_level2
-from mms_regions.synthetic.crossing import FIRST_TRAINING_SEED, draw_crossing
+from mms_regions.synthetic.crossing import (
+    FIRST_TRAINING_SEED,
+    Crossing,
+    LayerLike,
+    draw_crossing,
+    draw_simulated_crossing,
+)
 from mms_regions.synthetic.instruments import ACCUMULATION, BURST, Arrays, Troubles, View, measured, rows, troubled
+from mms_regions.synthetic.snapshot import Sheet
 
 DESCRIPTION = "synthetic.json"
 CLEAN = Troubles()
@@ -42,15 +49,18 @@ def synthesise(
     seed: int,
     troubles: Troubles = CLEAN,
     observe: Callable[[Segment], None] = lambda segment: None,
+    *,
+    sheets: Sequence[Sheet] = (),
 ) -> None:
     """Write the files of these segments below `data_dir`, and the truth; the same again for the same arguments.
 
-    seed: 0 to 2147483647; each event has a crossing of its own. Raises UsageProblem for a seed out of range or events
+    seed: 0 to 2147483647; each event has a crossing of its own. sheets: of a simulation, to cross one of them; without
+    any, analytic layers are crossed. Raises UsageProblem for a seed out of range or events
     too close to each other, InputProblem where `data_dir` holds other data: it must be clear what is synthetic.
     """
     if not 0 <= seed < FIRST_TRAINING_SEED:
         raise UsageProblem(f"--seed is from 0 to {FIRST_TRAINING_SEED - 1}; those above are for training, not {seed}.")
-    views = [_view(segment, seed, troubles) for segment in segments]
+    views = [_view(segment, seed, troubles, sheets) for segment in segments]
     _refuse_overlaps(views)
     _claim(data_dir, _description(views, seed, troubles))
     for probe in sorted({view.segment.probe for view in views}):
@@ -88,12 +98,18 @@ def read_truth(data_dir: Path, segment: Segment, time: Times) -> NDArray[np.int8
     return np.where(near, region[nearest], NO_LABEL).astype(np.int8)
 
 
-def _view(segment: Segment, seed: int, troubles: Troubles) -> View:
+def _view(segment: Segment, seed: int, troubles: Troubles, sheets: Sequence[Sheet]) -> View:
     """A spacecraft in the crossing of its event, in whole seconds that reach beyond the event on both sides."""
-    event, scales = segment.event, segment.event.normalisation
-    begin, end = event.trange
+    begin, end = segment.event.trange
     whole = begin // SECOND * SECOND - _BEFORE, -(-end // SECOND) * SECOND + _AFTER
-    return View(segment, draw_crossing(seed, event.name, scales.b0, scales.n0), seed, *whole, troubles)
+    return View(segment, _crossing(segment.event, seed, sheets), seed, *whole, troubles)
+
+
+def _crossing(event: Event, seed: int, sheets: Sequence[Sheet]) -> Crossing:
+    scales = event.normalisation
+    if sheets:
+        return draw_simulated_crossing(seed, event.name, scales.b0, scales.n0, sheets)
+    return draw_crossing(seed, event.name, scales.b0, scales.n0)
 
 
 def _refuse_overlaps(views: Iterable[View]) -> None:
@@ -118,10 +134,15 @@ def _description(views: Sequence[View], seed: int, troubles: Troubles) -> dict[s
         "troubles": asdict(troubles),
         "segments": [view.segment.key for view in views],
         "crossings": {
-            name: {"b0": c.b0, "n0": c.n0, "layer": dict(vars(c.layer)), "noise": asdict(c.noise)}
+            name: {"b0": c.b0, "n0": c.n0, "layer": _described(c.layer), "noise": asdict(c.noise)}
             for name, c in crossings.items()
         },
     }
+
+
+def _described(layer: LayerLike) -> dict[str, float]:
+    """The numbers that a layer has, without the fields of a simulated one."""
+    return {name: value for name, value in vars(layer).items() if isinstance(value, int | float)}
 
 
 def _claim(data_dir: Path, description: Mapping[str, Any]) -> None:

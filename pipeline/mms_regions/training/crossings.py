@@ -33,7 +33,7 @@ from mms_regions.synthetic.crossing import (
 )
 from mms_regions.synthetic.mirrored import Mirrored
 from mms_regions.synthetic.quiet import QuietSheet
-from mms_regions.synthetic.snapshot import ACTIVE, PRE_ONSET, Edges, Sheet, sheets_of
+from mms_regions.synthetic.snapshot import ACTIVE, LARGE, PRE_ONSET, Edges, Sheet, sheets_of
 
 SIMULATED, NONE, ANALYTIC = 0.74, 0.14, 0.12  # shares of crossings
 _STEP, _GROUP, _MARGIN = 0.03, 5, 10  # s; electron accumulations in one of ions; further ones at both ends
@@ -71,11 +71,12 @@ class Sheets:
 
     @classmethod
     def of_runs(cls, runs: Sequence[Path], mass_ratio: float = 25.0, edges: Edges | None = None) -> Sheets:
-        """Both sheets of all snapshots of these folders. Raises ValueError where none reconnects."""
+        """Both sheets of all snapshots of these folders, until islands fill the box. Raises ValueError where none
+        reconnects."""
         active, before = [], []
         for path in (path for run in runs for path in sorted(run.glob("snapshot-*.npz"))):
             sheets = cls.of_snapshot(path, mass_ratio, edges)
-            active += [sheet for sheet in sheets if sheet.reconnected >= ACTIVE]
+            active += [sheet for sheet in sheets if ACTIVE <= sheet.reconnected <= LARGE]
             before += [sheet for sheet in sheets if sheet.reconnected < PRE_ONSET]
         if not active:
             raise ValueError(f"no snapshot in {', '.join(map(str, runs))} has reconnected {ACTIVE:g} B0 d_i")

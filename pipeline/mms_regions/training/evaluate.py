@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mms_regions.synthetic.mirrored import swapped
 from mms_regions.training.crossings import Virtual
 
 NEAR = 0.24  # s from a boundary
+DISTANCES = (0.0, 0.06, 0.12, 0.24, 0.48, 0.96, 1.92, np.inf)  # s, between parts of the table by distance
 Labels = NDArray[np.int8]
 
 # The acceptance figures, fixed before training: name -> least (True) or most (False), and the figure.
@@ -42,23 +44,30 @@ LIMITS: dict[str, tuple[bool, float]] = {
 def evaluated(network: RegionRNN, familiarity: Familiarity, unseen: Virtual) -> dict[str, Any]:
     """All figures of OPEN_MODEL's acceptance that follow from labels."""
     found = _labelled(network, unseen.features)
-    label, truth, near = found.label, unseen.region, unseen.to_boundary < NEAR
-    right = label == truth
-    scores = agreement(label, truth, network.classes)
-    f1 = f1_scores(label, truth, network.classes)
-    known = [value for value in f1 if value is not None]
+    right = found.label == unseen.region
     return {
-        **scores.to_dict(),
-        "f1": [None if value is None else round(value, 4) for value in f1],
-        "least_f1": round(min(known), 4),
+        **against_truth(found.label, unseen, network.classes),
         "calibration_error": calibration(found.probability.max(axis=2).ravel(), right.ravel())["expected_error"],
-        "near_a_boundary": _share(right, near),
-        "far_from_boundaries": _share(right, ~near),
-        "none_recall": _share(right, truth == NONE_OF_THESE),
         "first_sample_of_a_window": _share(right[:, 0]),
         "last_sample_of_a_window": _share(right[:, -1]),
-        **robustness(lambda features: _labelled(network, features).label, unseen.features, label),
+        **robustness(lambda features: _labelled(network, features).label, unseen.features, found.label),
         **absurd_flagged(familiarity, unseen.features),
+    }
+
+
+def against_truth(label: Labels, unseen: Virtual, classes: int) -> dict[str, Any]:
+    """How often labels are right: in all, by region, and by the time to the nearest boundary."""
+    truth, seconds, right = unseen.region, unseen.to_boundary, label == unseen.region
+    f1 = f1_scores(label, truth, classes)
+    parts = {f"{low:g} to {high:g} s": (seconds >= low) & (seconds < high) for low, high in pairwise(DISTANCES)}
+    return {
+        **agreement(label, truth, classes).to_dict(),
+        "f1": [None if value is None else round(value, 4) for value in f1],
+        "least_f1": round(min(value for value in f1 if value is not None), 4),
+        "near_a_boundary": _share(right, seconds < NEAR),
+        "far_from_boundaries": _share(right, seconds >= NEAR),
+        "by_time_to_a_boundary": {name: _share(right, inside) for name, inside in parts.items()},
+        "none_recall": _share(right, truth == NONE_OF_THESE),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from snapshots import GUIDE, SIDE, H, snapshot
@@ -15,7 +17,7 @@ from mms_regions.synthetic.layer import (
     SEPARATRIX_NORTH,
     SEPARATRIX_SOUTH,
 )
-from mms_regions.synthetic.snapshot import Edges, Sheet, sheets_of
+from mms_regions.synthetic.snapshot import Edges, Sheet, read_sheets, sheets_of, write_sheets
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["lower", "upper"])
@@ -75,3 +77,14 @@ def test_regions_depend_on_the_edges_that_are_asked_for() -> None:
 def test_before_onset_all_is_none_of_the_regions() -> None:
     lower, upper = sheets_of(snapshot(0.2))
     assert set(np.unique(lower.regions)) == set(np.unique(upper.regions)) == {NONE_OF_THESE}
+
+
+def test_sheets_survive_the_disk_with_every_second_point(sheet: Sheet, tmp_path: Path) -> None:
+    write_sheets(tmp_path / "sheets.npz", (sheet, sheet))
+    again, _ = read_sheets(tmp_path / "sheets.npz")
+    assert (again.h, again.x, again.z, again.reach) == (2 * H, sheet.x, sheet.z, sheet.reach)
+    np.testing.assert_array_equal(again.regions, sheet.regions[::2, ::2])
+    x, z = np.meshgrid(np.linspace(-5, 5, 40), np.linspace(-3, 3, 40))
+    for quantity in ("b", "e", "n", "v_i"):
+        there, here = (getattr(one.plasma(x.ravel(), z.ravel()), quantity) for one in (sheet, again))
+        assert np.abs(there - here).max() < 0.1 * np.abs(there).max()
