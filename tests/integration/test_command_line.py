@@ -133,7 +133,7 @@ def completed(environment: Mapping[str, str], line: str, *, imports: bool = Fals
         ("mms-regions ex", {"export"}),
         ("mms-regions run --off", {"--offline"}),
         ("mms-regions run ro", {"rogers2023"}),
-        ("mms-regions run --model ", {"analytic-layer", "waters2025", "first", "second"}),
+        ("mms-regions run --model ", {"open", "waters2025", "first", "second"}),
         ("mms-regions run --profile slurm", {"slurm-cpu", "slurm-gpu"}),
         ("mms-regions export a.zarr --format c", {"csv"}),
         ("mms-regions model check an", {"analytic-layer"}),

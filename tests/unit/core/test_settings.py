@@ -29,7 +29,7 @@ def profile(tmp_path: Path):
 def test_defaults() -> None:
     settings = resolve_settings({}, {})
     assert settings.data_dir is None
-    assert (settings.convention, settings.model, settings.device) == ("corrected", "waters2025", "auto")
+    assert (settings.convention, settings.model, settings.device) == ("corrected", "auto", "auto")
     assert (settings.margin, settings.bridge, settings.offline) == (1.0, 0.15, False)
     assert 1 <= settings.workers <= 4
     assert settings.shard_samples == 65536

@@ -11,7 +11,15 @@ import pytest
 from pydantic import ValidationError
 
 from mms_regions.core.errors import InputProblem
-from mms_regions.model.card import CARD_FILE, ModelCard, find_model, find_published_card, list_models, model_folders
+from mms_regions.model.card import (
+    CARD_FILE,
+    ModelCard,
+    find_model,
+    find_published_card,
+    list_models,
+    model_folders,
+    read_model,
+)
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import save_weights
 
@@ -50,7 +58,7 @@ def test_the_shipped_card_says_what_is_known_and_how_to_get_the_weights(environ:
 
 def test_no_shipped_folder_holds_weights_that_its_card_does_not_name() -> None:
     shipped = model_folders({})[1]
-    named = {model.weights for model in list_models({"MMS_REGIONS_MODEL_DIR": "/nonexistent"})}
+    named = {read_model(folder).weights for folder in shipped.iterdir() if folder.is_dir()}
     files = {path for path in shipped.rglob("*") if path.is_file() and path.name not in {CARD_FILE, "README.md"}}
     assert files <= named
 
@@ -162,3 +170,14 @@ def test_the_shipped_card_decides_what_may_be_imported(environ: dict[str, str], 
     place(tmp_path / "models" / "trained", source_sha256=None, source_bytes=None)
     with pytest.raises(InputProblem, match="names no file to import"):
         find_published_card("trained", environ)
+
+
+def test_auto_is_the_published_model_where_its_weights_are_and_else_the_open_one(environ: dict[str, str]) -> None:
+    assert find_model("auto", environ).card.name == "open"
+    save_weights(RegionRNN(), shipped_card(), Path(environ["MMS_REGIONS_MODEL_DIR"]) / "waters2025")
+    assert find_model("auto", environ).card.name == "waters2025"
+
+
+def test_a_model_for_tests_is_found_by_name_and_not_listed(environ: dict[str, str]) -> None:
+    assert [model.card.name for model in list_models(environ)] == ["open", "waters2025"]
+    assert find_model("analytic-layer", environ).weights
