@@ -34,7 +34,9 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shipped = find_model("waters2025", {"MMS_REGIONS_MODEL_DIR": "/nonexistent"}).card
     another = RegionEntry(index=6, name="none_of_these", long_name="none of these", evidence="drawn", trust="medium")
     unit = np.eye(14).tolist()
-    known = Familiarity(means=[[0.0] * 14] * 7, whitening=[unit] * 7, threshold=2.9, false_alarms=0.01)
+    known = Familiarity(
+        means=[[0.0] * 14] * 7, whitening=[unit] * 7, low=[-1e3] * 14, high=[1e3] * 14, threshold=2.9, false_alarms=0.01
+    )
     update = {"name": "seven", "regions": (*shipped.regions, another), "architecture": Architecture(classes=7)}
     update |= {"familiarity": known}
     with torch.random.fork_rng(devices=[]):

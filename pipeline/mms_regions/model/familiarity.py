@@ -1,4 +1,4 @@
-"""Whether a sample is like anything that a model was trained on: the Mahalanobis distance to its nearest region.
+"""Whether a sample is like anything that a model was trained on: in its range, and near to a region (Mahalanobis).
 
 Distances are of features, not of the network's state, so that they need no network and no history. Densities count by
 their logarithm, velocities and electric fields are compressed, for their tails are long.
@@ -18,6 +18,7 @@ from mms_regions.core.types import Flags, Floats
 _DENSITIES, _E, _V = slice(6, 8), slice(3, 6), slice(8, 14)
 _LEAST_DENSITY, _E_SCALE, _V_SCALE = 0.001, 0.3, 0.3
 _WIDENED = 1e-3  # added to each variance
+_BEYOND = 1e-4  # share of the samples of training below, and above, the range of each feature
 _PART = 65_536  # samples at a time
 
 Row = tuple[float, ...]
@@ -26,13 +27,16 @@ Row = tuple[float, ...]
 class Familiarity(BaseModel):
     """What decides it, on a model's card: of each region mean (14) and whitening matrix (14, 14) of its features.
 
-    threshold: the distance beyond which a sample is unfamiliar; false_alarms: the share of unseen samples beyond it.
+    low, high: the range of each feature. threshold: the distance beyond which a sample is unfamiliar; false_alarms: the
+    share of unseen samples beyond it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     means: tuple[Row, ...]
     whitening: tuple[tuple[Row, ...], ...]
+    low: Row
+    high: Row
     threshold: float = Field(gt=0)
     false_alarms: Annotated[float, Field(ge=0, le=1)]
 
@@ -41,19 +45,22 @@ class Familiarity(BaseModel):
         n = len(self.means)
         if np.shape(self.means) != (n, 14) or np.shape(self.whitening) != (n, 14, 14) or not n:
             raise ValueError("means are (regions, 14) and whitening (regions, 14, 14)")
+        if np.shape([self.low, self.high]) != (2, 14):
+            raise ValueError("low and high are of the 14 features")
         return self
 
     def distance(self, features: Floats) -> NDArray[np.float32]:
-        """(...) of features (..., 14): the distance to the nearest region; infinite where a feature is not finite."""
+        """(...) of features (..., 14): the distance to the nearest region; infinite where a feature is out of range."""
         flat = features.reshape(-1, features.shape[-1])
         found = np.full(len(flat), np.inf, np.float32)
         means, whitening = np.array(self.means), np.array(self.whitening)
+        inside = ((flat >= self.low) & (flat <= self.high)).all(axis=1)
         for first in range(0, len(flat), _PART):
             part = compressed(flat[first : first + _PART])
             for mean, matrix in zip(means, whitening, strict=True):
                 distance = np.linalg.norm((part - mean) @ matrix.T, axis=1).astype(np.float32)
                 np.fmin(found[first : first + _PART], distance, out=found[first : first + _PART])
-        return found.reshape(features.shape[:-1])
+        return np.where(inside, found, np.float32(np.inf)).reshape(features.shape[:-1])
 
     def unfamiliar(self, features: Floats) -> Flags:
         """(...) whether samples are farther from all regions than nearly all that the model was made with."""
@@ -78,7 +85,10 @@ def fit_familiarity(
         covariance = np.cov(of_region.T) + _WIDENED * np.eye(features.shape[1])
         means.append(_row(of_region.mean(axis=0)))
         whitening.append(tuple(_row(row) for row in np.linalg.inv(np.linalg.cholesky(covariance))))
-    found = Familiarity(means=tuple(means), whitening=tuple(whitening), threshold=1.0, false_alarms=false_alarms)
+    low, high = (_row(row) for row in np.quantile(features, [_BEYOND, 1 - _BEYOND], axis=0))
+    found = Familiarity(
+        means=tuple(means), whitening=tuple(whitening), low=low, high=high, threshold=1.0, false_alarms=false_alarms
+    )
     threshold = float(np.quantile(found.distance(unseen), 1 - false_alarms))
     return found.model_copy(update={"threshold": round(threshold, 4)})
 

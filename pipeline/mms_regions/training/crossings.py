@@ -39,7 +39,7 @@ SIMULATED, NONE, ANALYTIC = 0.74, 0.14, 0.12  # shares of crossings
 _STEP, _GROUP, _MARGIN = 0.03, 5, 10  # s; electron accumulations in one of ions; further ones at both ends
 _B0, _N0 = (8.0, 32.0), (0.1, 2.0)  # nT and cm^-3, the range of the events of the tail
 _GYRATION = 0.0957883  # 1/s at 1 nT: v_A in d_i per second
-_FASTEST = 0.3  # v_A: an X-line, and a sheet that flaps
+_FASTEST, _FASTEST_ACROSS = 0.3, 0.1  # v_A: an X-line; a sheet that flaps, 30 to 70 km/s (Sergeev et al. 2006)
 _B_SAMPLES, _E_SAMPLES = 128 * _STEP, 8192 * _STEP  # in an electron accumulation
 _THICK = 0.3  # cm^-3, at which the noise of ions is that of `Noise`
 _E_OFFSET = np.array([0.8, 0.4, 1.2])  # mV/m: sunward, duskward, and along the spin axis, which has the short booms
@@ -242,8 +242,7 @@ def _draw_quiet(rng: np.random.Generator) -> QuietSheet:
 def _draw_way(rng: np.random.Generator, seconds: float, v_a: float, at_rest: bool) -> Drift:
     """Straight or flapping, slow or fast; a sheet at rest is met anywhere, also far from its middle. v_a: d_i/s."""
     flaps = rng.uniform() < 0.5
-    most = _FASTEST * v_a
-    along = rng.uniform(-most, most)
+    along, most = _FASTEST * v_a * rng.uniform(-1, 1), _FASTEST_ACROSS * v_a
     across = 0.0 if flaps else rng.choice([-1, 1]) * most * np.exp(rng.uniform(np.log(0.05), 0.0))
     size = rng.uniform(0.3, 2.5) if flaps else 0.0
     period = max(rng.uniform(8.0, 30.0), 2 * np.pi * size / most)

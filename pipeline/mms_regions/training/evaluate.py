@@ -72,7 +72,10 @@ def against_truth(label: Labels, unseen: Virtual, classes: int) -> dict[str, Any
 
 
 def robustness(label: Callable[[Floats], Labels], features: Floats, as_they_are: Labels) -> dict[str, float]:
-    """Shares of labels that stay where features are turned, moved, scaled; and that are not swapped by a mirror."""
+    """Shares of labels that stay where features are turned, moved, scaled, mirrored; and of those that a mirror swaps.
+
+    A label is swapped where, seen in a mirror, it is that of the side which it is not on.
+    """
 
     def same(changed: Floats) -> float:
         return float((label(changed) == as_they_are).mean())
@@ -80,15 +83,17 @@ def robustness(label: Callable[[Floats], Labels], features: Floats, as_they_are:
     moved = min(same(seen_by_moving(features, speed)) for speed in (-0.15, 0.15))
     tilted = min(same(turned(features, degrees)) for degrees in (-20.0, 20.0))
     scaled = min(same(features * feature_factors(factor, 1.0)) for factor in (0.8, 1.25))
-    mirrors = ((True, False), (False, True))
-    swaps = max(
-        float((swapped(*sides)[label(mirror_image(features, *sides))] != as_they_are).mean()) for sides in mirrors
-    )
+    kept, swaps = [], []
+    for sides in ((True, False), (False, True)):
+        seen, other = label(mirror_image(features, *sides)), swapped(*sides)[as_they_are]
+        kept.append(float((seen == other).mean()))
+        swaps.append(float(((seen == as_they_are) & (seen != other)).mean()))
     return {
         "unchanged_by_a_tilt_of_20_degrees": round(tilted, 4),
         "unchanged_by_a_moving_x_line": round(moved, 4),
         "unchanged_by_b0": round(scaled, 4),
-        "mirror_swaps": round(swaps, 4),
+        "unchanged_by_mirrors": round(min(kept), 4),
+        "mirror_swaps": round(max(swaps), 4),
     }
 
 
