@@ -3,8 +3,9 @@
 The flux function A_y tells what is connected to what: field lines whose A is that of the X-line are the separatrices.
 s = A - A_X is negative in the inflow and positive in the exhausts, in B0 d_i. A separatrix region begins a little
 outside (s = -0.1) and ends, inwards, where the electric field that points to the sheet, which the Hall effect makes
-there, has fallen below half of its peak in that column. Lapenta et al. (2022, arXiv 1910.12067) define regions by local
-values instead; these follow from the topology, and so have no noise.
+there, has fallen below half of its peak in that column, and at the latest at the inner third of the exhaust: near the
+X-line that field reaches to the middle of the sheet, though ions flow out there. Lapenta et al. (2022, arXiv
+1910.12067) define regions by local values instead; these follow from the topology, and so have no noise.
 
 Units and axes are those of `layer`. Electron velocities are multiplied so that they are the same share of the electron
 Alfven speed as in the simulation, whose electrons are heavy.
@@ -36,9 +37,11 @@ from mms_regions.synthetic.layer import (
 )
 
 OUTSIDE, SHARE = -0.1, 0.5  # B0 d_i of flux outside the separatrix; of the peak of the inward field
-PRE_ONSET, ACTIVE, LARGE = 0.35, 0.6, 2.6  # B0 d_i reconnected: nothing has begun; regions are there; images are felt
+CORE = 1 / 3  # of the exhaust's depth, which is outflow in any case
+PRE_ONSET, ACTIVE, LARGE = 0.35, 1.2, 2.6  # B0 d_i reconnected: nothing has begun; lobes flow in; images are felt
 SHIPPED = Path(__file__).with_name("sheets.npz")  # of a simulation that no model was trained on, for demonstrations
 _SMOOTHING, _COLUMNS = 8, 64  # passes of the 1-2-1 filter: 0.12 d_i at h = 0.0625; along x for edges: 0.35 d_i
+_MIDDLE = 0.5  # d_i from the middle of a sheet
 _CHANNELS = ("b", "e", "v_i", "v_e", "n", "t_i", "t_e", "s")
 _CHANNEL_OF_N = 12  # behind four vectors
 _FLIPPED = {"b": (-1, 1, -1), "e": (1, -1, 1), "v_i": (1, -1, 1), "v_e": (1, -1, 1)}  # seen in a mirror across y
@@ -46,10 +49,14 @@ _FLIPPED = {"b": (-1, 1, -1), "e": (1, -1, 1), "v_i": (1, -1, 1), "v_e": (1, -1,
 
 @dataclass(frozen=True)
 class Edges:
-    """Where separatrix regions begin and end: flux outside the separatrix (B0 d_i), and share of the peak of E."""
+    """Where separatrix regions begin and end: flux outside the separatrix (B0 d_i), and share of the peak of E.
+
+    core: the part of the exhaust's depth that they never have.
+    """
 
     outside: float = OUTSIDE
     share: float = SHARE
+    core: float = CORE
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,8 @@ class Sheet:
     """One sheet of a snapshot. values: (16, nz, nx) by `_CHANNELS`; regions: (nz, nx), on the same grid.
 
     x, z: of the first point, d_i from the X-line. h: d_i between points. reconnected: B0 d_i. time: inverse ion
-    gyrofrequencies. reach: |x| (d_i) up to which the periodic images are far; beyond it there is no region.
+    gyrofrequencies. reach: |x| (d_i) which reconnection has reached and images have not. There is no region beyond it,
+    nor beyond a |z| of an eighth of the box: halfway to the other sheet nothing flows in.
     """
 
     values: NDArray[np.float32]
@@ -76,15 +84,27 @@ class Sheet:
         return s
 
     @property
+    def height(self) -> float:
+        """|z| (d_i) up to which there are regions."""
+        return self.regions.shape[1] * self.h / 8
+
+    @property
+    def within_reach(self) -> Flags:
+        """(nz, nx): whether a point has a region."""
+        nz, nx = self.regions.shape
+        near_z = np.abs(self.z + self.h * np.arange(nz)) <= self.height
+        return np.outer(near_z, np.abs(self.x + self.h * np.arange(nx)) <= self.reach)
+
+    @property
     def inflow_n(self) -> float:
         """The density far from the sheet."""
         return float(self.values[_CHANNEL_OF_N, [0, -1]].mean())
 
     def region(self, x: Floats, z: Floats) -> NDArray[np.int8]:
-        """(m,) int8: the region of the nearest grid point; -1 outside the sheet's part of the box."""
+        """(m,) int8: the region of the nearest grid point; -1 out of reach."""
         k, i = np.rint((z - self.z) / self.h).astype(int), np.rint((x - self.x) / self.h).astype(int)
         nz, nx = self.regions.shape
-        inside = (k >= 0) & (k < nz) & (np.abs(x) <= self.reach)
+        inside = (np.abs(z) <= self.height) & (np.abs(x) <= self.reach)
         return np.where(inside, self.regions[k.clip(0, nz - 1), i.clip(0, nx - 1)], NO_LABEL).astype(np.int8)
 
     def distance(self, x: Floats, z: Floats) -> Floats:
@@ -172,8 +192,9 @@ def _sheet(part: Mapping[str, NDArray[Any]], h: float, time: float, mass_ratio: 
     s, sheet_row = a - ridge[line], _ridge_rows(a)
     quantities = {**_smooth_moments(rolled, mass_ratio), "s": s}
     if reconnected < PRE_ONSET:
-        regions = np.full(s.shape, NONE_OF_THESE, np.int8)
+        regions, front = np.full(s.shape, NONE_OF_THESE, np.int8), np.inf
     else:
+        front = _front(quantities["e"][1], sheet_row, middle, h)
         regions = _regions(s, quantities["e"][2], sheet_row, middle, edges)
     stacked = np.concatenate([quantities[name].reshape(-1, *s.shape) for name in _CHANNELS]).astype(np.float32)
     return Sheet(
@@ -184,8 +205,22 @@ def _sheet(part: Mapping[str, NDArray[Any]], h: float, time: float, mass_ratio: 
         h=h,
         time=time,
         reconnected=reconnected,
-        reach=s.shape[1] * h / 4,
+        reach=min(front, s.shape[1] * h / 4),
     )
+
+
+def _front(e_y: Floats, sheet_row: Floats, line: int, h: float) -> float:
+    """How far from the X-line (d_i) reconnection has come, on the slower side.
+
+    There E_y, in the middle of the sheet, falls below half of what it is at the X-line.
+    """
+    rows = np.abs(np.arange(len(e_y))[:, None] - sheet_row) * h < _MIDDLE
+    along = _smooth((e_y * rows).sum(axis=0, keepdims=True) / rows.sum(axis=0), _COLUMNS, axes=(1,))[0]
+    near = round(2 * _MIDDLE / h)
+    weak = along < 0.5 * along[line - near : line + near + 1].mean()
+    weak[line - near : line + near + 1] = False
+    sides = (weak[line:], weak[line::-1])
+    return float(min(np.argmax(side) if side.any() else len(side) for side in sides)) * h
 
 
 def _smooth_moments(part: Mapping[str, Floats], mass_ratio: float) -> dict[str, Floats]:
@@ -244,6 +279,6 @@ def _layer(s: Floats, inward: Floats, depth: Floats, side: Flags, edges: Edges) 
     weak_inside = candidate & (depth <= depth_of_peak) & (inward < edges.share * peak)
     inner = np.where(weak_inside, depth, -np.inf).max(axis=0)
     outermost = np.where(candidate, depth, 0.0).max(axis=0)
-    inner = _smooth(np.minimum(np.maximum(inner, 0.0), outermost)[None], _COLUMNS, axes=(1,))[0]
+    inner = _smooth(np.clip(inner, edges.core * outermost, outermost)[None], _COLUMNS, axes=(1,))[0]
     within: Flags = candidate & (depth > inner)
     return within

@@ -37,7 +37,9 @@ from mms_regions.synthetic.snapshot import ACTIVE, LARGE, PRE_ONSET, Edges, Shee
 
 SIMULATED, NONE, ANALYTIC = 0.74, 0.14, 0.12  # shares of crossings
 _STEP, _GROUP, _MARGIN = 0.03, 5, 10  # s; electron accumulations in one of ions; further ones at both ends
-_B0, _N0 = (8.0, 32.0), (0.1, 2.0)  # nT and cm^-3, the range of the events of the tail
+_B0, _N0 = (8.0, 32.0), (0.1, 2.8)  # nT and cm^-3, the range of the events of rogers2023
+_TEMPERATURE = (0.5, 8.0)  # keV, T_i + T_e with which n0 balances B0, of the same events
+_PRESSURE = 2.4834e-3  # keV cm^-3 of 1 nT^2 / (2 mu_0)
 _GYRATION = 0.0957883  # 1/s at 1 nT: v_A in d_i per second
 _FASTEST, _FASTEST_ACROSS = 0.3, 0.1  # v_A: an X-line; a sheet that flaps, 30 to 70 km/s (Sergeev et al. 2006)
 _B_SAMPLES, _E_SAMPLES = 128 * _STEP, 8192 * _STEP  # in an electron accumulation
@@ -131,7 +133,8 @@ def virtual_crossing(
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Features (n, 14) and regions (n,), -1 outside the sheet, of one spacecraft on the crossing of this seed."""
     rng = np.random.default_rng([seed, 2])
-    b0, n0 = (float(np.exp(rng.uniform(*np.log(span)))) for span in (_B0, _N0))
+    b0, t = (float(np.exp(rng.uniform(*np.log(span)))) for span in (_B0, _TEMPERATURE))
+    n0 = float(np.clip(_PRESSURE * b0**2 / t, *_N0))
     kind = rng.choice(3, p=np.array(shares) / np.sum(shares))
     if kind == 2:
         crossing = draw_crossing(FIRST_TRAINING_SEED + seed, "virtual", b0, n0)
@@ -209,12 +212,13 @@ def _draw_passage(
         layer = sheets.before[rng.integers(len(sheets.before))]
     else:
         layer = _draw_quiet(rng)
+    reach = layer.reach if isinstance(layer, Sheet) else 5.5
     return Crossing(
         layer=Mirrored(layer, *(bool(side) for side in rng.integers(2, size=2))),
         b0=b0,
         n0=n0,
         axes=tilted(rng, np.radians(20.0)),
-        way=_draw_way(rng, seconds, _GYRATION * b0, at_rest=not reconnects),
+        way=_draw_way(rng, seconds, _GYRATION * b0, reach, at_rest=not reconnects),
         tetrahedron=draw_tetrahedron(rng),
         waves=draw_waves(rng),
         noise=Noise(
@@ -239,15 +243,18 @@ def _draw_quiet(rng: np.random.Generator) -> QuietSheet:
     )
 
 
-def _draw_way(rng: np.random.Generator, seconds: float, v_a: float, at_rest: bool) -> Drift:
-    """Straight or flapping, slow or fast; a sheet at rest is met anywhere, also far from its middle. v_a: d_i/s."""
+def _draw_way(rng: np.random.Generator, seconds: float, v_a: float, reach: float, at_rest: bool) -> Drift:
+    """Straight or flapping, slow or fast; a sheet at rest is met anywhere, also far from its middle.
+
+    v_a: d_i/s. reach: d_i, of the middle of the way along the sheet.
+    """
     flaps = rng.uniform() < 0.5
     along, most = _FASTEST * v_a * rng.uniform(-1, 1), _FASTEST_ACROSS * v_a
     across = 0.0 if flaps else rng.choice([-1, 1]) * most * np.exp(rng.uniform(np.log(0.05), 0.0))
     size = rng.uniform(0.3, 2.5) if flaps else 0.0
     period = max(rng.uniform(8.0, 30.0), 2 * np.pi * size / most)
     swings = Swings(*(np.array([[value]]) for value in (size, 2 * np.pi / period, rng.uniform(0, 2 * np.pi))))
-    middle = np.array([rng.uniform(-5.5, 5.5), rng.normal() * (2.5 if at_rest else 1.0)])
+    middle = np.array([reach * rng.uniform(-1, 1), rng.normal() * (2.5 if at_rest else 1.0)])
     velocity = np.array([along, across])
     x, z = middle - velocity * seconds / 2
     return Drift((float(x), float(z)), (float(along), float(across)), swings)

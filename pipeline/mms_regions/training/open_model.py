@@ -204,17 +204,17 @@ def _sheets(runs: list[Path]) -> Sheets:
 
 
 def moved_by_edges(run: Path) -> dict[str, float]:
-    """Of the places in the last sheets of a run the share whose region is another with other edges of separatrices."""
+    """Of the places in reach in the last sheets of a run the share whose region changes with edges of separatrices."""
     last = sorted(run.glob("snapshot-*.npz"))[-1]
 
     def regions(edges: Edges) -> Any:
         sheets = Sheets.of_snapshot(last, edges=edges)
-        columns = [np.abs(one.x + one.h * np.arange(one.regions.shape[1])) <= one.reach for one in sheets]
-        return np.concatenate([one.regions[:, near] for one, near in zip(sheets, columns, strict=True)], axis=1)
+        return np.concatenate([one.regions[one.within_reach] for one in sheets])
 
     usual = regions(Edges())
     others = {f"outside {x:g} B0 d_i": Edges(outside=x) for x in (-0.05, -0.2)}
     others |= {f"share {x:g} of the peak": Edges(share=x) for x in (0.3, 0.7)}
+    others |= {f"at most to {x:g} of the exhaust's depth": Edges(core=x) for x in (0.2, 0.5)}
     return {name: round(float((regions(edges) != usual).mean()), 4) for name, edges in others.items()}
 
 
