@@ -136,7 +136,7 @@ def train_open(
     seen = virtual_windows(_sheets([work / run.name for run in recipe.runs]), _seeds(recipe, 0), recipe.seconds)
     held_out = virtual_windows(_sheets([work / CALIBRATION.name]), _seeds(recipe, 1), recipe.seconds)
     with steady_arithmetic():
-        network = _fitted(recipe, seen, work / "training.pt", lambda left: notify("training", 2, left))
+        network = _fitted(recipe, seen, work, lambda left: notify("training", 2, left))
         temperature = fit_temperature(network, held_out)
         _rescale(network, temperature)
         familiarity = _familiarity(seen, held_out)
@@ -238,12 +238,15 @@ def _tensors(virtual: Virtual) -> Windows:
     return Windows(torch.from_numpy(virtual.features), torch.from_numpy(virtual.region.astype(np.int64)))
 
 
-def _fitted(recipe: OpenRecipe, seen: Virtual, checkpoint: Path, notify: Callable[[float], None]) -> RegionRNN:
+def _fitted(recipe: OpenRecipe, seen: Virtual, work: Path, notify: Callable[[float], None]) -> RegionRNN:
+    """The network, from where it was if these windows were trained on with this recipe before."""
     if len(seen.features) < recipe.batch:
         raise UsageProblem(
             f"These crossings have {counted(len(seen.features), 'window')}, less than one batch; give more of them."
         )
     notify(float("nan"))
+    identity = hashlib.sha256(json.dumps(asdict(recipe)).encode() + seen.features.tobytes() + seen.region.tobytes())
+    checkpoint = work / f"training-{identity.hexdigest()[:16]}.pt"
     return fit_network(
         _tensors(seen), recipe, lambda e: notify(e.seconds / e.number * (e.of - e.number)), CLASSES, checkpoint
     )
@@ -287,15 +290,13 @@ def _compared(
     other = _fitted(
         replace(recipe, seed=recipe.seed + 1),
         seen,
-        work / "other-seed.pt",
+        work,
         lambda t: notify("training, other seed", 3, t),
     )
     shares = (SIMULATED + ANALYTIC, NONE, 0.0)
     runs = [work / run.name for run in recipe.runs]
     without = virtual_windows(_sheets(runs), _seeds(recipe, 0), recipe.seconds, shares)
-    fitted = _fitted(
-        recipe, without, work / "no-analytic.pt", lambda t: notify("training without analytic layers", 4, t)
-    )
+    fitted = _fitted(recipe, without, work, lambda t: notify("training without analytic layers", 4, t))
     networks = {"other_seed": other, "without_analytic_layers": fitted}
     return {name: against_truth(_label(network, held_out), held_out, CLASSES) for name, network in networks.items()}
 
