@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from snapshots import GUIDE, SIDE, H, snapshot
+from snapshots import CELLS, GUIDE, SIDE, X_LINE, H, snapshot
 
 from mms_regions.synthetic.layer import (
     INFLOW_NORTH,
@@ -31,9 +31,9 @@ def region(sheet: Sheet, x: float, z: float) -> int:
 
 def test_regions_lie_around_the_x_line_as_in_the_published_model(sheet: Sheet) -> None:
     assert sheet.reconnected == pytest.approx(1.4, abs=0.03)
-    assert (region(sheet, 0, 4), region(sheet, 0, -4)) == (INFLOW_NORTH, INFLOW_SOUTH)
+    assert (region(sheet, 0, 3), region(sheet, 0, -3)) == (INFLOW_NORTH, INFLOW_SOUTH)
     assert (region(sheet, 5, 0), region(sheet, -5, 0)) == (OUTFLOW_EARTHWARD, OUTFLOW_TAILWARD)
-    z = np.linspace(0.05, 4, 200)
+    z = np.linspace(0.05, 3.15, 200)
     for side, expected in ((1, SEPARATRIX_NORTH), (-1, SEPARATRIX_SOUTH)):
         column = sheet.region(np.full(200, 5.0), side * z)
         changes = column[np.flatnonzero(np.diff(column, prepend=-2))]
@@ -61,8 +61,30 @@ def test_values_between_grid_points_are_linear(sheet: Sheet) -> None:
 
 
 def test_beyond_the_box_and_near_its_images_there_is_no_region(sheet: Sheet) -> None:
-    assert region(sheet, 0, 7) == region(sheet, SIDE / 4 + 0.2, 0) == -1
+    assert region(sheet, 0, SIDE / 8 + 0.1) == region(sheet, SIDE / 4 + 0.2, 0) == -1
     assert region(sheet, SIDE / 4 - 0.2, 0) == OUTFLOW_EARTHWARD
+    assert region(sheet, 0, SIDE / 8 - 0.1) == INFLOW_NORTH
+
+
+def test_there_is_no_region_where_reconnection_has_not_come() -> None:
+    begun = snapshot()
+    at = np.arange(CELLS) * H
+    from_line = np.abs((at - X_LINE * H + SIDE / 4) % (SIDE / 2) - SIDE / 4)  # of either sheet
+    begun["e"][1] *= from_line < 3.0
+    for sheet in sheets_of(begun):
+        assert sheet.reach == pytest.approx(3.0, abs=0.3)
+        assert region(sheet, 2.5, 0) == OUTFLOW_EARTHWARD and region(sheet, 3.5, 0) == region(sheet, -3.5, 3) == -1
+
+
+def test_outflow_begins_at_the_x_line_where_the_inward_field_reaches_the_middle() -> None:
+    deep = snapshot()
+    deep["e"][2] = np.where(deep["e"][2] == 0, 0, np.sign(deep["e"][2]))
+
+    def outflow(core: float) -> int:
+        return int((sheets_of(deep, edges=Edges(core=core))[0].regions == OUTFLOW_EARTHWARD).sum())
+
+    assert outflow(0.2) < outflow(1 / 3) < outflow(0.5)
+    assert outflow(0.0) < 0.5 * outflow(1 / 3)
 
 
 def test_regions_depend_on_the_edges_that_are_asked_for() -> None:
