@@ -89,8 +89,10 @@ def fit_familiarity(
     found = Familiarity(
         means=tuple(means), whitening=tuple(whitening), low=low, high=high, threshold=1.0, false_alarms=false_alarms
     )
-    threshold = float(np.quantile(found.distance(unseen), 1 - false_alarms))
-    return found.model_copy(update={"threshold": round(threshold, 4)})
+    distance = found.distance(unseen)
+    inside = np.sort(distance[np.isfinite(distance)])  # those out of range are false alarms too
+    beyond = max(round(false_alarms * len(distance)) - (len(distance) - len(inside)), 0)
+    return found.model_copy(update={"threshold": round(float(inside[len(inside) - 1 - beyond]), 4)})
 
 
 def compressed(features: Floats) -> NDArray[np.float64]:

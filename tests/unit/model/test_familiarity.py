@@ -52,8 +52,16 @@ def test_a_region_with_few_samples_is_refused() -> None:
 
 def test_a_card_keeps_it_and_refuses_one_of_other_regions(fitted: Familiarity) -> None:
     card = find_model("analytic-layer", {"MMS_REGIONS_MODEL_DIR": "/nonexistent"}).card
-    six = {"means": [fitted.means[0]] * 6, "whitening": [fitted.whitening[0]] * 6, "threshold": 5, "false_alarms": 0.01}
-    made = type(card).model_validate({**card.model_dump(), "familiarity": six})
+    six = {"means": [fitted.means[0]] * 6, "whitening": [fitted.whitening[0]] * 6}
+    made = type(card).model_validate({**card.model_dump(), "familiarity": {**fitted.model_dump(), **six}})
     assert type(card).model_validate_json(made.to_json()) == made
     with pytest.raises(ValidationError, match="familiarity must be of the same regions"):
         type(card).model_validate({**card.model_dump(), "familiarity": fitted.model_dump()})
+
+
+def test_a_feature_out_of_the_range_of_training_is_unfamiliar_however_near_a_region_is(fitted: Familiarity) -> None:
+    features = samples(1000, 7)[0]
+    wide = fitted.model_copy(update={"threshold": 1e9})
+    assert not wide.unfamiliar(np.clip(features, wide.low, wide.high)).any()
+    features[:, 6] = 1.01 * fitted.high[6]
+    assert wide.unfamiliar(features).all()
