@@ -199,13 +199,12 @@ def load_model(model: Path | str = "auto") -> Model:
 
     Examples
     --------
-    >>> [region.name for region in load_model("analytic-layer").regions][:2]
-    ['inflow_north', 'outflow_earthward']
+    >>> load_model("open").regions[6].name
+    'none_of_these'
     """
     from mms_regions.model.weights import load_model as loaded
 
-    found = find_model(_named(model), os.environ)
-    return Model(found.card, loaded(found))
+    return Model((found := find_model(_named(model), os.environ)).card, loaded(found))
 
 
 def label(

@@ -157,7 +157,7 @@ def draw_simulated_crossing(seed: int, name: str, b0: float, n0: float, sheets: 
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
     along = draw_swings(rng, 1, 2, size=(1.0, 2.8), period=(45.0, 120.0))
     across = draw_swings(rng, 1, 2, size=(0.6, 1.5), period=(25.0, 60.0))
-    layer = sheets[rng.integers(len(sheets))]
+    layer = sheets[int(rng.integers(len(sheets)))]
     return replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
 
 

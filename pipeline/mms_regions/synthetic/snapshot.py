@@ -86,7 +86,7 @@ class Sheet:
     @property
     def height(self) -> float:
         """|z| (d_i) up to which there are regions."""
-        return self.regions.shape[1] * self.h / 8
+        return float(self.regions.shape[1] * self.h / 8)
 
     @property
     def within_reach(self) -> Flags:
