@@ -73,10 +73,11 @@ def _acceptance(scores: Scores) -> str:
             _met(min(rates) >= 0.1 and max(rates) <= 0.3),
         ],
     ]
-    ablation = other["without_analytic_layers"]["overall"]
+    simulated = [run["by_kind_of_crossing"]["simulated"] for run in (scores["calibration_run"], *other.values())]
     return (
-        f"{table(['figure', 'limit', 'measured', ''], rows)}\n\nOn the calibration run {here:.1%} are right; of a "
-        f"training with another seed {other['other_seed']['overall']:.1%}, without analytic layers {ablation:.1%}."
+        f"{table(['figure', 'limit', 'measured', ''], rows)}\n\nOf samples of simulated crossings of the "
+        f"calibration run {simulated[0]:.1%} are right; with another seed of training {simulated[1]:.1%}, trained without "
+        f"analytic layers {simulated[2]:.1%}."
     )
 
 
@@ -120,12 +121,14 @@ def _scores(card: ModelCard, unseen: Virtual, published: RegionRNN | None) -> st
     ]
     regions = [[title[name], *map(_percent, one["regions"])] for name, one in found.items()]
     distances = [[title[name], *map(_percent, one["by_time_to_a_boundary"].values())] for name, one in found.items()]
+    kinds = [[title[name], *map(_percent, one["by_kind_of_crossing"].values())] for name, one in found.items()]
     head = ["", "right", "balanced", "within 0.24 s of a boundary", "elsewhere"]
     return "\n\n".join(
         [
             f"{found['open']['samples']:,} samples of crossings of the run of the acceptance.",
             table(head, overall),
             table(["recall of", *names], regions),
+            table(["crossings", *(name.replace("_", " ") for name in found["open"]["by_kind_of_crossing"])], kinds),
             table(["time to a boundary", *found["open"]["by_time_to_a_boundary"]], distances),
         ]
     )

@@ -35,6 +35,7 @@ from mms_regions.synthetic.mirrored import Mirrored
 from mms_regions.synthetic.quiet import QuietSheet
 from mms_regions.synthetic.snapshot import ACTIVE, LARGE, PRE_ONSET, Edges, Sheet, sheets_of
 
+KINDS = ("simulated", "without_reconnection", "analytic")
 SIMULATED, NONE, ANALYTIC = 0.74, 0.14, 0.12  # shares of crossings
 _STEP, _GROUP, _MARGIN = 0.03, 5, 10  # s; electron accumulations in one of ions; further ones at both ends
 _B0, _N0 = (8.0, 32.0), (0.1, 2.8)  # nT and cm^-3, the range of the events of rogers2023
@@ -95,13 +96,14 @@ class Sheets:
 class Virtual:
     """W windows of crossings: features (W, 32, 14) float32, region (W, 32) int8; of which crossing each window is.
 
-    to_boundary: (W, 32) s, the time to the nearest change of region on the way.
+    to_boundary: (W, 32) s, the time to the nearest change of region on the way. kind: (W,) by `KINDS`, of its crossing.
     """
 
     features: NDArray[np.float32]
     region: NDArray[np.int8]
     crossing: NDArray[np.int64]
     to_boundary: NDArray[np.float32]
+    kind: NDArray[np.int64]
 
 
 def virtual_windows(
@@ -121,7 +123,8 @@ def virtual_windows(
         parts = (features.reshape(-1, WINDOW, features.shape[1]), region.reshape(-1, WINDOW), _to_change(region))
         inside = (parts[1] != NO_LABEL).all(axis=1)
         which = np.full(int(inside.sum()), seed)
-        found.append((parts[0][inside], parts[1][inside], which, parts[2].reshape(-1, WINDOW)[inside]))
+        kind = np.full(len(which), _scales_and_kind(_rng(seed), shares)[2])
+        found.append((parts[0][inside], parts[1][inside], which, parts[2].reshape(-1, WINDOW)[inside], kind))
     return Virtual(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
@@ -132,16 +135,25 @@ def virtual_crossing(
     shares: tuple[float, float, float] = (SIMULATED, NONE, ANALYTIC),
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Features (n, 14) and regions (n,), -1 outside the sheet, of one spacecraft on the crossing of this seed."""
-    rng = np.random.default_rng([seed, 2])
-    b0, t = (float(np.exp(rng.uniform(*np.log(span)))) for span in (_B0, _TEMPERATURE))
-    n0 = float(np.clip(_PRESSURE * b0**2 / t, *_N0))
-    kind = rng.choice(3, p=np.array(shares) / np.sum(shares))
+    rng = _rng(seed)
+    b0, n0, kind = _scales_and_kind(rng, shares)
     if kind == 2:
         crossing = draw_crossing(FIRST_TRAINING_SEED + seed, "virtual", b0, n0)
     else:
         crossing = _draw_passage(rng, sheets, seconds, b0, n0, reconnects=kind == 0)
     assumed = b0 * np.exp(_B0_ERROR * rng.normal()), n0 * np.exp(_N0_ERROR * rng.normal())
     return measured_features(crossing, seconds, rng, *assumed)
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, 2])
+
+
+def _scales_and_kind(rng: np.random.Generator, shares: tuple[float, float, float]) -> tuple[float, float, int]:
+    """B0 (nT), n0 (cm^-3) and kind of a crossing; the first that is drawn of it."""
+    b0, t = (float(np.exp(rng.uniform(*np.log(span)))) for span in (_B0, _TEMPERATURE))
+    n0 = float(np.clip(_PRESSURE * b0**2 / t, *_N0))
+    return b0, n0, int(rng.choice(3, p=np.array(shares) / np.sum(shares)))
 
 
 def measured_features(

@@ -18,7 +18,7 @@ from mms_regions.model.stability import feature_factors
 from mms_regions.physics.features import ION_TO_ELECTRON_MASS
 from mms_regions.synthetic.layer import NONE_OF_THESE
 from mms_regions.synthetic.mirrored import swapped
-from mms_regions.training.crossings import Virtual
+from mms_regions.training.crossings import KINDS, Virtual
 
 NEAR = 0.24  # s from a boundary
 DISTANCES = (0.0, 0.06, 0.12, 0.24, 0.48, 0.96, 1.92, np.inf)  # s, between parts of the table by distance
@@ -56,7 +56,7 @@ def evaluated(network: RegionRNN, familiarity: Familiarity, unseen: Virtual) -> 
 
 
 def against_truth(label: Labels, unseen: Virtual, classes: int) -> dict[str, Any]:
-    """How often labels are right: in all, by region, and by the time to the nearest boundary."""
+    """How often labels are right: in all, by region, by the time to the nearest boundary, by the kind of crossing."""
     truth, seconds, right = unseen.region, unseen.to_boundary, label == unseen.region
     f1 = f1_scores(label, truth, classes)
     parts = {f"{low:g} to {high:g} s": (seconds >= low) & (seconds < high) for low, high in pairwise(DISTANCES)}
@@ -67,6 +67,7 @@ def against_truth(label: Labels, unseen: Virtual, classes: int) -> dict[str, Any
         "near_a_boundary": _share(right, seconds < NEAR),
         "far_from_boundaries": _share(right, seconds >= NEAR),
         "by_time_to_a_boundary": {name: _share(right, inside) for name, inside in parts.items()},
+        "by_kind_of_crossing": {name: _share(right[unseen.kind == kind]) for kind, name in enumerate(KINDS)},
         "none_recall": _share(right, truth == NONE_OF_THESE),
     }
 
