@@ -76,8 +76,8 @@ def _acceptance(scores: Scores) -> str:
     simulated = [run["by_kind_of_crossing"]["simulated"] for run in (scores["calibration_run"], *other.values())]
     return (
         f"{table(['figure', 'limit', 'measured', ''], rows)}\n\nOf samples of simulated crossings of the "
-        f"calibration run {simulated[0]:.1%} are right; with another seed of training {simulated[1]:.1%}, trained without "
-        f"analytic layers {simulated[2]:.1%}."
+        f"calibration run {simulated[0]:.1%} are right; with another seed of training "
+        f"{simulated[1]:.1%}, trained without analytic layers {simulated[2]:.1%}."
     )
 
 

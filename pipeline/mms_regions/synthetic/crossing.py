@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mms_regions.core.types import Floats
 from mms_regions.physics.formulas import alfven_speed
 from mms_regions.synthetic.layer import Layer, Plasma
+from mms_regions.synthetic.snapshot import Sheet
 
 FIRST_TRAINING_SEED = 2**31  # seeds from here on are for training and its scores, those below for events
 PERTURBATION = 0.2  # by how much the layer's B0 and n0 may differ from those that the catalogue has of it
@@ -149,15 +150,15 @@ def draw_crossing(seed: int, name: str, b0: float, n0: float) -> Crossing:
     )
 
 
-def draw_simulated_crossing(seed: int, name: str, b0: float, n0: float, sheets: Sequence[LayerLike]) -> Crossing:
+def draw_simulated_crossing(seed: int, name: str, b0: float, n0: float, sheets: Sequence[Sheet]) -> Crossing:
     """As `draw_crossing`, through one of these sheets of a simulation, which pass the spacecraft as plasma does.
 
-    The way stays within 5.6 d_i of the X-line along the sheet; further out periodic images are near.
+    The way stays where the sheet has regions.
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
-    along = draw_swings(rng, 1, 2, size=(1.0, 2.8), period=(45.0, 120.0))
-    across = draw_swings(rng, 1, 2, size=(0.6, 1.5), period=(25.0, 60.0))
     layer = sheets[int(rng.integers(len(sheets)))]
+    along = draw_swings(rng, 1, 2, size=(0.2 * layer.reach, 0.45 * layer.reach), period=(45.0, 120.0))
+    across = draw_swings(rng, 1, 2, size=(0.2 * layer.height, 0.45 * layer.height), period=(25.0, 60.0))
     return replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
 
 

@@ -35,7 +35,7 @@ from mms_regions.training.evaluate import against_limits, against_truth, evaluat
 from mms_regions.training.train import Windows, cost, fit_linear, fit_network, new_name
 
 CLASSES = 7
-_SHOWN = 1.5  # B0 d_i reconnected in what demonstrations cross
+_SHOWN = 2.0  # B0 d_i reconnected in what demonstrations cross
 _TOGETHER = 1_000_000  # seeds between those of training, calibration and acceptance
 _EVIDENCE = {
     "inflow": "by construction: flux function below that of the X-line by more than 0.1 B0 d_i, on this side",
