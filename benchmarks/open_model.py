@@ -26,7 +26,7 @@ from mms_regions.model.label import label_windows
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import import_published, load_model
 from mms_regions.physics.estimated_scales import estimate_scales
-from mms_regions.synthetic.crossing import draw_simulated_crossing
+from mms_regions.synthetic.crossing import Crossing, draw_simulated_crossing
 from mms_regions.training.crossings import Sheets, Virtual
 from mms_regions.training.evaluate import against_truth
 from mms_regions.training.open_model import ACCEPTANCE, CLASSES, scoring_windows
@@ -141,7 +141,11 @@ def _edges(scores: Scores) -> str:
 
 
 def _scales(work: Path) -> str:
-    """How B0 and n0 are estimated on crossings of the run of the acceptance, from what its own plasma does."""
+    """How B0 and n0 are estimated on crossings of the run of the acceptance, from what its own plasma does.
+
+    Beside those of the sheet before it reconnected there are those of now: the field at the edge of its regions, and the
+    density in its middle along the way.
+    """
     sheets, found = Sheets.of_runs([work / ACCEPTANCE.name]).active, []
     for number in range(_CASES):
         rng = np.random.default_rng([_SEED, number])
@@ -155,17 +159,29 @@ def _scales(work: Path) -> str:
             n0=crossing.n0,
         )
         try:
-            found.append((crossing, estimate_scales(samples_of(crossing, event).physics)))
+            found.append((crossing, _now(crossing), estimate_scales(samples_of(crossing, event).physics)))
         except SegmentProblem:
             continue
+    with_n0 = [(c, now, e, e.n0, e.n0_sigma) for c, now, e in found if e.n0 and e.n0_sigma]
     groups = {
-        "B0": [(e.b0 / c.b0, e.b0_sigma / e.b0) for c, e in found],
-        "n0": [(e.n0 / c.n0, e.n0_sigma / e.n0) for c, e in found if e.n0 and e.n0_sigma and e.sheet_seen],
-        "n0, weak": [(e.n0 / c.n0, e.n0_sigma / e.n0) for c, e in found if e.n0 and e.n0_sigma and not e.sheet_seen],
+        "B0, before": [(e.b0 / c.b0, e.b0_sigma / e.b0) for c, _, e in found],
+        "B0, now": [(e.b0 / now[0], e.b0_sigma / e.b0) for _, now, e in found],
+        "n0, before": [(n0 / c.n0, sigma / n0) for c, _, _, n0, sigma in with_n0],
+        "n0, now": [(n0 / now[1], sigma / n0) for _, now, _, n0, sigma in with_n0],
+        "now / before, B0": [(now[0] / c.b0, 0.0) for c, now, _ in found],
+        "now / before, n0": [(now[1] / c.n0, 0.0) for c, now, _ in found],
     }
     rows = [[name, *Score(*np.array(pairs).reshape(-1, 2).T).cells()] for name, pairs in groups.items()]
     head = ["quantity", "cases", "bias", "68 % within", "95 % within", "one sigma covers"]
     return f"{_CASES} crossings of {_SECONDS} s.\n\n{table(head, rows)}"
+
+
+def _now(crossing: Crossing) -> tuple[float, float]:
+    """B0 (nT) and n0 (cm^-3) of the sheet as it is."""
+    x, _ = crossing.place(1, np.linspace(0, _SECONDS, 200))
+    edge = np.concatenate([crossing.layer.plasma(x, np.full_like(x, z)).b for z in (-3.0, 3.0)])
+    n = crossing.layer.plasma(x, np.zeros_like(x)).n
+    return crossing.b0 * float(np.linalg.norm(edge, axis=1).mean()), crossing.n0 * float(np.median(n))
 
 
 def _real(folder: Path, published: RegionRNN | None) -> str:
