@@ -143,7 +143,7 @@ def _edges(scores: Scores) -> str:
 def _scales(work: Path) -> str:
     """How B0 and n0 are estimated on crossings of the run of the acceptance, from what its own plasma does.
 
-    Beside those of the sheet before it reconnected there are those of now: the field at the edge of its regions, and the
+    Beside those of the sheet before it reconnected are those of now: the field at the edge of its regions, and the
     density in its middle along the way.
     """
     sheets, found = Sheets.of_runs([work / ACCEPTANCE.name]).active, []
