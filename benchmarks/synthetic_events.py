@@ -13,16 +13,17 @@ from mms_regions.model.scores import Agreement
 from mms_regions.model.weights import import_published
 from mms_regions.run.run import relabel
 from mms_regions.synthetic.demo import CATALOGUE, EVENTS, MODEL, Folder, compare, label_synthetic, total
+from mms_regions.synthetic.snapshot import read_sheets
 from mms_regions.workers.local import local_pool
 
 SEEDS = range(1, 11)  # the demonstration itself takes 0
 
 
 def results() -> str:
-    """The sections of RESULTS.md on synthetic events."""
+    """The section of RESULTS.md on synthetic events."""
     with tempfile.TemporaryDirectory() as folder:
         published = _published(Path(folder) / "models")
-        return "\n".join([_training(), _seeds(Path(folder), published)])
+        return _seeds(Path(folder), published)
 
 
 def _published(folder: Path) -> InstalledModel | None:
@@ -33,28 +34,15 @@ def _published(folder: Path) -> InstalledModel | None:
     return import_published(Path(named) / "models" / "best_model", {"MMS_REGIONS_MODEL_DIR": str(folder)})
 
 
-def _training() -> str:
-    scores = find_model(MODEL, {}).card.scores
-    recipe, cost, network = scores["recipe"], scores["cost"], scores["unseen_crossings"]
-    linear = scores["logistic_regression"]["unseen_crossings"]
-    return f"""## Training `{MODEL}` (as its card says)
-
-`mms-regions train --seed {recipe["seed"]} --out FOLDER`: {recipe["crossings"]} crossings, {recipe["epochs"]} epochs,
-{cost["seconds"]} s on one core, {cost["peak_memory_mb"]} MB at most. On {network["samples"]} samples of unseen
-crossings {network["overall"]:.1%} agree with the truth ({network["balanced"]:.1%} balanced); of the logistic regression
-{linear["overall"]:.1%} ({linear["balanced"]:.1%}). Expected calibration error
-{scores["calibration"]["expected_error"]:.4f}. First sample of a window {scores["first_sample_of_a_window"]:.1%} right,
-last {scores["last_sample_of_a_window"]:.1%}.
-"""
-
-
 def _seeds(folder: Path, published: InstalledModel | None) -> str:
     """The events of the demonstration from ten other seeds."""
     rows = []
     for seed in SEEDS:
         here = Folder(folder / f"seed-{seed}")
         model = find_model(MODEL, {})
-        label_synthetic(here, read_catalogue(CATALOGUE).segments(EVENTS), seed, 0, model, _quiet, _quiet)
+        label_synthetic(
+            here, read_catalogue(CATALOGUE).segments(EVENTS), seed, 0, model, _quiet, _quiet, sheets=read_sheets()
+        )
         network, linear = total(compare(here.store, here.data, model))
         theirs = _with_other_model(here, model, published) if published else None
         rows.append(f"| {seed} | {_cells(network)} | {_cells(linear)} | {_cells(theirs) if theirs else '- | -'} |")
