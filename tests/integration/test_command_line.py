@@ -136,7 +136,7 @@ def completed(environment: Mapping[str, str], line: str, *, imports: bool = Fals
         ("mms-regions run --model ", {"open", "waters2025", "first", "second"}),
         ("mms-regions run --profile slurm", {"slurm-cpu", "slurm-gpu"}),
         ("mms-regions export a.zarr --format c", {"csv"}),
-        ("mms-regions model check an", {"analytic-layer"}),
+        ("mms-regions model check op", {"open"}),
     ],
 )
 def test_bash_completes_names(environment: dict[str, str], line: str, offered: set[str]) -> None:

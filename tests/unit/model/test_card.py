@@ -121,7 +121,7 @@ def test_a_card_cannot_be_changed() -> None:
 def test_an_unknown_model_is_refused_with_the_known_names(environ: dict[str, str], tmp_path: Path) -> None:
     place(tmp_path / "models" / "mine")
     for name in ("wators2025", "../models/nothing", "-"):
-        with pytest.raises(InputProblem, match="mine, waters2025"):
+        with pytest.raises(InputProblem, match="mine, open, waters2025"):
             find_model(name, environ)
 
 
@@ -154,7 +154,7 @@ def test_the_users_folder_goes_first_where_it_has_weights(environ: dict[str, str
 def test_models_are_listed_once_each(environ: dict[str, str], tmp_path: Path) -> None:
     place(tmp_path / "models" / "mine")
     save_weights(RegionRNN(), shipped_card(), tmp_path / "models" / "waters2025")
-    assert [model.card.name for model in list_models(environ)] == ["analytic-layer", "mine", "waters2025"]
+    assert [model.card.name for model in list_models(environ)] == ["mine", "open", "waters2025"]
 
 
 def test_the_users_folder_is_the_platforms_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

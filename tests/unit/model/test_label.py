@@ -219,7 +219,7 @@ def test_finite_features_without_a_finite_answer_are_an_error() -> None:
 
     windows = np.zeros((3, 32, 14), dtype=np.float32)
     windows[2, 7] = 1e30
-    with pytest.raises(InputProblem, match=r"1 samples .* sample 7 of window 2"):
+    with pytest.raises(InputProblem, match=r"1 sample .* sample 7 of window 2"):
         label_windows(Breaking(), windows, np.zeros((3, 32), dtype=bool))
     assert label_windows(Breaking(), windows, windows[:, :, 0] > 1e3).label[2, 7] == -1
 

@@ -139,7 +139,7 @@ def test_bad_weights_are_refused_on_every_way_in(what: str, tmp_path: Path, envi
         save_weights(state, shipped_card(), tmp_path / "m")
     with pytest.raises(InputProblem, match=complaint):
         import_published(publish(pickled(state), tmp_path), environ, "toy")
-    assert {model.card.name for model in list_models(environ) if model.weights} == {"analytic-layer"}  # none is new
+    assert {model.card.name for model in list_models(environ) if model.weights} == {"open"}  # none is new
     with pytest.raises(InputProblem, match=complaint):
         load_model(installed_with(safetensors.torch.save(state), tmp_path / "n"))
 
