@@ -256,7 +256,7 @@ def test_a_store_opens_in_python(healthy: Path, tmp_path: Path) -> None:
     assert store.segments == ("A/mms1", "A/mms2", "LONG/mms1", "B/mms1", "B/mms2")
     assert store.index["event"].values.tolist() == ["A", "A", "LONG", "B", "B"]
     assert set(store.tree().children) == {"A", "LONG", "B"}
-    xr.testing.assert_identical(store.segment("B", 2), open_segment(healthy, "B", 2))
+    xr.testing.assert_identical(store.segment("B", 2), mms_regions.open_segment(healthy, "B", 2))
     assert store == mms_regions.open(str(healthy))
     with pytest.raises(UsageProblem, match="no store there"):
         mms_regions.open(tmp_path)

@@ -57,7 +57,7 @@ def test_boundaries_are_where_regions_change(sheets: Sheets) -> None:
 def test_runs_that_have_not_reconnected_are_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     run = tmp_path_factory.mktemp("run")
     np.savez(run / "snapshot-000000.npz", **snapshot(0.2))
-    with pytest.raises(ValueError, match=r"no snapshot in .* has reconnected 0\.6 B0 d_i"):
+    with pytest.raises(ValueError, match=r"no snapshot in .* has reconnected 1\.2 to 2\.6 B0 d_i"):
         Sheets.of_runs([run])
     np.savez(run / "snapshot-000125.npz", **snapshot(1.4))
     found = Sheets.of_runs([run])
