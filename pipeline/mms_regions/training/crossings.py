@@ -82,7 +82,8 @@ class Sheets:
             active += [sheet for sheet in sheets if ACTIVE <= sheet.reconnected <= LARGE]
             before += [sheet for sheet in sheets if sheet.reconnected < PRE_ONSET]
         if not active:
-            raise ValueError(f"no snapshot in {', '.join(map(str, runs))} has reconnected {ACTIVE:g} to {LARGE:g} B0 d_i")
+            span = f"{ACTIVE:g} to {LARGE:g} B0 d_i"
+            raise ValueError(f"no snapshot in {', '.join(map(str, runs))} has reconnected {span}")
         return cls(tuple(active), tuple(before))
 
     @staticmethod
