@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -79,11 +80,12 @@ def from_host(model: RegionRNN, windows: Windows, device: str, block: int | None
 
 def on_two_streams(model: RegionRNN, windows: Windows, device: str) -> Callable[[], object]:
     """Each half in a thread and on a stream of its own, so that copies of one overlap with arithmetic of the other."""
-    halves = [part for part in np.array_split(windows, 2) if len(part)]
+    halves = [(deepcopy(model), part) for part in np.array_split(windows, 2) if len(part)]  # nn.RNN is of one thread
 
-    def label(part: Windows) -> Prediction:
+    def label(half: tuple[RegionRNN, Windows]) -> Prediction:
+        own, part = half
         with torch.cuda.stream(torch.cuda.Stream()) if device.startswith("cuda") else nullcontext():
-            return label_windows(model, part, np.zeros(part.shape[:2], dtype=bool), device)
+            return label_windows(own, part, np.zeros(part.shape[:2], dtype=bool), device)
 
     def both() -> list[Prediction]:
         with ThreadPoolExecutor(2) as pool:
