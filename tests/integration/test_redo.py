@@ -71,7 +71,7 @@ def test_several_are_named_as_events_and_segments(
     before = shard_files(store)
     done = mms_regions_here(*run_words(store, "--redo", words))
     assert done.returncode == 0
-    assert re.findall(r"\] prepared (\S+)", done.stderr) == keys
+    assert re.findall(r"\] prepared ([^\s;]+)", done.stderr) == keys
     assert shards_written(before, shard_files(store)) == shards
     assert_same_store(store, healthy)
 
@@ -165,7 +165,7 @@ def test_what_newer_files_would_make_otherwise_is_made_anew_if_asked_for(
 
     done = mms_regions_here(*words, "--redo", "changed")
     assert done.returncode == 0
-    assert re.findall(r"\] prepared (\S+)", done.stderr) == ["B/mms2"]
+    assert re.findall(r"\] prepared ([^\s;]+)", done.stderr) == ["B/mms2"]
     assert shards_written(before, shard_files(store)) == {"2"}
     for event, probe in ALL[:-1]:
         assert_same_numbers(open_segment(store, event, probe), open_segment(healthy, event, probe))
