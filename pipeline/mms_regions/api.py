@@ -204,7 +204,8 @@ def load_model(model: Path | str = "auto") -> Model:
     """
     from mms_regions.model.weights import load_model as loaded
 
-    return Model((found := find_model(_named(model), os.environ)).card, loaded(found))
+    found = find_model(_named(model), os.environ)
+    return Model(found.card, loaded(found))
 
 
 def label(
@@ -363,8 +364,7 @@ def run_segments(
     }
     path, chosen = _path(store), catalogue if isinstance(catalogue, Catalogue) else read_catalogue(catalogue)
     segments = chosen.segments(events, None if probes is None else str(probes))
-    named = None if profile is None else _path(profile)
-    settings, cluster = resolve_run(flags, os.environ, named)
+    settings, cluster = resolve_run(flags, os.environ, None if profile is None else _path(profile))
     labelled = choose_model(settings, path, os.environ)
     request = RunRequest(chosen, segments, path, labelled.settings, labelled.model, redo)
     with pool_for(cluster, run_folder(path)) as pool, heard_signals() as stop:

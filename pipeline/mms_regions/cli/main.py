@@ -161,7 +161,7 @@ def run(
     Ctrl-C, SIGTERM and SIGUSR1 stop it after pending writes finish; press again to stop at once.
 
     Example: mms-regions run --events A --probes 4 --data-dir ~/mms --store a.zarr
-    Example: mms-regions run --data-dir ~/mms --offline --model analytic-layer --store all.zarr --dry-run
+    Example: mms-regions run --data-dir ~/mms --offline --model open --store all.zarr --dry-run
     Example: mms-regions run --interval 2017-05-28T03:58:30/2017-05-28T03:59:15 --b0 21 --n0 0.1 --data-dir ~/mms --store x.zarr
     """  # noqa: E501
     announce(f"reading settings, events and {store}")
@@ -218,7 +218,7 @@ def label(
 ) -> None:
     """Label a store with another model; its features do not change.
 
-    Example: mms-regions label a.zarr --model analytic-layer
+    Example: mms-regions label a.zarr --model open
     """
     from mms_regions.core.cluster_settings import resolve_run
     from mms_regions.core.messages import Remark

@@ -24,11 +24,8 @@ from mms_regions.physics.samples import FEATURES
 
 CARD_FILE = "card.json"
 MODEL_DIR_VARIABLE = "MMS_REGIONS_MODEL_DIR"
-AUTO, PUBLISHED, OPEN = (
-    "auto",
-    "waters2025",
-    "open",
-)  # auto: the published model where its weights are, else the open one
+AUTO = "auto"  # the published model where its weights are installed, else the open one
+PUBLISHED, OPEN = "waters2025", "open"
 
 _SHIPPED = Path(__file__).parent / "models"
 _REGION_NAME = r"^[a-z][a-z0-9_]*$"
