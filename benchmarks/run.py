@@ -26,6 +26,7 @@ import first_look  # noqa: E402
 import gpu  # noqa: E402
 import labelling  # noqa: E402
 import many_workers  # noqa: E402
+import one_event  # noqa: E402
 import preparing  # noqa: E402
 import reporting  # noqa: E402
 import sensitivity  # noqa: E402
@@ -43,6 +44,7 @@ def main() -> None:
         partial(small, quick),
         partial(labelling.results, quick),
         partial(on_a_gpu, quick),
+        partial(one_event.results, quick),
         partial(first_look.results, quick),
         partial(preparing.results, quick),
         partial(whole_catalogue.results, quick),

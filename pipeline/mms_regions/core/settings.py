@@ -181,6 +181,7 @@ _FURTHER_VARIABLES = (
     f"{PREFIX}REVISION",  # the same
     FAILPOINT,
     f"{PREFIX}REFERENCE",  # tests
+    f"{PREFIX}PUBLISHED",  # benchmarks
 )
 _ALLOWED = {name: str(field.description) for name, field in Settings.model_fields.items() if name != "origin"}
 
