@@ -152,8 +152,8 @@ def _agreement(case: Case) -> str:
     there = ours != ""
     same = int((ours[there] == theirs[there]).sum())
     return (
-        f"With `--convention published` and the\npublished weights {same} of {int(there.sum())} labels are those of the "
-        f"published script; {int((~there).sum())} samples lack an input\nand have no label here."
+        f"With `--convention published` and the\npublished weights {same} of {int(there.sum())} labels are those of the"
+        f" published script; {int((~there).sum())} samples lack an input\nand have no label here."
     )
 
 
