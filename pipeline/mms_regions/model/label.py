@@ -81,7 +81,7 @@ def label_windows(
         if type(model) is RegionRNN and device == "cpu":
             _label_side_by_side(FusedRNN(model), windows, withheld, block, threads, label, probability)
         else:
-            _label_in_turn(model, windows, withheld, block, device, label, probability)
+            _label_in_turn(model, windows, withheld, block, threads, device, label, probability)
     try:
         return Prediction(label, probability)
     except ValueError:
@@ -171,11 +171,14 @@ def _label_in_turn(
     windows: Floats,
     withheld: Flags,
     block: int,
+    threads: int,
     device: str,
     label: NDArray[np.int8],
     probability: NDArray[np.float32],
 ) -> None:
     """Fill in one block after another on any device; smaller ones where memory is short."""
+    if device != "cpu":
+        torch.set_num_threads(threads)  # of copies to and from pinned memory, which take longer than a GPU's arithmetic
     first, staging = 0, None
     while first < len(windows):
         some = slice(first, first + block)
@@ -209,14 +212,16 @@ class _Staging:
         probability: NDArray[np.float32],
     ) -> None:
         """Fill in a block of as many windows or fewer; what is computed is always as large."""
-        some = slice(len(windows))
-        self._features.numpy()[some], self._withheld.numpy()[some] = windows, withheld
+        n = len(windows)
+        self._features[:n].copy_(torch.from_numpy(windows))  # by all threads of torch, unlike an assignment in numpy
+        self._withheld[:n].copy_(torch.from_numpy(withheld))
         features = self._features.to(self._device, non_blocking=True)
         kept_back = self._withheld.to(self._device, non_blocking=True)
         labels, probabilities = _answer(model, features, kept_back, dim=2)
         self._label.copy_(labels)  # waits for the device
         self._probability.copy_(probabilities)
-        label[:], probability[:] = self._label[some].numpy(), self._probability[some].numpy()
+        torch.from_numpy(label).copy_(self._label[:n])
+        torch.from_numpy(probability).copy_(self._probability[:n])
 
 
 def _answer(network: Callable[[Tensor], Tensor], features: Tensor, withheld: Tensor, dim: int) -> tuple[Tensor, Tensor]:
