@@ -6,6 +6,8 @@ import hashlib
 import json
 import random
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,9 @@ from cdf_files import truncate
 from mms_regions.core.errors import UsageProblem
 from mms_regions.core.settings import resolve_settings
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
+from mms_regions.report.facts import measure
 from mms_regions.run.tasks import batches
+from mms_regions.store.arrays import open_arrays
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import attributes_of, card_of, open_segment, open_store, open_tree
 
@@ -99,6 +103,33 @@ def test_the_tree_holds_the_segments_by_event_and_spacecraft(healthy: Path) -> N
     assert [node.path for node in tree.leaves] == [f"/{event}/mms{probe}" for event, probe in SEGMENTS]
     xr.testing.assert_identical(tree["LONG/mms1"].to_dataset(), open_segment(healthy, "LONG", 1))
     assert tree["position_gse"].shape == (5, 3)
+
+
+def test_plain_arrays_of_a_segment_are_what_xarray_opens(healthy: Path) -> None:
+    whole = open_arrays(healthy)
+    for event, probe in (("LONG", 1), ("B", 2)):
+        plain, opened = whole.segment(event, probe), open_segment(healthy, event, probe)
+        assert [name for name in opened.data_vars if name not in plain] == []
+        for name in opened.data_vars:
+            np.testing.assert_array_equal(plain[str(name)].values, opened[name].values)
+        assert plain.sizes == {name: opened.sizes[name] for name in ("time", "region")}
+        about = {"b0", "n0", "position_gse", "scale_source"}
+        assert {name: plain.attrs[name] for name in about} == {name: opened.attrs[name] for name in about}
+        assert (measure(plain), plain["label"].attrs) == (measure(opened), opened["label"].attrs)
+    with pytest.raises(UsageProblem, match="holds no LONG/mms2"):
+        whole.segment("LONG", 2)
+
+
+def test_a_table_of_segments_needs_no_xarray_and_no_pages(healthy: Path) -> None:
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from mms_regions.cli.tables import print_segments
+        print_segments(Path({str(healthy)!r}), ["A/mms1"])
+        print(*{{"xarray", "pandas", "dask", "jinja2"}} & {{*sys.modules}})
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "A/mms1" in done.stdout and done.stdout.splitlines()[-1] == ""
 
 
 def test_what_is_not_there_is_said(healthy: Path, tmp_path: Path) -> None:

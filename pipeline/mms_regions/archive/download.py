@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-
-import requests
+from typing import TYPE_CHECKING
 
 from mms_regions.archive.cdf_check import CdfContent, inspect
 from mms_regions.archive.http import (
@@ -29,6 +28,9 @@ from mms_regions.archive.staging import Staging, locked_staging, quarantine
 from mms_regions.core.errors import EnvironmentProblem, SegmentProblem, advice
 from mms_regions.core.files import sha256_of
 from mms_regions.core.messages import BytesArrived, Quarantined, TransferDone, TransferStarted, counted, plural
+
+if TYPE_CHECKING:
+    import requests
 
 _REPORTED_EVERY = 1 << 20  # bytes between two words to the observer
 _REMEMBERED = 4096  # sound files of a process

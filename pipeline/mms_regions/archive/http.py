@@ -12,20 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from http.client import HTTPException
-from http.cookiejar import DefaultCookiePolicy
-from typing import ClassVar, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+from urllib.parse import urljoin
 
-import requests
-import stamina
-import urllib3
-
-from mms_regions.archive.watch import Watch, WatchedAdapter
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.messages import Notify, Throttle, Waiting, counted, ignore_messages
-from mms_regions.core.version import __version__
+
+if TYPE_CHECKING:  # the libraries are imported with the first request: a run without any saves their time
+    import requests
 
 T = TypeVar("T")
 
@@ -34,8 +28,6 @@ _MOST_TEXT = 32 << 20  # bytes of a listing; a day of burst files is some 10 kB
 _MOST_REDIRECTS = 5
 _MOST_QUOTED = 120  # characters of a server's own words in a message
 _BUSY = {408, 425, 429}  # besides 5xx: asking again later can help
-
-logging.getLogger("stamina").addHandler(logging.NullHandler())  # an observer gets waits; stderr is not for them
 
 
 class NetworkProblem(SegmentProblem):
@@ -105,11 +97,14 @@ class Client:
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[requests.Response]:
         """One GET request; its body is read inside the `with`. Raises RequestFailed, also for what reading raises."""
+        from mms_regions.archive.session import failures
+        from mms_regions.archive.watch import Watch
+
         limits = self.limits
         watch = Watch(limits.connect_timeout + 2 * limits.read_timeout, limits.least_rate, limits.longest_request)
         with (
             self._throttle(),
-            _failures((limits.connect_timeout, limits.read_timeout), watch),
+            failures((limits.connect_timeout, limits.read_timeout), watch),
             watch,
             self._answer(url, dict(headers or {})) as response,
         ):
@@ -120,7 +115,9 @@ class Client:
 
     def _answer(self, url: str, headers: dict[str, str]) -> requests.Response:
         """The answer at the end of all redirects, whose own bodies nobody reads."""
-        session, timeouts = _session(os.getpid()), (self.limits.connect_timeout, self.limits.read_timeout)
+        from mms_regions.archive.session import session_of
+
+        session, timeouts = session_of(os.getpid()), (self.limits.connect_timeout, self.limits.read_timeout)
         for _ in range(_MOST_REDIRECTS):
             response = session.get(url, headers=headers, stream=True, timeout=timeouts)
             target = session.redirect_target(response)
@@ -155,6 +152,9 @@ class Client:
 
         name: of what is asked for, in messages and events. Raises NetworkProblem, from the last RequestFailed.
         """
+        import stamina
+
+        logging.getLogger("stamina").addHandler(logging.NullHandler())  # an observer gets waits; stderr is not for them
         tries = _Tries(self, name)
         try:
             for attempt in stamina.retry_context(
@@ -249,9 +249,11 @@ def shortly(text: str) -> str:
 
 def _quoted(response: requests.Response) -> str:
     """The first words of an error's body."""
+    from requests import RequestException
+
     try:
         start = next(response.iter_content(1024), b"")
-    except requests.RequestException:
+    except RequestException:
         return ""
     text = start.decode("utf-8", errors="replace")
     return f": {shortly(text)}" if text.strip() else ""
@@ -266,83 +268,3 @@ def _seconds(text: str) -> float:
     except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0
     return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-@contextmanager
-def _failures(timeouts: tuple[float, float], watch: Watch) -> Iterator[None]:
-    """Turn what libraries raise into RequestFailed with a reason."""
-    try:
-        with _too_late(watch):
-            yield
-    except requests.ConnectTimeout as problem:
-        raise RequestFailed(f"no connection within {timeouts[0]:g} s", again=True) from problem
-    except requests.ReadTimeout as problem:
-        raise RequestFailed(f"the server sends nothing for {timeouts[1]:g} s", again=True) from problem
-    except requests.exceptions.SSLError as problem:
-        raise RequestFailed(f"no trust in the server ({_cause(problem)})", again=False) from problem
-    except requests.exceptions.ChunkedEncodingError as problem:
-        raise RequestFailed("the server ends its answer too early", again=True) from problem
-    except requests.ConnectionError as problem:
-        stalled = "Read timed out" in str(problem)
-        said = f"the server sends nothing for {timeouts[1]:g} s" if stalled else f"no connection ({_cause(problem)})"
-        raise RequestFailed(said, again=True) from problem
-    except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException) as problem:
-        raise RequestFailed(f"it cannot be asked for ({shortly(str(problem))})", again=False) from problem
-
-
-@contextmanager
-def _too_late(watch: Watch) -> Iterator[None]:
-    """Whatever an ended connection makes libraries raise, the cause is that it was too slow."""
-    try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as problem:
-        if watch.is_late:
-            raise RequestFailed(watch.about, again=True) from problem
-        raise
-
-
-def _cause(problem: BaseException) -> str:
-    """The innermost reason in words, such as `Connection refused`."""
-    while inner := problem.__cause__ or problem.__context__:
-        problem = inner
-    return getattr(problem, "strerror", None) or shortly(str(problem))
-
-
-class _Session(requests.Session):
-    """Proxies from the environment, and nothing else that says who we are; no redirects to weaker places."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.headers.update({"User-Agent": f"mms-regions/{__version__}", "Accept-Encoding": "identity"})
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.auth = lambda request: request  # else ~/.netrc would be asked
-
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, WatchedAdapter())
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Nowhere: requests would read the bodies of redirects to their ends."""
-        return None
-
-    def redirect_target(self, response: requests.Response) -> str | None:
-        """Where an answer sends us on to, if it does. Raises RequestFailed for weaker places."""
-        target = super().get_redirect_target(response)
-        if target is not None and not _is_as_safe(response.url, target):
-            response.close()
-            raise RequestFailed(f"the server sends us on to {shortly(target)}, which is no safe place", again=False)
-        return target
-
-
-def _is_as_safe(url: str, target: str) -> bool:
-    """Whether a redirect leads to the same host in the same way, or to any with encryption."""
-    try:
-        here, there = urlsplit(url), urlsplit(urljoin(url, target))
-    except ValueError:
-        return False
-    return there.scheme == "https" or (here.scheme, here.hostname) == (there.scheme, there.hostname)
-
-
-@cache
-def _session(process: int) -> _Session:
-    """The one of a process: connections must not be shared with a forked one."""
-    return _Session()

@@ -65,17 +65,18 @@ def measured_segments(store: Path, keys: Sequence[str]) -> ShownSegments:
     from mms_regions.core.events import parse_key
     from mms_regions.core.regions import regions_of
     from mms_regions.report.facts import measure
-    from mms_regions.store.read import naming_damage, open_store, segment_in
+    from mms_regions.store.arrays import open_arrays
+    from mms_regions.store.read import naming_damage
 
     measured, problems, regions = dict[str, "Measured"](), dict[str, str](), tuple["Region", ...]()
     if not keys:
         return ShownSegments(measured, regions, problems)
     with naming_damage(store, "the index"):
-        whole = open_store(store)
+        whole = open_arrays(store)
     for key in keys:
         try:
             with naming_damage(store, key):
-                data = segment_in(whole, store, *parse_key(key))
+                data = whole.segment(*parse_key(key))
                 measured[key], regions = measure(data), regions_of(data["label"].attrs)
         except DamagedStore as problem:
             problems[key] = str(problem)

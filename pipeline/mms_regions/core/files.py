@@ -8,19 +8,23 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
+from functools import wraps
 from pathlib import Path
-from typing import Any
-
-import stamina
+from typing import Any, ParamSpec, TypeVar
 
 from mms_regions.core.errors import UsageProblem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # gone a moment later
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+_WAITS = (0.5, 1.0, 2.0)  # s, before a busy disk is tried again
 _SEAL = "sha256"
 FAILPOINT = "MMS_REGIONS_DIE_BEFORE"  # `N:FILE` or `N:FILE:PATTERN`, see failpoint
 
@@ -239,4 +243,18 @@ def is_busy(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _BUSY
 
 
-busy_disk_retried = stamina.retry(on=is_busy, attempts=4, wait_initial=0.5, wait_max=5.0, timeout=30.0)
+def busy_disk_retried(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that is called again, up to three times, where a disk is busy."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        for wait in _WAITS:
+            try:
+                return function(*args, **kwargs)
+            except OSError as problem:
+                if not is_busy(problem):
+                    raise
+            time.sleep(wait)
+        return function(*args, **kwargs)
+
+    return call

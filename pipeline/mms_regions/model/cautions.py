@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import xarray as xr
 
 from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.types import NO_LABEL, Flags, Floats
 from mms_regions.physics.formulas import alfven_speed
 from mms_regions.physics.samples import QUALITY_BITS
+
+if TYPE_CHECKING:  # a run does without it
+    import xarray as xr
 
 LOW_CONFIDENCE = 0.7  # of a model whose card says nothing else
 SLOW = 0.1  # of v_A: an ion velocity below it is no evidence of outflow
@@ -64,7 +67,27 @@ class Cautions:
         return {name: float(where.sum() / n) for name, where in self.found.items()}
 
 
-def cautions(data: xr.Dataset) -> Cautions:
+class SampleValues(Protocol):
+    """An array of a segment: its values and attributes."""
+
+    @property
+    def values(self) -> Any: ...
+    @property
+    def attrs(self) -> Any: ...
+
+
+class SegmentData(Protocol):
+    """What is asked of a segment here: an xarray.Dataset has it, and so have the arrays of a store without xarray."""
+
+    @property
+    def attrs(self) -> Mapping[Any, Any]: ...
+    @property
+    def sizes(self) -> Mapping[Any, int]: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __getitem__(self, name: str, /) -> SampleValues: ...
+
+
+def cautions(data: SegmentData) -> Cautions:
     """Cautions of a segment as `open_segment` gives it, with b0, n0 and position_gse among its attributes.
 
     A quantity that is missing speaks against nothing. Raises ValueError where `label` does not name its regions.
@@ -97,10 +120,15 @@ def cautions(data: xr.Dataset) -> Cautions:
 
 def probability_of(data: xr.Dataset) -> xr.DataArray:
     """What to show of a segment: marginal probabilities, which hold the errors of B0 and n0, where it has them."""
-    return data["probability_marginal" if "probability_marginal" in data else "probability"]
+    return data[probability_name(data)]
 
 
-def low_confidence_of(data: xr.Dataset) -> float:
+def probability_name(data: SegmentData) -> str:
+    """Under which name a segment has what `probability_of` gives."""
+    return "probability_marginal" if "probability_marginal" in data else "probability"
+
+
+def low_confidence_of(data: SegmentData) -> float:
     """The probability below which a label of the segment's model is uncertain, as the model's card says."""
     card = data.attrs.get("model", {})
     card = json.loads(card) if isinstance(card, str) else card
@@ -113,7 +141,7 @@ def _labelled(label: Floats, regions: Iterable[Region], kind: str, side: str | N
     return np.isin(label, indices)
 
 
-def _values(data: xr.Dataset, name: str, width: int = 0) -> Floats:
+def _values(data: SegmentData, name: str, width: int = 0) -> Floats:
     """A quantity of each sample, NaN where the segment has none."""
     n = data.sizes["time"]
     missing = np.full((n, width) if width else n, np.nan)
@@ -121,12 +149,12 @@ def _values(data: xr.Dataset, name: str, width: int = 0) -> Floats:
     return values
 
 
-def _temperature(data: xr.Dataset, species: str) -> Floats:
+def _temperature(data: SegmentData, species: str) -> Floats:
     mean: Floats = (_values(data, f"t{species}_par") + 2 * _values(data, f"t{species}_perp")) / 3
     return mean
 
 
-def _beta(data: xr.Dataset, b: Floats) -> Floats:
+def _beta(data: SegmentData, b: Floats) -> Floats:
     """(n,): plasma over magnetic pressure, of the species that are known."""
     pressures = [_PRESSURE * _values(data, f"n{species}") * _temperature(data, species) for species in "ie"]
     beta: Floats = np.nansum(pressures, axis=0) / (_FIELD_PRESSURE * (b**2).sum(axis=1))
@@ -138,7 +166,7 @@ def _mismatch(n_i: Floats, n_e: Floats) -> Flags:
     return flags
 
 
-def _outside_tail(data: xr.Dataset, b: Floats) -> Flags:
+def _outside_tail(data: SegmentData, b: Floats) -> Flags:
     """(n,): by the mean position of the segment, and by plasma and field of each sample."""
     x = float(np.ravel(data.attrs.get("position_gse", np.nan))[0])
     n_i, t_i = _values(data, "ni"), _temperature(data, "i")

@@ -19,7 +19,7 @@ _DENSITIES, _E, _V = slice(6, 8), slice(3, 6), slice(8, 14)
 _LEAST_DENSITY, _E_SCALE, _V_SCALE = 0.001, 0.3, 0.3
 _WIDENED = 1e-3  # added to each variance
 _BEYOND = 1e-4  # share of the samples of training below, and above, the range of each feature
-_PART = 65_536  # samples at a time
+_PART = 4_096  # samples at a time; those without a single one in range, such as what pads a shard, cost nothing
 
 Row = tuple[float, ...]
 
@@ -54,8 +54,10 @@ class Familiarity(BaseModel):
         flat = features.reshape(-1, features.shape[-1])
         found = np.full(len(flat), np.inf, np.float32)
         means, whitening = np.array(self.means), np.array(self.whitening)
-        inside = ((flat >= self.low) & (flat <= self.high)).all(axis=1)
+        inside = np.logical_and.reduce((flat >= self.low) & (flat <= self.high), axis=1)
         for first in range(0, len(flat), _PART):
+            if not inside[first : first + _PART].any():
+                continue
             part = compressed(flat[first : first + _PART])
             for mean, matrix in zip(means, whitening, strict=True):
                 distance = np.linalg.norm((part - mean) @ matrix.T, axis=1).astype(np.float32)

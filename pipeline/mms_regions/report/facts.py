@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import xarray as xr
 
 from mms_regions.core.events import Segment
 from mms_regions.core.messages import counted
 from mms_regions.core.outcomes import Cause, by_cause
 from mms_regions.core.types import NO_LABEL
-from mms_regions.model.cautions import cautions, low_confidence_of, probability_of
+from mms_regions.model.cautions import SegmentData, cautions, low_confidence_of, probability_name
 from mms_regions.model.coverage import Coverage, Lost, coverage_of, lost_by_field
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
-from mms_regions.report.html import NOT_MADE
+
+NOT_MADE = "It has not been made yet."
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def troubles(facts: Iterable[SegmentFacts]) -> list[Trouble]:
     return sorted(groups, key=lambda group: -len(group.segments))
 
 
-def measure(data: xr.Dataset) -> Measured:
+def measure(data: SegmentData) -> Measured:
     """The figures of a segment as `open_segment` gives it."""
-    label, confidence = data["label"].values, probability_of(data).values.max(axis=1)
+    label, confidence = data["label"].values, data[probability_name(data)].values.max(axis=1)
     known = label != NO_LABEL
     n = max(int(known.sum()), 1)
     found, quality = cautions(data), data["quality"].values
@@ -123,7 +123,7 @@ def measure(data: xr.Dataset) -> Measured:
     )
 
 
-def _scales(data: xr.Dataset) -> str:
+def _scales(data: SegmentData) -> str:
     """B0 and n0 with errors, and what these mean for probabilities."""
     about = data.attrs
     if "probability_marginal" not in data:

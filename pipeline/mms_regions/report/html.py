@@ -18,8 +18,7 @@ from mms_regions.core.messages import NOT_KNOWN, counted, duration, percent, plu
 from mms_regions.core.regions import Region
 from mms_regions.model.cautions import MEANING
 from mms_regions.model.coverage import REASONS
-
-NOT_MADE = "It has not been made yet."
+from mms_regions.report.facts import NOT_MADE
 
 
 def render(template: str, regions: Sequence[Region], **facts: Any) -> bytes:

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mms_regions.core.errors import EnvironmentProblem
+import numpy as np
+from numpy.typing import NDArray
+
+from mms_regions.core.errors import DamagedStore, EnvironmentProblem
 from mms_regions.store.paths import ROOT, root_path, shard_path
 
 _CODECS = {"bytes", "crc32c", "sharding_indexed", "vlen-utf8", "zstd"}
@@ -51,6 +54,23 @@ def missing_chunks(store: Path, root: Mapping[str, Any]) -> Iterator[tuple[str, 
             inside = len(shape) == 1 or shard_path(store, name, number, len(shape)).exists()
             if str(number) not in there or not inside:
                 yield name, number
+
+
+def damaged_rows(
+    store: Path, root: Mapping[str, Any], first: NDArray[np.int64], n_samples: NDArray[np.int64]
+) -> dict[int, str]:
+    """By row of the index, what is missing of segments whose samples are not all there: it would be read as fill.
+
+    first, n_samples: of all segments. Raises DamagedStore where something of the index is missing.
+    """
+    size, damaged = int(root["attributes"]["shard_samples"]), dict[int, str]()
+    for name, number in missing_chunks(store, root):
+        missing = f"a file of {name} is missing; `mms-regions verify {store}` names it"
+        if arrays_in(root)[name]["dimension_names"][0] != "sample":
+            raise DamagedStore(f"{store}: {missing}")
+        rows = np.flatnonzero((first < (number + 1) * size) & (first + n_samples > number * size))
+        damaged = dict.fromkeys(rows.tolist(), missing) | damaged
+    return damaged
 
 
 def check_array(store: Path, name: str) -> None:

@@ -6,18 +6,21 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from mms_regions.core.errors import DamagedStore, MMSRegionsError, UsageProblem
 from mms_regions.core.events import ALL_PROBES, is_safe_name, one_probe
 from mms_regions.core.outcomes import without_key
 from mms_regions.core.regions import with_no_label
+from mms_regions.store.arrays import refuse_incomplete
 from mms_regions.store.labels import MARGINAL_ARRAYS
-from mms_regions.store.metadata import RefusedMetadata, missing_chunks, read_root
+from mms_regions.store.metadata import RefusedMetadata, damaged_rows, read_root
 from mms_regions.store.paths import root_path
+
+if TYPE_CHECKING:  # it and pandas take longer to import than a segment to be made
+    import xarray as xr
 
 # Attributes that are JSON in what is opened: NetCDF takes none with parts, and `to_netcdf` is to work on all of it.
 _WITH_PARTS = ("catalogues", "deciding", "inputs", "model", "provenance")
@@ -40,7 +43,9 @@ def open_store(store: Path | str) -> xr.Dataset:
     if not root_path(Path(store)).is_file():
         raise UsageProblem(f"{store}: no store there; `mms-regions run --store {store}` makes one")
     root = read_root(Path(store))
-    data: xr.Dataset = xr.open_zarr(store, chunks=None, zarr_format=3, consolidated=True)
+    from xarray import open_zarr
+
+    data: xr.Dataset = open_zarr(store, chunks=None, zarr_format=3, consolidated=True)
     data = _damage_shown(Path(store), root, data)
     _check_index(Path(store), data)
     return data.assign_attrs({name: json.dumps(data.attrs[name]) for name in _WITH_PARTS if name in data.attrs})
@@ -74,17 +79,15 @@ def _damage_shown(store: Path, root: Mapping[str, Any], data: xr.Dataset) -> xr.
 
     Raises DamagedStore where something of the index is missing.
     """
-    first, n, status = (data[name].values for name in ("first", "n_samples", "status"))
-    size, status, reason = int(data.attrs["shard_samples"]), status.copy(), _reasons(data)
-    for name, number in missing_chunks(store, root):
-        if "sample" not in data[name].dims:
-            raise DamagedStore(f"{store}: a file of {name} is missing; `mms-regions verify {store}` names it")
-        inside = (status == "complete") & (first < (number + 1) * size) & (first + n > number * size)
-        status[inside] = "damaged"
-        reason[inside] = f"a file of {name} is missing; `mms-regions verify {store}` names it"
+    from xarray import Variable
+
+    status, reason = data["status"].values.copy(), _reasons(data)
+    for row, missing in damaged_rows(store, root, data["first"].values, data["n_samples"].values).items():
+        if status[row] == "complete":
+            status[row], reason[row] = "damaged", missing
     for name, values in (("status", status), ("reason", reason)):
         old = data[name].variable  # whose `copy(data=...)` would import dask.array, an eighth of a short run's CPU
-        data[name] = xr.Variable(old.dims, values, old.attrs, old.encoding, fastpath=True)
+        data[name] = Variable(old.dims, values, old.attrs, old.encoding, fastpath=True)
     return data
 
 
@@ -153,21 +156,19 @@ def described(segment: xr.Dataset) -> xr.Dataset:
 
 def open_tree(store: Path | str) -> xr.DataTree:
     """All complete segments, lazily, as a tree: tree["A/mms4"]; the index is in the root."""
+    from xarray import DataTree
+
     whole = open_store(store)
     index = whole.drop_dims("sample")
     complete = np.flatnonzero(whole["status"].values == "complete")
     segments = {f"{whole['event'].values[i]}/mms{whole['probe'].values[i]}": _segment(whole, int(i)) for i in complete}
-    return xr.DataTree.from_dict({"/": index.reset_coords(drop=True), **segments})
+    return DataTree.from_dict({"/": index.reset_coords(drop=True), **segments})
 
 
 def _segment(whole: xr.Dataset, row: int) -> xr.Dataset:
     index = whole.drop_dims("sample").isel(segment=row)
     key = f"{index['event'].item()}/mms{index['probe'].item()}"
-    if index["status"].item() == "damaged":
-        raise DamagedStore(f"{key} is damaged: {index['reason'].item()}")
-    if index["status"].item() != "complete":
-        reason = index["reason"].item() or "it has not been made yet"
-        raise UsageProblem(f"{key} is {index['status'].item().replace('_', ' ')}: {reason}")
+    refuse_incomplete(key, index["status"].item(), index["reason"].item())
     first, n = int(index["first"]), int(index["n_samples"])
     not_its_own = {"segment_id"} if _has_scale_errors(index) else {"segment_id", *MARGINAL_ARRAYS}
     names = [name for name in whole.data_vars if "sample" in whole.variables[name].dims and name not in not_its_own]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mms_regions.core.files import (
     FAILPOINT,
     Damaged,
+    busy_disk_retried,
     copy_of,
     is_busy,
     link,
@@ -113,6 +114,28 @@ def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
 def test_a_disk_that_is_busy_is_told_from_one_that_is_full() -> None:
     assert is_busy(OSError(errno.ESTALE, "stale")) and is_busy(OSError(errno.EBUSY, "busy"))
     assert not is_busy(OSError(errno.ENOSPC, "full")) and not is_busy(ValueError())
+
+
+def test_what_a_busy_disk_refuses_is_tried_three_times_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, refusals = list[float](), list[int]()
+    monkeypatch.setattr("mms_regions.core.files.time.sleep", waits.append)
+
+    @busy_disk_retried
+    def write(text: str) -> str:
+        if refusals:
+            raise OSError(refusals.pop(0), "refused")
+        return text
+
+    refusals[:] = [errno.ESTALE] * 3
+    assert write("text") == "text" and len(waits) == 3 and min(waits) > 0
+    refusals[:] = [errno.EBUSY] * 4
+    with pytest.raises(OSError, match="refused"):
+        write("text")
+    assert (refusals, len(waits)) == ([], 6)
+    refusals[:] = [errno.ENOSPC]
+    with pytest.raises(OSError, match="refused"):  # of a full disk nothing is better a moment later
+        write("text")
+    assert (refusals, len(waits)) == ([], 6)
 
 
 PACKAGE = Path(__file__).parents[3] / "pipeline" / "mms_regions"
