@@ -16,6 +16,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from cdf_files import truncate
 
 from mms_regions.core.errors import UsageProblem
@@ -118,6 +119,20 @@ def test_plain_arrays_of_a_segment_are_what_xarray_opens(healthy: Path) -> None:
         assert (measure(plain), plain["label"].attrs) == (measure(opened), opened["label"].attrs)
     with pytest.raises(UsageProblem, match="holds no LONG/mms2"):
         whole.segment("LONG", 2)
+
+
+def test_every_chunk_is_what_zarr_itself_makes_of_its_values(healthy: Path, tmp_path: Path) -> None:
+    names = [path.parent.name for path in healthy.glob("*/zarr.json")]
+    assert {"label", "time", "quality", "features", "status", "position_gse"} < set(names)
+    for name in names:
+        (tmp_path / name).mkdir()
+        shutil.copy(healthy / name / "zarr.json", tmp_path / name)
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            zarr.open_array(tmp_path / name, mode="r+")[...] = zarr.open_array(healthy / name, mode="r")[...]
+        made = {
+            path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()
+        }
+        assert len(made) > 1 and {path: (healthy / path).read_bytes() for path in made} == made
 
 
 def test_a_table_of_segments_needs_no_xarray_and_no_pages(healthy: Path) -> None:

@@ -73,10 +73,12 @@ def damaged_rows(
     return damaged
 
 
-def check_array(store: Path, name: str) -> None:
+def check_array(store: Path, name: str) -> Mapping[str, Any]:
     """The same for the metadata of one array in its own folder."""
     path = store / name / ROOT
-    _check(_read(path), str(path))
+    node = _read(path)
+    _check(node, str(path))
+    return node
 
 
 def _read(path: Path) -> Mapping[str, Any]:

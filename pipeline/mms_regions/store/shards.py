@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr import AsyncArray
-from zarr.storage import MemoryStore, StorePath
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
 from mms_regions.core.files import busy_disk_retried, made_whole, make_folder, remove, remove_tree, rename, sync_folder
@@ -26,6 +26,7 @@ from mms_regions.store.layout import (
     STABILITY,
     UNFAMILIAR,
     Files,
+    encoded_shard,
     write_files,
 )
 from mms_regions.store.metadata import check_array
@@ -141,9 +142,9 @@ def _write_arrays(
     source: Path, target: Path, shard: ShardPlan, placed: Sequence[tuple[Slot, Outcome]], records: tuple[Record, ...]
 ) -> Receipt:
     """Write a shard into the group `target`, with what is kept from the group `source`."""
-    group, files = _group(source, "r"), dict[str, Written]()
+    files = dict[str, Written]()
     for name in FEATURE_ARRAYS:
-        array = _array(group, name)
+        array = _array(source, name)
         files |= _write_shard(target, array, shard, _assembled(array, shard, placed))
     _sync_above(target, files)
     return Receipt("features", shard.uuid, shard.number, shard.made_from, files, records)
@@ -173,14 +174,14 @@ def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values:
     zarr itself would read the old one first, and stop if that is damaged.
     """
     path = shard_path(folder, array.basename, shard.number, array.ndim)
-    data = _encoded(array, shard, values)[path.relative_to(folder / array.basename).as_posix()].to_bytes()
+    data = encoded_shard(array, values) or _encoded_by_zarr(array, shard, values)
     with made_whole(path) as staging:
         staging.write_bytes(data)
     return {str(path.relative_to(folder)): Written.of_bytes(data)}
 
 
-def _encoded(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Any]:
-    """The files of an array, of which this shard is all there is; chunks of mere fill values are among them.
+def _encoded_by_zarr(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> bytes:
+    """A shard with whatever codecs an array has; chunks of mere fill values are in it.
 
     A chunk that is not there would read as fill, in silence; zarr keeps that setting out of the metadata.
     All chunks of a shard go to the compressor at once: one by one costs zarr as much again as compressing them.
@@ -189,7 +190,8 @@ def _encoded(array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> 
     with zarr.config.set({"array.write_empty_chunks": True, "codec_pipeline.batch_size": _MANY}):
         in_memory: zarr.Array[Any] = zarr.Array(AsyncArray(array.metadata, StorePath(MemoryStore(files))))
         in_memory[shard.begin : shard.end] = values
-    return files
+    (data,) = files.values()
+    return bytes(data.to_bytes())
 
 
 def _values(name: str, slot: Slot, samples: Samples) -> NDArray[Any]:
@@ -218,9 +220,8 @@ def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Bits]:
     Raises DamagedStore where they cannot be read.
     """
     try:
-        group = _group(store, "r")
-        features = _part(group, "features", shard).reshape(-1, WINDOW, len(FEATURES))
-        return features, _part(group, "quality", shard).reshape(-1, WINDOW)
+        features = _part(store, "features", shard).reshape(-1, WINDOW, len(FEATURES))
+        return features, _part(store, "quality", shard).reshape(-1, WINDOW)
     except (MMSRegionsError, MemoryError, OSError):
         raise
     except Exception as problem:  # whatever damaged files make zarr and its codecs raise
@@ -260,7 +261,6 @@ def write_labels(
     if before and before.matches(shard.uuid, made_from) and before.stands(folder):
         return before  # of a worker that was held to be lost
     remove(path)
-    group = _group(folder, "r+")
     values: dict[str, NDArray[Any]] = {}  # in the order in which they are written: labels last
     steady: tuple[Steadiness, ...] = ()
     label = prediction.label.reshape(-1)
@@ -272,7 +272,7 @@ def write_labels(
     if marginal is not None:
         values |= _by_sample(marginal, "_marginal")
     values |= _by_sample(prediction)
-    arrays = {name: _array(group, name) for name in values}
+    arrays = {name: _array(folder, name) for name in values}
     for name in reversed(values):  # labels of other features go before their probabilities do
         remove(shard_path(folder, name, shard.number, arrays[name].ndim))
     files: dict[str, Written] = {}
@@ -342,18 +342,13 @@ def _move_aside(folder: Path, beside: Path) -> None:
         rename(folder, beside / f"replaced-{folder.name}-{secrets.token_hex(4)}")
 
 
-def _group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
-    """A group by its own files: the consolidated copy of its metadata is for readers, and may be behind."""
-    return zarr.open_group(folder, mode=mode, zarr_format=3, use_consolidated=False)
+def _part(folder: Path, name: str, shard: ShardPlan) -> NDArray[Any]:
+    return np.asarray(_array(folder, name)[shard.begin : shard.end])
 
 
-def _part(group: zarr.Group, name: str, shard: ShardPlan) -> NDArray[Any]:
-    return np.asarray(_array(group, name)[shard.begin : shard.end])
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    check_array(Path(str(group.store_path).removeprefix("file://")), name)
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise EnvironmentProblem(f"{group.store_path}: {name} is not an array; use another store")
-    return array
+def _array(folder: Path, name: str) -> zarr.Array[Any]:
+    """An array of a group by its own metadata: the copy in those of the group is for readers, and may be behind."""
+    metadata: Any = dict(check_array(folder, name))
+    if metadata.get("node_type") != "array":
+        raise EnvironmentProblem(f"{folder}: {name} is not an array; use another store")
+    return zarr.Array(AsyncArray(metadata, StorePath(LocalStore(folder), name)))
