@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +35,27 @@ def _least(variants: Mapping[str, Callable[[], object]], runs: int, clock: Calla
             variant()
             taken[name].append(clock() - begin)
     return {name: min(times) for name, times in taken.items()}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: s as they pass, CPU s of it and all that it started, and bytes of its largest process."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def cost_of(arguments: Sequence[object], folder: Path | None = None) -> Cost:
+    """Run this Python with some arguments, in a folder. Raises CalledProcessError where it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Cost(time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
 def machine() -> str:

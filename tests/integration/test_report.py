@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from subprocess import CompletedProcess
 import pytest
 from fakes import dies
 from processes import Nursery
+from report_pages import content, names, words_of
 from small_files import no_file_larger_than
 from stores import run_folder
 
@@ -31,23 +31,8 @@ Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
 
-def words_of(page: Path) -> str:
-    """What there is to read on a page, without its pictures."""
-    body = re.sub(r"<(style|script)\b[^>]*>.*?</\1>|<head>.*?</head>", "", page.read_text(), flags=re.DOTALL)
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", "\n", body)).split())
-
-
 def pictures(page: Path) -> int:
     return page.read_text().count('src="data:image/png;base64,')
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # --- What is said
@@ -102,7 +87,8 @@ def test_only_what_could_not_be_read_is_a_failure_of_the_report(
     told = mms_regions_here("report", troubled, "--out", tmp_path / "b", "--probes", 2, "--workers", 0, "--json")
     assert told.returncode == 4
     answer = json.loads(told.stdout)
-    assert set(answer) == {"store", "index", "failed"} and set(answer["failed"]) == {"B/mms2"}
+    assert set(answer) == {"store", "index", "events", "pages", "failed"} and set(answer["failed"]) == {"B/mms2"}
+    assert (answer["events"], answer["pages"]) == (2, 2), "of so few segments each event has a page"
     assert Path(answer["index"]) == tmp_path / "b" / "index.html"
     fine = mms_regions_here("report", troubled, "--out", tmp_path / "c", "--events", "A,C", "--probes", "1-2")
     assert (fine.returncode, fine.stderr) == (0, ""), "failed and missing segments are the run's, and are in it"

@@ -36,7 +36,9 @@ def report(
     """Write an HTML report to read and share: OUT/index.html and a page with pictures for each event.
 
     It lists inputs, software and settings, failed segments and reasons, shares of regions, cautions, efficiency and
-    methods, and opens in a browser without a network. Ion spectrograms need the CDF files (--data-dir).
+    methods, and opens in a browser without a network. Ion spectrograms need the CDF files (--data-dir). Of more than
+    500 segments the table has several pages, and only events with failures, with cautions or without data have a
+    page of their own, 500 segments at most; name events with --events, and each of these has one.
 
     Example: mms-regions report a.zarr --out report
     """
@@ -58,11 +60,15 @@ def report(
             workers=settings.processes(len(segments)),
             stop=stop,
             data_dir=settings.data_dir,
+            draw_all=events is not None,
         )
     if as_json:
-        print(json.dumps({"store": str(store), "index": str(done.index), "failed": dict(done.failed)}))
+        counts = {"events": done.events, "pages": done.pages}
+        print(json.dumps({"store": str(store), "index": str(done.index), **counts, "failed": dict(done.failed)}))
     else:
         print(done.index)
+    if done.selection:
+        print(f"mms-regions: {done.selection}", file=sys.stderr)
     if lines := unreadable_lines(store):
         print(f"mms-regions: warning: {lines}", file=sys.stderr)
     for why in done.failed.values():

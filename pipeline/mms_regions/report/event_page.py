@@ -57,15 +57,14 @@ class EventJob:
 
 @dataclass(frozen=True)
 class EventDone:
-    """What came of it, in the order of the segments: facts, strips, and why something could not be, by its key."""
+    """What came of it, in the order of the segments: facts, and why something could not be, by its key."""
 
     facts: tuple[SegmentFacts, ...]
-    rows: tuple[OverviewRow, ...]
     failed: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Seen:
     """A segment as it was found: its arrays and picture (PNG), None where there are none, and why they should be.
 
     panels: JSON of the same picture, to be zoomed.
@@ -76,6 +75,11 @@ class _Seen:
     picture: bytes | None = None
     panels: str = ""
     problem: str = ""
+
+    @property
+    def strip(self) -> OverviewRow:
+        labels = None if self.data is None else self.data["label"]
+        return OverviewRow(self.facts.key, labels, self.facts.state.replace("_", " "))  # the page has the reason
 
 
 def page_of(event: Event) -> str:
@@ -92,11 +96,11 @@ def neighbour_of(event: Event | None) -> tuple[str, str] | None:
 def write_event_page(job: EventJob) -> EventDone:
     """Draw an event and write its page. The page says what could not be read or drawn. Raises OSError."""
     whole = open_store(job.store)
-    seen = [_look_at(job, whole, row) for row in job.segments]
+    seen = [_draw(read_segment(job.store, whole, row), job.data_dir) for row in job.segments]
     opened = {one.facts.segment.spacecraft: one.data for one in seen if one.data is not None}
     failed = {one.facts.key: one.problem for one in seen if one.problem}
     origin = origin_of(file for one in seen for file in one.facts.inputs)
-    without = {one.facts.segment.spacecraft: _row(one).reason for one in seen if one.data is None}
+    without = {one.facts.segment.spacecraft: one.strip.reason for one in seen if one.data is None}
     title = origin.titled(f"Event {job.event.name}; {job.shared['by']}")
     overview = None
     if len(opened) > 1:  # one spacecraft agrees with none, and its picture has the strip
@@ -124,7 +128,7 @@ def write_event_page(job: EventJob) -> EventDone:
     path.parent.mkdir(exist_ok=True)
     scripts = {"library": f"../{SCRIPT}", "script": zoom_script()} if page["panels"] else {"script": None}
     path.write_bytes(render("event.html.j2", **job.shared, **page, **scripts))
-    return EventDone(facts, tuple(map(_row, seen)), failed)
+    return EventDone(facts, failed)
 
 
 def as_png(figure: Figure) -> bytes:
@@ -138,32 +142,45 @@ def as_png(figure: Figure) -> bytes:
     return data.getvalue()
 
 
-def _look_at(job: EventJob, whole: xr.Dataset, row: SegmentStatus) -> _Seen:
+def read_segment(store: Path, whole: xr.Dataset, row: SegmentStatus, load: bool = True) -> Seen:
+    """Facts and arrays of a segment of the store, which is open as `whole`; why, where it cannot be read.
+
+    load: read all of its arrays; else only those that facts are made of.
+    """
     segment = row.segment
     if row.state != "complete":
-        return _Seen(SegmentFacts(segment, row.state, row.reason, row.cause))
-    read, problem = _tried(lambda: _read(whole, row))
+        return Seen(SegmentFacts(segment, row.state, row.reason, row.cause))
+    read, problem = _tried(lambda: _read(whole, row, load))
     if read is None:
         problem = problem.removeprefix(f"{segment.key} ")  # which stands beside it
-        why = f"cannot be read: {problem}; `mms-regions verify {job.store}` names the damaged files"
-        return _Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
+        why = f"cannot be read: {problem}; `mms-regions verify {store}` names the damaged files"
+        return Seen(SegmentFacts(segment, "unreadable", why), problem=f"{segment.key} {why}")
     facts, data = read
-    drawn, problem = _tried(lambda: _draw(data, job.data_dir))
-    picture, panels = drawn or (None, "")
-    why = f"cannot be drawn: {problem}" if problem else ""
-    return _Seen(replace(facts, reason=why), data, picture, panels, f"{segment.key} {why}" if why else "")
+    return Seen(facts, data)
 
 
-def _draw(data: xr.Dataset, data_dir: Path | None) -> tuple[bytes, str]:
+def _draw(seen: Seen, data_dir: Path | None) -> Seen:
+    """The same with its picture, or why there is none."""
+    data = seen.data
+    if data is None:
+        return seen
+    drawn, problem = _tried(lambda: _pictures(data, data_dir))
+    if drawn is not None:
+        return replace(seen, picture=drawn[0], panels=drawn[1])
+    why = f"cannot be drawn: {problem}"
+    return replace(seen, facts=replace(seen.facts, reason=why), problem=f"{seen.facts.key} {why}")
+
+
+def _pictures(data: xr.Dataset, data_dir: Path | None) -> tuple[bytes, str]:
     ions = _ions(data, data_dir)
     return as_png(segment_picture(data, ion_spectrum=ions)), zoomable(data, ions)
 
 
-def _read(whole: xr.Dataset, row: SegmentStatus) -> tuple[SegmentFacts, xr.Dataset]:
+def _read(whole: xr.Dataset, row: SegmentStatus, load: bool) -> tuple[SegmentFacts, xr.Dataset]:
     found = segment_of(whole, row.segment.event.name, row.segment.probe)
     if found is None:
         raise UsageProblem("the index of the store does not hold it")
-    data = found.load()
+    data = found.load() if load else found
     inputs = attributes_of(data)["inputs"]
     return SegmentFacts(row.segment, row.state, measured=measure(data), inputs=inputs), data
 
@@ -186,11 +203,6 @@ def _tried(make: Callable[[], _T]) -> tuple[_T | None, str]:
         raise
     except Exception as problem:
         return None, str(problem) or type(problem).__name__
-
-
-def _row(seen: _Seen) -> OverviewRow:
-    labels = None if seen.data is None else seen.data["label"]
-    return OverviewRow(seen.facts.key, labels, seen.facts.state.replace("_", " "))  # the page has the reason
 
 
 def _mean_agreement(labels: Mapping[str, xr.DataArray]) -> float | None:

@@ -22,7 +22,7 @@ from mms_regions.report.facts import NOT_MADE
 
 
 def render(template: str, regions: Sequence[Region], **facts: Any) -> bytes:
-    """A page of one of the templates `index.html.j2` and `event.html.j2`, with all that it names given."""
+    """A page of a template (`index`, `more` or `event.html.j2`), with all that it names given."""
     given = {"style": _style(tuple(regions)), "not_made": NOT_MADE, "regions": regions, **facts}
     return _templates().get_template(template).render(given).encode()
 

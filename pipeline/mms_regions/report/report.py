@@ -1,6 +1,7 @@
 """A report of a store to share: `index.html` and a page for each event, which open without a network.
 
-Each event is drawn by one task. The folder appears under its name when it is complete, or not at all.
+Each event is drawn by one task; of a large report only events that need a look are, and its table has several pages
+(`index-2.html`). The folder appears under its name when it is complete, or not at all.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +31,41 @@ from mms_regions.core.version import SOFTWARE, __version__
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import MEANING
 from mms_regions.model.coverage import ENOUGH, Coverage, together
+from mms_regions.report import survey
 from mms_regions.report.efficiency import efficiency
 from mms_regions.report.event_page import EventDone, EventJob, as_png, page_of, write_event_page
 from mms_regions.report.facts import SegmentFacts, lost_together, troubles
 from mms_regions.report.html import render, script
-from mms_regions.report.overview_plot import catalogue_overview, overview_pages
 from mms_regions.report.timeline_plot import timeline_picture
 from mms_regions.report.zoom_plot import SCRIPT, bokeh_script
 from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
 from mms_regions.store.read import attributes_of, open_store
-from mms_regions.workers.pool import Future, PoolFactory, PoolRequest, worker_died
+from mms_regions.workers.pool import Future, Pool, PoolFactory, PoolRequest, worker_died
 
 _INDEX = "index.html"
+_LISTED = 100  # segments, or reasons, that the first page names in one place
 _LOOK = 0.2  # s, from one look whether to stop to the next
 _GENERATOR = b'<meta name="generator" content="mms-regions '
 
 
 @dataclass(frozen=True)
 class Reported:
-    """The report's first page, how many events have one of their own, and why something is not in it, by its key."""
+    """The report's first page, how many events it is of and have a page, and why something is not in it, by its key."""
 
     index: Path
     events: int
+    pages: int
     failed: Mapping[str, str]
+
+    @property
+    def selection(self) -> str:
+        """Which events have pages, in a sentence; empty where all do."""
+        if self.pages == self.events:
+            return ""
+        return (
+            f"pages of {self.pages:,} of {self.events:,} events: first those with failures, then those with the most "
+            f"cautions or without data, {survey.MOST} segments at most; name other events with --events"
+        )
 
 
 def write_report(
@@ -63,11 +77,13 @@ def write_report(
     workers: int,
     stop: Stop,
     data_dir: Path | None = None,
+    draw_all: bool = False,
 ) -> Reported:
     """Write the report of these segments of a store into the folder `out`, in the place of an older report.
 
     pool: opens the workers that draw. workers: how many processes; 0: this one. data_dir: where CDF files are, for ion
-    spectrograms; None: without.
+    spectrograms; None: without. draw_all: a page for each event, however many there are; else `survey.events_to_draw`
+    chooses where there are more than `survey.MOST` segments.
     Raises UsageProblem where there is no store, there are no segments, or `out` is a folder that holds something else;
     EnvironmentProblem where a process that draws was killed; what `stop` holds where it was asked to; OSError where it
     cannot be written.
@@ -75,30 +91,78 @@ def write_report(
     _refuse_other_folder(out)
     status, attributes = store_status(store), attributes_of(open_store(store))
     wanted = {segment.key for segment in segments}
-    rows = [row for row in status.segments if row.segment.key in wanted]
+    rows = [row for some in _by_event(status.segments) for row in some if row.segment.key in wanted]
     if not rows:
         raise UsageProblem(f"{store}: holds none of the segments asked for; see `mms-regions status {store}`")
-    shared = _shared(store, attributes)
+    whole = EventJob(store, tuple(rows), out, _shared(store, attributes), data_dir)
     with _locked(out, stop), _placed_atomically(out) as folder:
-        done = _write_event_pages(_jobs(EventJob(store, tuple(rows), folder, shared, data_dir)), pool, workers, stop)
-        strips = [row for event in done for row in event.rows]
-        facts = [one for event in done for one in event.facts]
-        origin = origin_of(file for one in facts for file in one.inputs)
-        title = origin.titled(f"{shared['name']}; {shared['by']}")
-        overviews = [as_png(catalogue_overview(some, title)) for some in overview_pages(strips)]
-        own = {**_on_index(store, status, attributes, shared, facts), "origin": origin, "overviews": overviews}
-        page = render("index.html.j2", **shared, **own)
-        (folder / _INDEX).write_bytes(page)
+        seen, drawn = _work(replace(whole, folder=folder), pool, workers, stop, draw_all or len(rows) <= survey.MOST)
+        known = {one.key: one for event in drawn for one in event.facts}  # they say too what could not be drawn
+        facts = [known.get(one.key, one) for part in seen for one in part.facts]
+        failed = [*(part.failed for part in seen), *(event.failed for event in drawn)]
+        done = Reported(
+            out / _INDEX,
+            events=len({one.segment.event.name for one in facts}),
+            pages=len(drawn),
+            failed={key: why for some in failed for key, why in some.items()},
+        )
+        on_all: dict[str, Any] = {
+            **whole.shared,
+            "origin": origin_of(file for one in facts for file in one.inputs),
+            "script": script(),
+            "segments": len(facts),
+            "counts": Counter(one.state for one in facts),
+            "headings": _HEADINGS,
+            "pages": {one.segment.event.name: page_of(one.segment.event) for one in known.values()},
+        }
+        first, *more = _tables(seen, facts)
+        own = {**_on_index(store, status, attributes, whole.shared, facts), "selection": done.selection}
+        (folder / _INDEX).write_bytes(render("index.html.j2", **on_all, **own, **first))
+        for one in more:
+            (folder / one["table"].file).write_bytes(render("more.html.j2", **on_all, **one))
         (folder / SCRIPT).write_bytes(bokeh_script())
-    return Reported(out / _INDEX, len(done), {key: why for event in done for key, why in event.failed.items()})
+    return done
+
+
+@dataclass(frozen=True)
+class Table:
+    """A page of the table of segments: its file, and the events of its first and last row."""
+
+    number: int
+    first: str
+    last: str
+
+    @property
+    def file(self) -> str:
+        return _INDEX if self.number == 1 else f"index-{self.number}.html"
+
+
+def _tables(seen: Sequence[survey.Surveyed], facts: Sequence[SegmentFacts]) -> Iterator[dict[str, Any]]:
+    """What each page of the table shows: some pictures of strips, and the rows of these."""
+    parts = survey.table_parts(seen)
+    left = iter(facts)
+    rows = [list(islice(left, sum(len(one.facts) for one in part))) for part in parts]
+    tables = [Table(n, some[0].segment.event.name, some[-1].segment.event.name) for n, some in enumerate(rows, 1)]
+    for table, part, some in zip(tables, parts, rows, strict=True):
+        yield {"table": table, "tables": tables, "overviews": [one.overview for one in part], "rows": some}
+
+
+def _work(
+    whole: EventJob, pool: PoolFactory, workers: int, stop: Stop, draw_all: bool
+) -> tuple[list[survey.Surveyed], list[EventDone]]:
+    """What workers do: look at all segments, and write the pages of all events or of those that need it."""
+    parts = [replace(whole, segments=part) for part in survey.survey_parts(whole.segments)]
+    events = len({row.segment.event.name for row in whole.segments})
+    with pool(PoolRequest(min(workers, events), imports=(survey.__name__,))) as opened:
+        seen: list[survey.Surveyed] = _results(survey.survey_segments, parts, opened, stop)
+        chosen = None if draw_all else survey.events_to_draw([one for part in seen for one in part.facts])
+        rows = [row for row in whole.segments if chosen is None or row.segment.event.name in chosen]
+        return seen, _results(write_event_page, _jobs(replace(whole, segments=tuple(rows))), opened, stop)
 
 
 def _jobs(whole: EventJob) -> list[EventJob]:
     """One for each event of the segments of a job that has them all."""
-    by_event: dict[str, list[SegmentStatus]] = {}
-    for row in whole.segments:
-        by_event.setdefault(row.segment.event.name, []).append(row)
-    jobs = [replace(whole, segments=tuple(some)) for some in by_event.values()]
+    jobs = [replace(whole, segments=tuple(some)) for some in _by_event(whole.segments)]
     events = [job.event for job in jobs]
     return [
         replace(job, before=before, after=after)
@@ -106,23 +170,29 @@ def _jobs(whole: EventJob) -> list[EventJob]:
     ]
 
 
-def _write_event_pages(jobs: Sequence[EventJob], pool: PoolFactory, workers: int, stop: Stop) -> list[EventDone]:
+def _by_event(rows: Iterable[SegmentStatus]) -> list[list[SegmentStatus]]:
+    """The segments of each event together, in the order of their first ones: a store that grew may have them apart."""
+    found: dict[str, list[SegmentStatus]] = {}
+    for row in rows:
+        found.setdefault(row.segment.event.name, []).append(row)
+    return list(found.values())
+
+
+def _results(function: Callable[[EventJob], Any], jobs: Sequence[EventJob], pool: Pool, stop: Stop) -> list[Any]:
     """In the order of the jobs. Where one fails, or the report is to stop, the others are given up."""
-    request = PoolRequest(min(workers, len(jobs)), imports=(EventJob.__module__,))
-    with pool(request) as opened:
-        tasks = []
-        for job in jobs:
-            stop.check()  # where there are no workers, each is drawn here
-            tasks.append(opened.submit(write_event_page, job))
-        left = len(tasks)
-        while left:
-            stop.check()
-            if (done := opened.next_within(_LOOK)) is None:
-                opened.attend()
-            else:
-                _refuse_failed(done)
-                left -= 1
-        return [task.result() for task in tasks]
+    tasks = []
+    for job in jobs:
+        stop.check()  # where there are no workers, each is done here
+        tasks.append(pool.submit(function, job))
+    left = len(tasks)
+    while left:
+        stop.check()
+        if (done := pool.next_within(_LOOK)) is None:
+            pool.attend()
+        else:
+            _refuse_failed(done)
+            left -= 1
+    return [task.result() for task in tasks]
 
 
 def _refuse_failed(task: Future) -> None:
@@ -163,12 +233,10 @@ def _on_index(
     complete = [one for one in facts if one.measured]
     runs = attributes["provenance"]
     return {
-        "script": script(),
-        "facts": facts,
         "complete": complete,
+        "most": _LISTED,
         "samples": sum(one.measured.samples for one in complete if one.measured),
         "events": {one.segment.event.name for one in facts},
-        "counts": Counter(one.state for one in facts),
         "troubled": troubles(facts),
         "coverage": _coverage(complete),
         "lost": lost_together(one.measured for one in complete if one.measured),
@@ -176,8 +244,6 @@ def _on_index(
         "doubts": {one.key: one.measured.doubts for one in complete if one.measured and one.measured.doubts},
         "flagged": _flagged(complete),
         "run_by": str(status.run_by) if status.run_by else "",
-        "pages": {one.segment.event.name: page_of(one.segment.event) for one in facts},
-        "headings": _HEADINGS,
         "short": _short_cautions(shared, complete),
         "uuid": attributes["uuid"],
         "catalogues": attributes["catalogues"],

@@ -16,7 +16,7 @@
       row.hidden = !fits || (state.value !== "" && row.dataset.state !== state.value);
       count += row.hidden ? 0 : 1;
     }
-    shown.textContent = `${count} of ${rows.length} segment${rows.length === 1 ? "" : "s"}`;
+    shown.textContent = `${count} of ${rows.length} segment${rows.length === 1 ? "" : "s"}${shown.dataset.where}`;
   };
 
   const compare = (a, b) => {
