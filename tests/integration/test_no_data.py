@@ -101,8 +101,10 @@ def test_status_index_and_last_line_say_so(
 def test_the_report_has_it_apart_from_failures(
     store: tuple[Path, CompletedProcess[str]], mms_regions_here: Command, tmp_path: Path
 ) -> None:
-    done = mms_regions_here("report", store[0], "--out", tmp_path / "r", "--workers", 0)
+    done = mms_regions_here("report", store[0], "--out", tmp_path / "r", "--workers", 0, "--json")
     assert done.returncode == 0, done.stderr
+    causes = {code: (one["status"], one["count"]) for code, one in json.loads(done.stdout)["causes"].items()}
+    assert causes == {"no_files": ("no_data", 3), "files": ("failed", 1)}
     text = (tmp_path / "r" / "index.html").read_text()
     assert '3 <span class="state no_data">no data</span>' in text and '1 <span class="state failed">failed' in text
     assert text.count("<strong>no file of a product</strong> (3 segments)") == 1, "three sentences, one cause"

@@ -87,7 +87,10 @@ def test_only_what_could_not_be_read_is_a_failure_of_the_report(
     told = mms_regions_here("report", troubled, "--out", tmp_path / "b", "--probes", 2, "--workers", 0, "--json")
     assert told.returncode == 4
     answer = json.loads(told.stdout)
-    assert set(answer) == {"store", "index", "events", "pages", "failed"} and set(answer["failed"]) == {"B/mms2"}
+    assert set(answer) == {"store", "index", "events", "pages", "causes", "failed"}
+    assert set(answer["failed"]) == {"B/mms2"}
+    means = "files cannot be fetched or read"
+    assert answer["causes"] == {"files": {"status": "failed", "means": means, "count": 1, "segments": ["A/mms2"]}}
     assert (answer["events"], answer["pages"]) == (2, 2), "of so few segments each event has a page"
     assert Path(answer["index"]) == tmp_path / "b" / "index.html"
     fine = mms_regions_here("report", troubled, "--out", tmp_path / "c", "--events", "A,C", "--probes", "1-2")

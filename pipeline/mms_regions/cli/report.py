@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from mms_regions.cli.options import (
     WorkersOption,
     at_home,
 )
+
+if TYPE_CHECKING:
+    from mms_regions.report.report import Reported
 
 
 def report(
@@ -63,8 +66,7 @@ def report(
             draw_all=events is not None,
         )
     if as_json:
-        counts = {"events": done.events, "pages": done.pages}
-        print(json.dumps({"store": str(store), "index": str(done.index), **counts, "failed": dict(done.failed)}))
+        print(json.dumps(_as_json(store, done)))
     else:
         print(done.index)
     if done.selection:
@@ -75,3 +77,19 @@ def report(
         print(f"mms-regions: {why}", file=sys.stderr)
     if done.failed:
         raise typer.Exit(4)
+
+
+def _as_json(store: Path, done: Reported) -> dict[str, Any]:
+    from mms_regions.core.outcomes import by_cause
+
+    return {
+        "store": str(store),
+        "index": str(done.index),
+        "events": done.events,
+        "pages": done.pages,
+        "causes": {
+            cause.value: {"status": cause.status.value, "means": cause.text, "count": len(keys), "segments": keys}
+            for cause, keys in by_cause(done.causes).items()
+        },
+        "failed": dict(done.failed),
+    }

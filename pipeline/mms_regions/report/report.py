@@ -25,6 +25,7 @@ from mms_regions.core.files import remove_tree, rename
 from mms_regions.core.lock import hold
 from mms_regions.core.messages import counted, percent
 from mms_regions.core.origin import origin_of
+from mms_regions.core.outcomes import Status
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
 from mms_regions.core.version import SOFTWARE, __version__
@@ -50,11 +51,17 @@ _GENERATOR = b'<meta name="generator" content="mms-regions '
 
 @dataclass(frozen=True)
 class Reported:
-    """The report's first page, how many events it is of and have a page, and why something is not in it, by its key."""
+    """What came of a report.
+
+    index: its first page. events, pages: how many events it is of, and how many of them have a page. causes: by key of
+    segments that failed in the run or have no data, the codes of `core.outcomes.Cause`. failed: why something could not
+    be read or drawn, by its key.
+    """
 
     index: Path
     events: int
     pages: int
+    causes: Mapping[str, str]
     failed: Mapping[str, str]
 
     @property
@@ -104,6 +111,7 @@ def write_report(
             out / _INDEX,
             events=len({one.segment.event.name for one in facts}),
             pages=len(drawn),
+            causes={one.key: one.cause for one in facts if one.state in (Status.FAILED, Status.NO_DATA)},
             failed={key: why for some in failed for key, why in some.items()},
         )
         on_all: dict[str, Any] = {
