@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 
 Command = Callable[..., "CompletedProcess[str]"]
 
-PHONE, DESK = 390, 1280  # pixels
+PHONE, DESK, PAPER = 390, 1280, 703  # pixels; of an A4 page without its margins
 DATA = "return [...document.querySelectorAll('#table tbody tr')].map((row) => row.cells[arguments[0]]?.dataset.value)"
 RAN = "return typeof ran !== 'undefined'"  # what text of the catalogue would set, were it run
 SHOWN = "#table tbody tr:not([hidden]) th"
@@ -275,6 +275,28 @@ def test_panels_zoom_in_time_together_by_dragging_and_go_back(browser: Browser, 
     browser.run("Bokeh.documents[0].get_model_by_name('time').reset()")
     assert browser.run(RANGE, 0) == [begin, end]
     assert browser.said() == []
+
+
+@pytest.fixture
+def printed(browser: Browser) -> Iterator[Browser]:
+    """The browser, as it lays pages out for print."""
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    yield browser
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_print_cuts_nothing_squeezes_no_picture_and_breaks_no_heading(printed: Browser, report: Path) -> None:
+    squeezed = """return [...document.images].filter((one) => one.width && one.height &&
+      Math.abs(one.width / one.height * one.naturalHeight / one.naturalWidth - 1) > 0.02).map((one) => one.alt)"""
+    scrolled = """return [...document.querySelectorAll("body, .wide, .tall")]
+      .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.ariaLabel || one.className)"""
+    lines = """return [...document.querySelectorAll("#table thead th")]
+      .map((one) => one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).fontSize))"""
+    for page in pages(report):
+        printed.open(page, PAPER)
+        assert printed.run(squeezed) == []
+        assert printed.run(scrolled) == []
+        assert max(printed.run(lines), default=0) < 5, "a heading of the table has two lines at most"
 
 
 def test_the_picture_stays_for_print_and_where_no_script_runs(browser: Browser, troubled_report: Path) -> None:

@@ -44,7 +44,7 @@ from mms_regions.store.read import attributes_of, open_store
 from mms_regions.workers.pool import Future, Pool, PoolFactory, PoolRequest, worker_died
 
 _INDEX = "index.html"
-_LISTED = 100  # segments, or reasons, that the first page names in one place
+_LISTED = 20  # segments, or reasons, that the first page names in one place; the table has all
 _LOOK = 0.2  # s, from one look whether to stop to the next
 _GENERATOR = b'<meta name="generator" content="mms-regions '
 

@@ -36,6 +36,7 @@ from mms_regions.report.strips import (
     draw_title,
     gaps,
     hatch,
+    inches_wide,
     ns,
     runs,
     shown_unit,
@@ -89,7 +90,8 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     spectra["electrons"] = data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
     stable, lines = "stability" in data, len(_VECTORS) + 2
     heights = [_LINES] * lines + [_SPECTRUM] * len(spectra) + [_PROBABILITY] + [_STABILITY] * stable
-    figure, axes = stack([*heights, (3 + GAP) * STRIP_INCHES], bottom=1.35)
+    careful = _shown_cautions(data)
+    figure, axes = stack([*heights, (1 + len(careful) + GAP) * STRIP_INCHES], bottom=1.35)
     draw_fields(axes[: lines - 1], data)
     product = data["j_dot_e_prime"]
     draw_lines(axes[lines - 1], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({shown_unit(product.attrs['units'])})")
@@ -100,7 +102,7 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
         draw_stability(axes[-2], data)
     draw_strips(axes[-1], [strip])
     fade(axes[-1], data, strip.top)
-    draw_cautions(axes[-1], data, strip.top - 1 - GAP)
+    draw_cautions(axes[-1], data["label"], careful, strip.top - 1 - GAP)
     draw_time_axis(axes[-1], [data["label"]])
     draw_region_legend(figure, strip.regions, 0.42)
     draw_title(figure, title or segment_title(data))
@@ -219,21 +221,29 @@ def fade(axes: Axes, data: xr.Dataset, top: float) -> None:
     axes.broken_barh(_spans(low), (top - 0.5, 0.5), facecolor="white", alpha=FADED, linewidth=0, snap=False)
 
 
-def draw_cautions(axes: Axes, data: xr.Dataset, top: float) -> None:
-    """Black bars where a label is to be taken with care, with the share of labelled samples, beneath the strip."""
-    found, rows = cautions(data), []
+def _shown_cautions(data: xr.Dataset) -> dict[str, Flags]:
+    """Where labels are to be taken with care, by what it is and the share of the labelled samples."""
+    found = cautions(data)
     shown = [name for name in MEANING if name in _ALWAYS_SHOWN or found[name].any()]
-    for name, where in ((name, found[name]) for name in shown):
+    return {f"{name.replace('_', ' ')} {_percent(found.shares[name])}": found[name] for name in shown}
+
+
+def draw_cautions(axes: Axes, label: xr.DataArray, careful: Mapping[str, Flags], top: float) -> None:
+    """Black bars where a label is to be taken with care, a row for each reason, beneath the strip."""
+    rows = []
+    for name, where in careful.items():
         # With an edge even a single sample is seen.
         axes.axhspan(top - 0.8, top - 0.3, facecolor="0.95", linewidth=0)
-        spans = _spans(data["label"].copy(data=where.astype(np.int8)))
+        spans = _spans(label.copy(data=where.astype(np.int8)))
         axes.broken_barh(spans, (top - 0.8, 0.5), color="black", linewidth=0.6)
-        rows.append((top - 0.55, f"{name.replace('_', ' ')} {_percent(found.shares[name])}"))
+        rows.append((top - 0.55, name))
         top -= 1
     strips = list(zip(axes.get_yticks(), [text.get_text() for text in axes.get_yticklabels()], strict=True))
     places, words = zip(*[*strips, *rows], strict=True)
     axes.set_ylim(top, axes.get_ylim()[1])
     axes.set_yticks(places, words)
+    for text in axes.get_yticklabels():
+        text.set_fontsize(SMALL * min(1, (LEFT - 0.15) / inches_wide(text.get_text(), SMALL)))
 
 
 def _spans(where: xr.DataArray) -> list[tuple[float, float]]:

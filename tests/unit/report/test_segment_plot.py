@@ -38,6 +38,7 @@ from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
 from mms_regions.core.regions import regions_named
+from mms_regions.model.cautions import MEANING, Cautions
 from mms_regions.report.segment_plot import FADED, event_picture, save_picture, segment_picture
 from mms_regions.report.strips import runs, shown_unit
 
@@ -275,6 +276,14 @@ def test_cautions_are_told_with_their_shares_beneath_the_regions() -> None:
     data["vi_gsm"].values[:] = 2000.0
     data["vi_gsm"].values[data["label"].values == 1] = [[1.0] * 3, *[[2000.0] * 3] * 99]
     assert strip_names(region_axes(segment_picture(data)))[1] == "slow outflow 0.2%", "a few are not none"
+
+
+def test_all_cautions_at_once_are_read_in_full_beneath_the_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = whole_segment(700)
+    every = Cautions({name: np.ones(700, bool) for name in MEANING}, np.ones(700, bool))
+    monkeypatch.setattr("mms_regions.report.segment_plot.cautions", lambda data: every)
+    said = words_apart(segment_picture(data))
+    assert {f"{name.replace('_', ' ')} 100.0%" for name in MEANING} <= set(said)
 
 
 def test_names_that_are_not_the_authors_are_said_to_be_inferred() -> None:
