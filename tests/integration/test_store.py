@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import xarray as xr
 import zarr
 from cdf_files import truncate
 
+from mms_regions.core import files
 from mms_regions.core.errors import UsageProblem
 from mms_regions.core.settings import resolve_settings
 from mms_regions.physics.samples import FEATURES, QUALITY_BITS
@@ -27,6 +29,7 @@ from mms_regions.run.tasks import batches
 from mms_regions.store.arrays import open_arrays
 from mms_regions.store.plan import require_plan
 from mms_regions.store.read import attributes_of, card_of, open_segment, open_store, open_tree
+from mms_regions.store.receipts import Receipt
 
 Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
@@ -133,6 +136,39 @@ def test_every_chunk_is_what_zarr_itself_makes_of_its_values(healthy: Path, tmp_
             path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()
         }
         assert len(made) > 1 and {path: (healthy / path).read_bytes() for path in made} == made
+
+
+def test_all_that_a_receipt_or_the_root_speaks_of_is_on_the_disk_before_it_gets_its_name(
+    run_words: Words, mms_regions_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, done, rename = tmp_path / "x.zarr", list[tuple[str, Path]](), files.rename
+
+    def renamed(old: Path, new: Path) -> None:
+        done.extend([("from", old), ("to", new)])
+        rename(old, new)
+
+    monkeypatch.setattr(files, "rename", renamed)
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(("synced", Path(f"/proc/self/fd/{file}").readlink())))
+    assert mms_regions_here(*run_words(store, "--events", "A,LONG")).returncode == 0
+    named = {path: at for at, (what, path) in enumerate(done) if what == "to"}  # where each got its name last
+
+    def assert_on_disk(path: Path, before: int) -> None:
+        at = named[path]
+        assert ("synced", done[at - 1][1]) in done[:at] and at < before, path
+        for folder in path.parents:
+            assert ("synced", folder) in done[at:before], folder
+            if folder == store:
+                break
+
+    receipts = [path for path in named if path.name.startswith(("features-", "labels-"))]
+    assert len(receipts) == 4
+    for path in receipts:
+        written = Receipt.read(path)
+        assert written is not None and written.files
+        for name in written.files:
+            assert_on_disk(store / name, named[path])
+    for path in store.glob("*/zarr.json"):
+        assert_on_disk(path, named[store / "zarr.json"])
 
 
 def test_a_table_of_segments_needs_no_xarray_and_no_pages(healthy: Path) -> None:

@@ -41,19 +41,21 @@ def expanded(path: Path) -> Path:
         raise UsageProblem(f"{path} is in a home folder that does not exist; give another path") from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, unsynced: set[Path] | None = None) -> None:
     """Write beside, bring to disk, rename.
 
+    unsynced: of a caller who writes many files; gets the folders that he is to bring to disk with `sync_folders`.
     Raises OSError, which names the path, and leaves nothing behind, where that cannot be done.
     """
-    with made_whole(path) as staging, staging.open("wb") as file:
+    with made_whole(path, unsynced) as staging, staging.open("wb") as file:
         file.write(data)
 
 
 @contextmanager
-def made_whole(path: Path) -> Iterator[Path]:
+def made_whole(path: Path, unsynced: set[Path] | None = None) -> Iterator[Path]:
     """The same for libraries that want the path of a file: an empty one beside, renamed when all went well."""
-    make_folder(path.parent)
+    changed = set[Path]() if unsynced is None else unsynced
+    _make_folder(path.parent, changed)
     staging = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         staging.open("xb").close()
@@ -66,24 +68,32 @@ def made_whole(path: Path) -> Iterator[Path]:
         if isinstance(problem, OSError) and problem.filename in (None, str(staging)):
             raise OSError(problem.errno, problem.strerror, str(path)) from problem
         raise
-    sync_folder(path.parent)
+    changed.add(path.parent)
+    if unsynced is None:
+        sync_folders(changed)
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, as umask and the folder above say, and bring their names to disk."""
+    changed = set[Path]()
+    _make_folder(folder, changed)
+    sync_folders(changed)
+
+
+def _make_folder(folder: Path, changed: set[Path]) -> None:
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    _make_folder(folder.parent, changed)
     with suppress(FileExistsError):  # another process makes it too
         folder.mkdir()
-    sync_folder(folder.parent)
+    changed.add(folder.parent)
 
 
-def write_changed(path: Path, data: bytes) -> bool:
-    """The same, unless that is what the file holds already; whether it was written."""
+def write_changed(path: Path, data: bytes, unsynced: set[Path] | None = None) -> bool:
+    """As `write_whole`, unless that is what the file holds already; whether it was written."""
     if _content_of(path) == data:
         return False
-    write_whole(path, data)
+    write_whole(path, data, unsynced)
     return True
 
 
@@ -217,6 +227,12 @@ def failpoint(operation: str, path: Path) -> None:
         passed = os.pread(file.fileno(), file.tell(), 0).count(b"\n")
     if passed == int(number):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sync_folders(folders: set[Path]) -> None:
+    """Bring to disk which names these folders hold, those above first."""
+    for folder in sorted(folders):
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

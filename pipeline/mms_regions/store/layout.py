@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from mms_regions.core.files import write_changed
+from mms_regions.core.files import sync_folders, write_changed
 from mms_regions.core.outcomes import Cause, Status
 from mms_regions.core.types import CHUNK, NO_LABEL, WINDOW
 from mms_regions.model.coverage import Coverage
@@ -93,7 +93,12 @@ def write_files(folder: Path, files: Files) -> None:
 
     What makes a segment complete is written after everything else about it.
     """
-    for name in sorted(files, key=lambda name: (name == ROOT, name.startswith("status/"))):
+    last = sorted((name for name in files if name == ROOT or name.startswith("status/")), key=lambda name: name == ROOT)
+    unsynced = set[Path]()
+    for name in sorted(files.keys() - set(last)):
+        write_changed(folder / name, files[name], unsynced)
+    sync_folders(unsynced)
+    for name in last:
         write_changed(folder / name, files[name])
 
 

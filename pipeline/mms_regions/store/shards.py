@@ -16,7 +16,16 @@ from zarr import AsyncArray
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from mms_regions.core.errors import DamagedStore, EnvironmentProblem, MMSRegionsError
-from mms_regions.core.files import busy_disk_retried, made_whole, make_folder, remove, remove_tree, rename, sync_folder
+from mms_regions.core.files import (
+    busy_disk_retried,
+    made_whole,
+    make_folder,
+    remove,
+    remove_tree,
+    rename,
+    sync_folder,
+    sync_folders,
+)
 from mms_regions.core.types import NO_LABEL, WINDOW, Bits, Flags, Floats
 from mms_regions.model.coverage import Coverage, coverage_of
 from mms_regions.physics.samples import FEATURES, Samples
@@ -142,11 +151,11 @@ def _write_arrays(
     source: Path, target: Path, shard: ShardPlan, placed: Sequence[tuple[Slot, Outcome]], records: tuple[Record, ...]
 ) -> Receipt:
     """Write a shard into the group `target`, with what is kept from the group `source`."""
-    files = dict[str, Written]()
+    files, unsynced = dict[str, Written](), set[Path]()
     for name in FEATURE_ARRAYS:
         array = _array(source, name)
-        files |= _write_shard(target, array, shard, _assembled(array, shard, placed))
-    _sync_above(target, files)
+        files |= _write_shard(target, array, shard, _assembled(array, shard, placed), unsynced)
+    sync_folders(unsynced | _above(target, files))
     return Receipt("features", shard.uuid, shard.number, shard.made_from, files, records)
 
 
@@ -167,15 +176,18 @@ def _assembled(array: zarr.Array[Any], shard: ShardPlan, placed: Iterable[tuple[
     return values
 
 
-def _write_shard(folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any]) -> dict[str, Written]:
+def _write_shard(
+    folder: Path, array: zarr.Array[Any], shard: ShardPlan, values: NDArray[Any], unsynced: set[Path]
+) -> dict[str, Written]:
     """Put a shard of an array in the place of the old one, in one step; what was written, by path below the folder.
 
+    unsynced: gets the folders that are to be brought to disk before the receipt is written.
     There is no moment without it: a worker that was held to be lost may be writing the same still, and die over it.
     zarr itself would read the old one first, and stop if that is damaged.
     """
     path = shard_path(folder, array.basename, shard.number, array.ndim)
     data = encoded_shard(array, values) or _encoded_by_zarr(array, shard, values)
-    with made_whole(path) as staging:
+    with made_whole(path, unsynced) as staging:
         staging.write_bytes(data)
     return {str(path.relative_to(folder)): Written.of_bytes(data)}
 
@@ -208,10 +220,9 @@ def _values(name: str, slot: Slot, samples: Samples) -> NDArray[Any]:
             return samples.physics[name]
 
 
-def _sync_above(folder: Path, files: Iterable[str]) -> None:
-    """Bring to the disk what leads from a group to files in it; they themselves are there, and their own folders."""
-    for above in sorted({above for name in files for above in Path(name).parent.parents}):
-        sync_folder(folder / above)
+def _above(folder: Path, files: Iterable[str]) -> set[Path]:
+    """The folders that lead from a group to files in it, also where another worker has made them."""
+    return {folder / above for name in files for above in Path(name).parent.parents}
 
 
 def read_windows(store: Path, shard: ShardPlan) -> tuple[Floats, Bits]:
@@ -277,8 +288,10 @@ def write_labels(
         remove(shard_path(folder, name, shard.number, arrays[name].ndim))
     files: dict[str, Written] = {}
     for name in values:
-        files |= _write_shard(folder, arrays[name], shard, values[name])
-    _sync_above(folder, files)
+        unsynced = set[Path]()
+        files |= _write_shard(folder, arrays[name], shard, values[name], unsynced)
+        sync_folders(unsynced)  # each before the next: no label without its probabilities
+    sync_folders(_above(folder, files))
     receipt = Receipt("labels", shard.uuid, shard.number, made_from, files, steadiness=steady, coverage=coverage)
     receipt.write(path)
     return receipt
