@@ -31,7 +31,7 @@ from mms_regions.physics.burst import Burst, read_burst
 from mms_regions.physics.conventions import Convention, convention
 from mms_regions.physics.samples import FEATURES, QUANTITIES, Samples
 from mms_regions.store.labels import Labelled
-from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, whole_store
+from mms_regions.store.layout import FEATURE_ARRAYS, LABEL_ARRAYS, _array, _feature_arrays, whole_store
 from mms_regions.store.layout import write_files as write_store
 from mms_regions.store.plan import make_plan
 from mms_regions.store.receipts import Prepared
@@ -222,6 +222,8 @@ def _store(folder: Path, quick: bool) -> str:
     fresh = map("{}.zarr".format, count())
 
     def create() -> None:
+        for made_once in (_array, _feature_arrays):  # as in a process that has made no store yet
+            made_once.cache_clear()
         write_store(folder / next(fresh), whole_store(plan, {}, labelled, []))
 
     write_store(store, whole_store(plan, {}, labelled, []))

@@ -230,11 +230,11 @@ def describe_in_part(store: Path, plan: Plan, most: float) -> int:
     """Describe a store, but be killed where more files would be written than `most`; how many were."""
     written = []
 
-    def write_few(path: Path, data: bytes) -> None:
+    def write_few(path: Path, data: bytes, unsynced: set[Path] | None = None) -> None:
         if len(written) >= most:
             raise Killed
         written.append(path)
-        write_whole(path, data)
+        write_whole(path, data, unsynced)
 
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
         patch.setattr("mms_regions.core.files.write_whole", write_few)
