@@ -151,6 +151,10 @@ CASES = {
     # 5: the machine
     "a store of other settings": Refused(RUN.replace("{new}", "{store}") + " --convention published", 5, "published"),
     "a store that is something else": Refused(RUN.replace("{new}", "{folder}"), 5, "exists"),
+    "a store that is a device": Refused(RUN.replace("{new}", "/dev/null"), 5, "/dev/null exists"),
+    "a store that is a link to nothing": Refused(RUN.replace("{new}", "{gone}"), 5, "{gone} is a link to {nowhere},"),
+    "a store that is a link to itself": Refused(RUN.replace("{new}", "{itself}"), 5, "{itself} is a link to"),
+    "status: a store that is a link to itself": Refused("status {itself}", 5, "{itself} is a link to"),
     "a disk that cannot be written to": Refused(RUN.replace("{new}", "/proc/x.zarr"), 5, "/proc/x.zarr"),
     "export: a file in the way": Refused("export {store} --out {bad_rows}", 5, "bad.csv"),
     "synthesise: a disk that cannot be written to": Refused("synthesise {list} --data-dir /proc/x", 5, "/proc/x"),
@@ -185,6 +189,8 @@ def places(
         shutil.copytree(path, folder / path.name)
     (folder / "folder").mkdir()
     (folder / "folder" / "notes.txt").write_text("something else")
+    (folder / "gone").symlink_to(folder / "nowhere")
+    (folder / "itself").symlink_to("itself")
     for bad in ("truncated", "hostile"):
         model = Path(shutil.copytree(model_dir / "second", folder / "models" / bad))
         (model / CARD_FILE).write_text((model / CARD_FILE).read_text().replace('"second"', f'"{bad}"'))
@@ -195,7 +201,8 @@ def places(
     named = {Path(name).stem: folder / name for name in texts}
     return {
         **named, "bad_rows": folder / "bad.csv", "bad_profile": folder / "bad.toml", "folder": folder / "folder",
-        "nowhere": folder / "nowhere", "data": data_dir, "small": profile, "store": folder / "all.zarr",
+        "nowhere": folder / "nowhere", "gone": folder / "gone", "itself": folder / "itself", "data": data_dir,
+        "small": profile, "store": folder / "all.zarr",
         "models": folder / "models",
     }  # fmt: skip
 

@@ -65,6 +65,13 @@ def test_status_says_of_each_segment_that_it_is_complete(mms_regions_here: Comma
     assert lines[-1] == "5 complete"
 
 
+def test_settings_of_zarr_in_the_environment_change_nothing(mms_regions: Command, healthy: Path) -> None:
+    """With this one zarr reads nothing at all."""
+    plain, odd = (mms_regions("status", healthy, env=env) for env in ({}, {"ZARR_ASYNC__CONCURRENCY": "many"}))
+    assert (odd.returncode, odd.stdout) == (plain.returncode, plain.stdout)
+    assert "complete" in plain.stdout
+
+
 def test_worker_processes_make_the_same_store(
     mms_regions: Command, run_words: Words, healthy: Path, tmp_path: Path
 ) -> None:

@@ -80,7 +80,7 @@ app.add_typer(jobs, name="jobs", rich_help_panel="Models, catalogues, settings")
 def main() -> None:
     """The console script: every failure becomes one sentence and an exit code of docs/command-line.md."""
     protect_streams()
-    os.environ.update(safe_path(os.environ))  # of this process's children
+    _take_away_variables()
     debug = "--debug" in sys.argv
     sys.argv = [arg for arg in sys.argv if arg != "--debug"]
     code = 0
@@ -94,6 +94,16 @@ def main() -> None:
         print(f"mms-regions: {sentence(problem)}", file=sys.stderr)
         code = code or getattr(problem, "exit_code", EnvironmentProblem.exit_code)
     sys.exit(code)
+
+
+def _take_away_variables() -> None:
+    """Of this process and its children: what names modules of the working folder, and the user's settings of zarr.
+
+    With these a store is written in another way, or what is in it cannot be read and seems not to be there.
+    """
+    os.environ.update(safe_path(os.environ))
+    for name in [name for name in os.environ if name.startswith("ZARR_")]:
+        del os.environ[name]
 
 
 def _run_app() -> int:

@@ -102,7 +102,7 @@ def _other_settings(store: Path, plan: Plan, settings: Settings) -> str:
 
 def _refuse_foreign(store: Path) -> None:
     """What lies where a new store is wanted is not ours to write into."""
-    if store.is_file() or (store.is_dir() and any(store.iterdir())):
+    if store.exists() and not (store.is_dir() and not any(store.iterdir())):  # a device is not ours either
         raise EnvironmentProblem(
             f"{store} exists, but {plan_path(store)} does not: it is not a store of mms-regions, or has "
             "lost the folder beside it; choose another --store"

@@ -22,10 +22,18 @@ def run_folder(store: Path) -> Path:
     """The folder beside a store that holds its plan, receipts and logs: `x.zarr` -> `x.zarr.run`.
 
     It is beside the folder itself, not beside a link to it: files are moved between the two, so they must be on one
-    file system.
+    file system. Raises EnvironmentProblem where the store is a link that leads nowhere, or to itself.
     """
-    store = store.resolve()
+    store = _real_folder(store)
     return store.with_name(store.name + ".run")
+
+
+def _real_folder(store: Path) -> Path:
+    if store.is_symlink() and not store.exists():
+        raise EnvironmentProblem(
+            f"{store} is a link to {store.readlink()}, where nothing is; make a folder there, or give another path"
+        )
+    return Path(os.path.realpath(store))  # Path.resolve() fails at a link that leads to itself
 
 
 def require_own_folders(store: Path) -> None:
@@ -33,7 +41,7 @@ def require_own_folders(store: Path) -> None:
 
     The same where the two are on different file systems, between which no file can be moved in one step.
     """
-    folders = [folder for folder in (store.resolve(), run_folder(store)) if os.path.lexists(folder)]
+    folders = [folder for folder in (_real_folder(store), run_folder(store)) if os.path.lexists(folder)]
     for folder in folders:
         if (link := _link_in(folder)) is not None:
             raise EnvironmentProblem(

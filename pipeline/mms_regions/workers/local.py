@@ -6,6 +6,7 @@ import logging
 import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from textwrap import shorten
 from typing import Any
 
 from mms_regions.core.errors import EnvironmentProblem, sentence
@@ -56,10 +57,11 @@ def local_pool(request: PoolRequest, *, dashboard: bool = False) -> Iterator[Poo
         settings["temporary-directory"] = str(scratch)  # of the scheduler too, or else Dask makes one that stays
         until_end.enter_context(dask.config.set(settings))
         until_end.enter_context(refused_noted(request.log))
-        cluster = until_end.enter_context(_local_cluster(count, str(scratch), dashboard))
-        if not dashboard:
-            close_pages(cluster)
-        client = until_end.enter_context(Client(cluster))
+        with _failure_explained():
+            cluster = until_end.enter_context(_local_cluster(count, str(scratch), dashboard))
+            if not dashboard:
+                close_pages(cluster)
+            client = until_end.enter_context(Client(cluster))
         opened = until_end.pop_all()
     with opened:
         pool = DaskPool(client, {"cpu": count, "gpu": count}, _SENTENCES)
@@ -101,22 +103,28 @@ def _local_cluster(workers: int, scratch: str, dashboard: bool) -> Any:
     from distributed import LocalCluster
     from distributed.security import Security
 
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        security=Security.temporary(),  # else anyone on this machine could run code as this user
+        dashboard_address=ON_LOCALHOST,
+        scheduler_kwargs={"dashboard": dashboard},  # where it is closed, bokeh need not be imported
+        worker_dashboard_address=None,  # which would cost each a second; /health stays, on `host`
+        local_directory=scratch,
+        silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop reports
+    )
+
+
+@contextmanager
+def _failure_explained() -> Iterator[None]:
+    """Raise EnvironmentProblem for whatever Dask raises where it cannot start, also for values of its own settings."""
     try:
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            security=Security.temporary(),  # else anyone on this machine could run code as this user
-            dashboard_address=ON_LOCALHOST,
-            scheduler_kwargs={"dashboard": dashboard},  # where it is closed, bokeh need not be imported
-            worker_dashboard_address=None,  # which would cost each a second; /health stays, on `host`
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL + 1,  # a task that fails is an outcome, which the loop reports
-        )
-    except (RuntimeError, MemoryError, OSError) as problem:
+        yield
+    except (RuntimeError, MemoryError, OSError, ValueError, KeyError, TypeError) as problem:
         why = problem.__cause__ or problem  # of a nanny, what its worker died of, where that is known
-        reason = sentence(why) if isinstance(why, MemoryError | OSError) else why
+        reason = sentence(why) if isinstance(why, MemoryError | OSError) else shorten(str(why), 200)
         raise EnvironmentProblem(
             f"Workers cannot start on this machine: {reason}. Look at its free memory and at Dask's own settings "
             "(DASK_..., ~/.config/dask), or choose --workers 0, which needs none"

@@ -6,7 +6,7 @@ import os
 import resource
 
 import dask
-import distributed  # noqa: F401  before its settings are changed
+import distributed  # before its settings are changed
 import pytest
 
 from mms_regions.core.errors import EnvironmentProblem
@@ -18,6 +18,16 @@ def test_workers_that_cannot_start_are_an_answer_and_not_waited_for() -> None:
     broken = dask.config.set({"distributed.worker.preload": ["no_such_module"]})
     problem = pytest.raises(EnvironmentProblem, match=r"No module named 'no_such_module'.*--workers 0")
     with broken, problem, local_pool(PoolRequest(1)):
+        pass
+
+
+def test_a_setting_of_dask_that_makes_no_sense_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise KeyError("Invalid time unit: soon")  # as dask does, for DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT=soon
+
+    monkeypatch.setattr(distributed, "LocalCluster", refuse)
+    problem = pytest.raises(EnvironmentProblem, match=r"Invalid time unit: soon.*DASK_\.\.\., ~/\.config/dask")
+    with problem, local_pool(PoolRequest(1)):
         pass
 
 
