@@ -53,7 +53,7 @@ class Shuffled(InProcessPool):
         self._waiting: list[tuple[float, Promised, Callable[..., Any], tuple[Any, ...]]] = []
 
     def submit(
-        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu"
+        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu", near: Any = None
     ) -> Promised:
         promised = Promised()
         turn = self._chance.random() + (where == "gpu")  # labelling is slow

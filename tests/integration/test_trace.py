@@ -48,14 +48,15 @@ def test_each_task_is_kept_with_where_when_and_how_large_it_was(
 ) -> None:
     store = tmp_path / "x.zarr"
     assert processes.run(*run_words(store, "--workers", 2), env={}).returncode == 0
-    subjects: dict[str, list[str]] = {"fetch": [], "prepare": [], "write": [], "label": []}
+    subjects: dict[str, list[str]] = {"load": [], "fetch": [], "prepare": [], "write": [], "label": []}
     for task in tasks(store):
         subjects[task["stage"]].append(task["subject"])
         assert task["host"] == platform.node() and task["worker"] != os.getpid()
         assert 1.7e9 < task["started"] <= task["ended"] <= task["at"]
-        assert task["bytes"] > 1000 and 5e7 < task["peak_memory"] < 1e11
+        assert (task["bytes"] > 1000) == (task["stage"] != "load") and 5e7 < task["peak_memory"] < 1e11
         assert 0 < task["cpu"] <= task["cpu_ended"]
         assert (task["attempt"], task["reason"], task["trace"]) == (1, "", "")
+    assert subjects["load"] == ["first"]
     assert Counter(subjects["fetch"]) == Counter(subjects["prepare"]) == Counter(KEYS)
     assert Counter(subjects["write"]) == Counter(SHARDS)
     assert sorted(re.findall(r"\d", " ".join(subjects["label"]))) == ["0", "1", "2"]  # some by one task, maybe

@@ -1,5 +1,6 @@
 """The loop of a run: it submits tasks, a bounded number at once, notes how they end, and tries again where that helps.
 
+First a worker loads the model, while others prepare: what it cannot use ends the run before hours of preparing.
 obtain(files of a segment) -> prepare(segment) -> write(shard) -> label(shards). Segments are prepared in order, so that
 shards fill one after another; what is prepared stays on its worker until its shard is written; labels start with the
 first shard. Where nothing can be transferred, the first two are one task: half as much for a scheduler to do.
@@ -20,6 +21,7 @@ from mms_regions.core.messages import (
     Message,
     Notify,
     Observer,
+    Remark,
     SegmentDone,
     SegmentStarted,
     ShardBegun,
@@ -33,7 +35,7 @@ from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.core.types import WINDOW
 from mms_regions.run.inputs import Inputs, Ledger
-from mms_regions.run.tasks import Stage, Task, check_and_prepare, label, obtain, prepare, write
+from mms_regions.run.tasks import Stage, Task, check_and_prepare, label, load, obtain, prepare, write
 from mms_regions.run.todo import Outstanding, SegmentOutcome, subject
 from mms_regions.store.estimate import space_needed
 from mms_regions.store.plan import ShardPlan, Slot
@@ -73,6 +75,7 @@ class RunLoop:
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
     _suspects: deque[Slot] = field(default_factory=deque)  # segments whose workers died: tried again when all is quiet
     _tried_alone: set[str] = field(default_factory=set)
+    _loaded: Future | None = None
     _damaged: DamagedStore | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +90,8 @@ class RunLoop:
 
     def work_off(self) -> None:
         """Do all there is to do. Raises what a run was stopped for, and EnvironmentProblem where the disk refuses."""
+        self._loaded = self._submit("load", self.labelling.model.card.name, (), load, self.labelling)
+        self._note_next(0.0)  # in this process it is done, and may have failed, before anything is prepared
         while not self.stop.asked:
             self._submit_segments()
             self._submit_labels()
@@ -108,15 +113,18 @@ class RunLoop:
         """How many tasks of each kind can run at the same time from now on."""
         segments = len(self.todo.segments) + len(self._suspects) + self._count("fetch", "prepare")
         shards = len(self.todo.unwritten)
-        return {"cpu": max(segments, shards), "gpu": shards + len(self.todo.unlabelled) + self._count("label")}
+        unlabelled = shards + len(self.todo.unlabelled) + self._count("label")
+        return {"cpu": max(segments, shards), "gpu": max(unlabelled, self._count("load"))}
 
-    def _note_next(self) -> None:
+    def _note_next(self, patience: float = _PATIENCE) -> None:
         self.pool.expect(self._at_most())
         self.pool.attend()
-        done = self.pool.next_within(_PATIENCE)
+        done = self.pool.next_within(patience)
         if done is not None:
             ended = self._tasks.pop(done)
             match ended.task.stage, ended.work:
+                case "load", _:
+                    self._note_loaded(done)
                 case "fetch", Slot() as slot:
                     self._note_obtained(ended.task, slot, done)
                 case "prepare", Slot() as slot:
@@ -128,16 +136,20 @@ class RunLoop:
 
     def _submit(
         self, stage: Stage, name: str, work: Work, function: Callable[..., Any], *arguments: Any, priority: int = 0
-    ) -> None:
+    ) -> Future | None:
+        """None where a run is to stop."""
         if self.stop.asked:
-            return
+            return None
         task = self._task(stage, name)
         given = (function, task, self._notify, *arguments)
+        near = None if self.pool.labels_apart or stage != "label" else self._loaded
         if stage == "fetch":
             future = self.pool.submit_waiting(*given)
         else:
-            future = self.pool.submit(*given, priority=priority, where="gpu" if stage == "label" else "cpu")
+            where: Where = "gpu" if stage in ("load", "label") else "cpu"
+            future = self.pool.submit(*given, priority=priority, where=where, near=near)
         self._tasks[future] = _Submitted(task, work)
+        return future
 
     def _task(self, stage: Stage, name: str) -> Task:
         self._attempts[stage, name] += 1
@@ -186,7 +198,7 @@ class RunLoop:
     def _labellers(self, at_once: int) -> int:
         """How many workers may label: all that do nothing else, or one and another for each task's worth that waits.
 
-        A worker that labels for the first time imports torch, which takes as long and 200 MB.
+        A worker that labels for the first time imports torch, which takes as long and 200 MB. One has it already.
         """
         most = self.pool.workers["gpu"]
         return most if self.pool.labels_apart else min(most, 1 + len(self.todo.unlabelled) // at_once)
@@ -201,6 +213,19 @@ class RunLoop:
             shards,
             priority=_LABEL_FIRST,
         )
+
+    def _note_loaded(self, done: Future) -> None:
+        """Go on, unless the model or the device cannot be used."""
+        error = done.exception()
+        if error is not None and worker_died(error):
+            name = self.labelling.model.card.name
+            raise EnvironmentProblem(
+                f"workers died while they loaded the model {name}; give them more memory, run again"
+            )
+        if error is not None:
+            raise error
+        if self.pool.labels_apart and self.labelling.device == "auto" and done.result() == "cpu":
+            self.observe(Remark("the workers of the pool gpu find no GPU that torch can use, and label on CPUs"))
 
     def _note_obtained(self, task: Task, slot: Slot, done: Future) -> None:
         """Go on to prepare a segment whose files are there; without them it has failed."""

@@ -24,7 +24,6 @@ from mms_regions.run.begin import RunRequest, cannot_be_written, locked, planned
 from mms_regions.run.inputs import Inputs, Ledger, open_inputs, refuse_no_files, require_data_dir
 from mms_regions.run.loop import RunLoop
 from mms_regions.run.provenance import now, this_run
-from mms_regions.run.tasks import check_labelling
 from mms_regions.run.todo import Outstanding, keys_to_redo, outstanding, read_redo, write_redo
 from mms_regions.store.index import IndexUpdater, describe_store, empty_foreign, known_records, shown_coverage
 from mms_regions.store.labels import read_provenance, write_provenance
@@ -38,7 +37,7 @@ from mms_regions.store.relabel import (
     require_weights,
     start_labelling,
 )
-from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest, Where
+from mms_regions.workers.pool import PoolFactory, PoolRequest, Where
 from mms_regions.workers.ports import LOG
 
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
@@ -211,7 +210,8 @@ class _Work:
         if request.workers:
             self.observe(Remark("starting workers"))  # which takes seconds, in a queue hours
         with self.pool(request) as workers:
-            self._check(workers)
+            if workers.about:
+                self.observe(Remark(workers.about))
             self.observe(RunStarted(len(self.todo.segments), len(self.todo.unwritten) + len(self.todo.unlabelled)))
             ledger = Ledger(self.inputs, workers, self.settings.transfers, self.observe)
             observe = to_all(self.observe, self._forget_redone, index)
@@ -222,18 +222,6 @@ class _Work:
                     self._keep_manifests(ledger)
                 raise
             self._keep_manifests(ledger)
-
-    def _check(self, workers: Pool) -> None:
-        """Wait for the first worker that labels, and refuse what it cannot use before hours of preparing."""
-        if workers.about:
-            self.observe(Remark(workers.about))
-        checked = workers.submit(check_labelling, self.labelling, where="gpu")
-        while workers.next_within(_PATIENCE) is None:
-            self.stop.check()
-            workers.attend()
-        device = checked.result()
-        if workers.labels_apart and self.labelling.device == "auto" and device == "cpu":
-            self.observe(Remark("the workers of the pool gpu find no GPU that torch can use, and label on CPUs"))
 
     def _pool_request(self) -> PoolRequest:
         """The workers that there is work for: each segment, and each shard, is a task at most."""

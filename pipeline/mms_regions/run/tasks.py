@@ -53,7 +53,7 @@ from mms_regions.store.shards import coverage_in, read_windows, write_features, 
 if TYPE_CHECKING:
     from mms_regions.model.label import Prediction  # imports torch, which all others do without
 
-Stage = Literal["fetch", "prepare", "write", "label"]
+Stage = Literal["load", "fetch", "prepare", "write", "label"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,12 @@ def _ended(task: Task, started: _Clocks, size: int, reason: str, trace: str) -> 
 
 
 # --- The tasks of the loop
+
+
+def load(task: Task, notify: Notify, labelling: Labelling) -> str:
+    """The device that this worker labels on, with the network in its memory."""
+    device: str = run_task(task, notify, lambda _: 0, check_labelling, labelling)
+    return device
 
 
 def obtain(task: Task, notify: Notify, segment: Segment, inputs: Inputs) -> tuple[Pinned, ...]:
@@ -246,7 +252,7 @@ def _refuse_nothing_complete(segment: Segment, samples: Samples) -> None:
 
 
 def check_labelling(labelling: Labelling) -> str:
-    """Refuse a device or a model that cannot be used before hours of preparing: what a worker tries first.
+    """Refuse a device or a model that cannot be used: what the first worker that labels does before anything else.
 
     Gives the device that it is going to use.
     """

@@ -106,10 +106,19 @@ class DaskPool:
         self._present: dict[Where, float] = dict.fromkeys(("cpu", "gpu"), self._looked)
         self._submitted_again = False
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
+    def submit(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        priority: int = 0,
+        where: Where = "cpu",
+        near: Future | None = None,
+    ) -> Future:
+        given = (function, *arguments) if near is None else (_run_after, near, function, *arguments)
+
         def start() -> Any:
             bound = {"resources": dict(self._resources[where]) or None, "priority": priority, "pure": False}
-            return self._client.submit(function, *map(_bare, arguments), **bound)
+            return self._client.submit(*map(_bare, given), **bound)
 
         task = DaskFuture(start, where, self.attend)
         self._tasks[task] = None
@@ -218,6 +227,11 @@ class DaskPool:
 
         self._client.subscribe_topic(topic, receive)
         return _ToClient(topic)
+
+
+def _run_after(result: object, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function where the result of another one is: Dask gives a task to a worker that has what it depends on."""
+    return function(*arguments)
 
 
 def _run_seceded(function: Callable[..., Any], *arguments: Any) -> Any:

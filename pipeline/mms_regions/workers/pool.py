@@ -37,8 +37,18 @@ class Pool(Protocol):
     def about(self) -> str:
         """What whoever started the run should know of the cluster, if anything."""
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Future:
-        """Start a task; futures among the arguments, or in lists of them, are replaced by their results there."""
+    def submit(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        priority: int = 0,
+        where: Where = "cpu",
+        near: Future | None = None,
+    ) -> Future:
+        """Start a task; futures among the arguments, or in lists of them, are replaced by their results there.
+
+        near: a task that this one waits for; rather than on another worker, it runs on the one that ran that.
+        """
 
     def submit_waiting(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Start a task that mostly waits for something outside: it does not keep one that computes from running."""
@@ -113,7 +123,12 @@ class InProcessPool:
         self._done: deque[Finished] = deque()
 
     def submit(
-        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu"
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        priority: int = 0,
+        where: Where = "cpu",
+        near: Future | None = None,
     ) -> Finished:
         try:
             done = Finished(function(*(_resolved(argument) for argument in arguments)))

@@ -36,7 +36,7 @@ class Slow(InProcessPool):
         self.labels_apart = apart
 
     def submit(
-        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu"
+        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu", near: Any = None
     ) -> Finished:
         self._done.append(Finished())
         self.most = max(self.most, len(self._done))
@@ -73,7 +73,9 @@ class Deadly(InProcessPool):
         self.expected: list[Mapping[Where, int]] = []
         self._waiting: list[tuple[str, Ending]] = []
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu") -> Any:
+    def submit(
+        self, function: Callable[..., Any], *arguments: Any, priority: int = 0, where: Where = "cpu", near: Any = None
+    ) -> Any:
         task = Ending()
         self._waiting.append((arguments[0].subject, task))
         if function is write:
@@ -123,10 +125,13 @@ def test_what_was_prepared_and_lost_is_prepared_again_before_its_shard_is_writte
 
 
 def test_a_pool_hears_how_many_tasks_can_still_run_at_once(tmp_path: Path) -> None:
-    """Four segments of one shard, then the write of that; what is tried again counts again."""
+    """Of four segments of one shard while the model is loaded, then of each, and of the write of the shard.
+
+    What is tried again counts again.
+    """
     healthy, dying = Deadly(), Deadly(poison="E3/mms1")
     outcomes_of(healthy, tmp_path, 1)
-    assert healthy.expected == [{"cpu": left, "gpu": 1} for left in (4, 3, 2, 1, 1)]
+    assert healthy.expected == [{"cpu": left, "gpu": 1} for left in (4, 4, 3, 2, 1, 1)]
     outcomes_of(dying, tmp_path, 1)
     assert [tasks["cpu"] for tasks in dying.expected][-3:] == [2, 1, 1]
 

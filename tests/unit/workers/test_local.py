@@ -46,6 +46,13 @@ def test_there_is_one_worker_for_one_task_and_it_searches_no_working_folder(monk
     assert path.startswith("/somewhere") and not {"here", ""} & set(path.split(":"))
 
 
+def test_a_task_runs_on_the_worker_of_the_one_that_it_is_near() -> None:
+    with local_pool(PoolRequest(2)) as pool:
+        loaded = pool.submit(eval, OF_A_WORKER)
+        near = {pool.submit(eval, OF_A_WORKER, near=loaded).result() for _ in range(8)}  # one after another
+        assert near == {loaded.result()}
+
+
 def test_too_little_address_space_is_named_with_the_limit_that_is_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (700 * 2**20, resource.RLIM_INFINITY))
     problem = pytest.raises(EnvironmentProblem, match=r"limits a process to 700 MiB of address space \(`ulimit -v`\)")
