@@ -23,7 +23,7 @@ from mms_regions.core.errors import InputProblem
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.disk import cache_place, scratch_place, store_place
 from mms_regions.doctor.finding import Finding, State, Unanswered, program, start
-from mms_regions.doctor.python import libraries, python
+from mms_regions.doctor.python import libraries, python, torch_and_gpu
 from mms_regions.doctor.slurm import slurm
 from mms_regions.model.card import find_model, wanted_name
 
@@ -45,7 +45,8 @@ def diagnose(
     """
     checks: dict[str, Check] = {
         "Python": lambda: [python()],
-        "packages": lambda: libraries(settings, cluster, environ),
+        "packages": lambda: libraries(environ),
+        "torch": lambda: torch_and_gpu(settings, cluster, environ),
         "model": lambda: [model(settings, environ)],
         "SLURM": lambda: list(slurm(cluster, environ)),
         "scheduler": lambda: list(scheduler(cluster)),

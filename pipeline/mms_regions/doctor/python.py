@@ -31,21 +31,12 @@ def python() -> Finding:
     return Finding("Python", "ok", found)
 
 
-def libraries(settings: Settings, cluster: ClusterSettings, environ: Mapping[str, str]) -> list[Finding]:
-    """Whether the libraries that the project declares are here and new enough, and the GPU that settings ask for.
-
-    All are tried in one process, torch last: it takes longest.
-    """
+def libraries(environ: Mapping[str, str]) -> list[Finding]:
+    """Whether the libraries that the project declares are here and new enough, all but torch, which takes longest."""
     least = minimal_versions()
     names = [name for name in least if name != "torch"]
-    facts = imports([*names, "torch"], environ)
-    bad = list(_unfit((fact for fact in facts if fact.get("package") != "torch"), least))
-    fit = Finding("packages", "ok", f"{len(names) - len(bad)} of {len(names)} are installed and new enough")
-    return [
-        *bad,
-        fit,
-        *gpu([fact for fact in facts if fact.get("package", "torch") == "torch"], settings, cluster, environ),
-    ]
+    bad = list(_unfit(imports(names, environ), least))
+    return [*bad, Finding("packages", "ok", f"{len(names) - len(bad)} of {len(names)} are installed and new enough")]
 
 
 def minimal_versions() -> dict[str, str]:
@@ -95,10 +86,9 @@ def _completed(facts: list[dict[str, Any]], ended: str) -> list[dict[str, Any]]:
     return facts
 
 
-def gpu(
-    facts: Sequence[Mapping[str, Any]], settings: Settings, cluster: ClusterSettings, environ: Mapping[str, str]
-) -> list[Finding]:
-    """Two findings from what probe.py reports of torch: torch, and the GPU that settings ask for."""
+def torch_and_gpu(settings: Settings, cluster: ClusterSettings, environ: Mapping[str, str]) -> list[Finding]:
+    """Whether torch is here and new enough, and the GPU that settings ask for."""
+    facts = imports(["torch"], environ)
     bad = list(_unfit(facts, minimal_versions()))
     version = next((fact["version"] for fact in facts if "package" in fact), "")
     tested = next((fact for fact in facts if "gpus" in fact), None)

@@ -24,7 +24,7 @@ from mms_regions.doctor.disk import cache_place, inspect, scratch_place, store_p
 from mms_regions.doctor.doctor import clock, containers, model, network, scheduler
 from mms_regions.doctor.finding import Finding, Unanswered, ask
 from mms_regions.doctor.probe import module_of
-from mms_regions.doctor.python import gpu, imports, libraries, minimal_versions, python
+from mms_regions.doctor.python import imports, libraries, minimal_versions, python, torch_and_gpu
 from mms_regions.doctor.slurm import request, slurm
 
 LOCAL = ClusterSettings()
@@ -174,17 +174,18 @@ with open({path!r}, "a") as file: file.write(f"{{os.getpid()}} {{__name__}}\\n")
 """
 
 
-def test_one_process_imports_each_library_once_and_only_looks_for_those_that_take_long(tmp_path: Path) -> None:
+def test_each_library_is_imported_once_beside_torch_and_those_that_take_long_are_looked_for(tmp_path: Path) -> None:
     modules = [module_of(name) for name in minimal_versions()]
     note = NOTED.format(path=str(tmp_path / "noted"))
     sources = {name: note + (fakes.torch() if name == "torch" else "") for name in modules}
     environ = {**fakes.programs(tmp_path / "bin"), **fakes.libraries(tmp_path / "lib", sources)}
-    assert states(libraries(Settings(), LOCAL, environ)) == {"packages": "ok", "torch": "ok", "GPU": "ok"}
+    found = [*libraries(environ), *torch_and_gpu(Settings(), LOCAL, environ)]
+    assert states(found) == {"packages": "ok", "torch": "ok", "GPU": "ok"}
     pids, names = zip(*(line.split() for line in (tmp_path / "noted").read_text().splitlines()), strict=True)
-    assert len(set(pids)) == 1 and len(names) == len(set(names))
+    assert len(set(pids)) == 2 and len(names) == len(set(names))
     assert {"numpy", "pycdfpp", "torch"} <= set(names) and not {"pandas", "xarray", "distributed"} & set(names)
     (tmp_path / "lib" / "safetensors.py").write_text("raise ImportError('libz.so.1: cannot open shared object file')")
-    assert states(libraries(Settings(), LOCAL, environ))["safetensors"] == "problem"
+    assert states(libraries(environ))["safetensors"] == "problem"
 
 
 def test_a_library_that_is_only_looked_for_may_be_missing(tmp_path: Path) -> None:
@@ -202,10 +203,10 @@ def test_the_libraries_of_the_project_are_read_from_its_declaration() -> None:
 
 
 def test_a_library_that_is_too_old_is_a_problem(tmp_path: Path) -> None:
-    environ = fakes.libraries(tmp_path, {"torch": fakes.torch()})
+    environ = fakes.programs(tmp_path / "bin") | fakes.libraries(tmp_path, {"torch": fakes.torch()})
     (tmp_path / "torch-2.9.1.dist-info").mkdir()
     (tmp_path / "torch-2.9.1.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.9.1\n")
-    (found,) = gpu(imports(["torch"], environ), Settings(), LOCAL, fakes.programs(tmp_path / "bin"))
+    (found,) = torch_and_gpu(Settings(), LOCAL, environ)
     assert (found.what, found.state, found.found) == ("torch", "problem", "2.9.1 is older than 2.10")
     assert found.advice == "pip install 'torch>=2.10'"
 
@@ -241,9 +242,8 @@ SMI = {"nvidia_smi": "echo NVIDIA H200"}
 def test_whether_the_device_that_is_asked_for_can_be_had(
     tmp_path: Path, device: str, cluster: ClusterSettings, source: str, tools: dict[str, str], state: str, said: str
 ) -> None:
-    facts = imports(["torch"], fakes.libraries(tmp_path / "lib", {"torch": source}))
-    wanted, environ = Settings(device=device), fakes.programs(tmp_path / "bin", **tools)  # type: ignore[arg-type]
-    sound, found = gpu(facts, wanted, cluster, environ)
+    environ = fakes.programs(tmp_path / "bin", **tools) | fakes.libraries(tmp_path / "lib", {"torch": source})
+    sound, found = torch_and_gpu(Settings(device=device), cluster, environ)  # type: ignore[arg-type]
     assert (sound.what, sound.state) == ("torch", "ok")
     assert (found.what, found.state) == ("GPU", state)
     assert said in found.found
