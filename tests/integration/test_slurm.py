@@ -189,7 +189,7 @@ def test_two_pools_make_the_whole_catalogue_as_one_process_does(watched: Watched
 def test_labels_are_made_in_the_gpu_pool_and_all_else_in_the_cpu_pool(site: Site, watched: Watched) -> None:
     partition_of = {str(job.id): job.partition for job in site.slurm.jobs()}
     ran = [(task["stage"], partition_of[task["batch_job"]]) for task in tasks(watched.store)]
-    assert set(ran) == {("fetch", "cpu"), ("prepare", "cpu"), ("write", "cpu"), ("label", "gpu")}
+    assert set(ran) == {("load", "gpu"), ("fetch", "cpu"), ("prepare", "cpu"), ("write", "cpu"), ("label", "gpu")}
     assert ran.count(("prepare", "cpu")) == 92
     assert len({(task["batch_job"], task["worker"]) for task in tasks(watched.store)}) == 3
 
@@ -290,6 +290,22 @@ def cancel_the_held(site: Site, run: Started, held: Path) -> str:
     assert run.lives, run.said
     site.slurm.scancel(job)
     return str(job)
+
+
+def test_while_a_gpu_is_waited_for_all_is_prepared_and_jobs_without_work_are_given_back(
+    site: Site, some: Path, tmp_path: Path
+) -> None:
+    store, gate = tmp_path / "x.zarr", tmp_path / "gate"
+    wait = f"setup = [\"until [ -e '{gate}' ]; do sleep 0.1; done\"]\n"
+    run = site.start(store, SMALL.replace("120", "600") + CPU + "jobs = 2\n" + GPU + wait, *SOME)
+    site.until(lambda: len(site.jobs_in_queue("cpu")) == 2 or not run.lives, "two jobs that prepare")
+    site.until(lambda: not site.jobs_in_queue("cpu") or not run.lives, "the end of the jobs that prepare")
+    assert run.lives, run.said
+    assert [task for task in tasks(store) if task["stage"] in ("load", "label")] == []
+    gate.touch()
+    done = run.wait()
+    assert done.returncode == 0, done.stderr
+    assert_same_store(store, some)
 
 
 @dataclass(frozen=True)
