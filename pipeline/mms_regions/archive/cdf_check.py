@@ -111,7 +111,7 @@ def _own_problem(path: Path) -> Iterator[None]:
     try:
         yield
     except ChildDied as problem:
-        raise SegmentProblem(f"{path.name}: the process that read it {problem}; fetch it again") from None
+        raise SegmentProblem(f"{path.name}: the process that read it {problem}; {problem.advice}") from None
 
 
 def _inspect(path: Path, expected: _Expected, known_sha256: str, everything: bool) -> Inspected:

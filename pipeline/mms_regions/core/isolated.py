@@ -45,19 +45,27 @@ def safe_path(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ChildDied(Exception):
-    """The child ended, or had to be ended, before the function did; says how."""
+    """The child ended, or had to be ended, before the function did; says how.
+
+    advice: what to do where the function reads a file, which is to blame but for SIGKILL.
+    """
+
+    @property
+    def advice(self) -> str:
+        if "SIGKILL" in str(self):
+            return "the system does this where memory is short; use fewer --workers, and run again"
+        return "fetch it again"
 
 
 def run_isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What a function of a module returns in a child process; it and its arguments are pickled.
 
     Raises what the function raises, and ChildDied where the child dies of it, also when it is called again in a new
-    one: what was called before may have left the first in disorder.
+    one: what was called before may have left the first in disorder, or somebody killed it.
     """
     with _lock():
-        if (child := _Child.of_this_process()).has_served:
-            with suppress(ChildDied):
-                return child.call(function, args, kwargs)  # type: ignore[no-any-return]
+        with suppress(ChildDied):
+            return _Child.of_this_process().call(function, args, kwargs)  # type: ignore[no-any-return]
         return _Child.of_this_process().call(function, args, kwargs)  # type: ignore[no-any-return]
 
 
@@ -84,7 +92,7 @@ class _Child:
 
         self._pipe, theirs = Pipe()
         self._memory = _file_in_memory()
-        self.has_served, self.cpu = False, 0.0
+        self.cpu = 0.0
         with theirs:
             shared = [theirs.fileno(), self._memory.fileno()]
             self._process = subprocess.Popen(
@@ -120,7 +128,6 @@ class _Child:
             if isinstance(problem, EOFError | OSError):
                 raise ChildDied(ended) from None
             raise
-        self.has_served = True
         if not is_well:
             raise value
         return value

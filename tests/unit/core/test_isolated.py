@@ -32,13 +32,17 @@ def test_one_child_serves_many_calls_and_ends_when_asked() -> None:
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_its_death_is_an_error_and_the_next_call_has_a_new_child(number: signal.Signals) -> None:
     before = run_isolated(process)
-    with pytest.raises(ChildDied, match=f"was ended by {number.name}"):
+    with pytest.raises(ChildDied, match=f"was ended by {number.name}") as died:
         run_isolated(die, number)
+    assert died.value.advice.startswith("the system" if number == signal.SIGKILL else "fetch")
     assert run_isolated(process) not in (before, os.getpid())
 
 
-def test_what_a_child_died_of_is_tried_again_where_an_earlier_call_may_be_to_blame(tmp_path: Path) -> None:
-    before = run_isolated(process)
+@pytest.mark.parametrize("has_served", [True, False])
+def test_what_a_child_died_of_is_tried_again_for_others_may_be_to_blame(has_served: bool, tmp_path: Path) -> None:
+    """An earlier call, or the system, which kills what it likes where memory is short."""
+    end_child()
+    before = run_isolated(process) if has_served else 0
     assert run_isolated(die_once, tmp_path / "tried") not in (before, os.getpid())
 
 
