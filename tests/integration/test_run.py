@@ -75,9 +75,11 @@ def test_settings_of_zarr_in_the_environment_change_nothing(mms_regions: Command
 def test_worker_processes_make_the_same_store(
     mms_regions: Command, run_words: Words, healthy: Path, tmp_path: Path
 ) -> None:
-    done = mms_regions(*run_words(tmp_path / "two.zarr", "--workers", 2, "--json"))
+    (scratch := tmp_path / "scratch").mkdir()
+    done = mms_regions(*run_words(tmp_path / "two.zarr", "--workers", 2, "--json"), env={"TMPDIR": str(scratch)})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["complete"] == ALL
+    assert not list(scratch.iterdir()), "Dask would leave its dask-scratch-space"
     assert "\x1b" not in done.stderr
     lines = log_lines(done.stderr)
     assert lines[:2] == ["starting workers", "5 segments to prepare, 3 shards to label"]

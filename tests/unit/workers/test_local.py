@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import dask
 import distributed  # before its settings are changed
@@ -29,6 +32,15 @@ def test_a_setting_of_dask_that_makes_no_sense_is_an_answer_too(monkeypatch: pyt
     problem = pytest.raises(EnvironmentProblem, match=r"Invalid time unit: soon.*DASK_\.\.\., ~/\.config/dask")
     with problem, local_pool(PoolRequest(1)):
         pass
+
+
+def test_a_file_of_dasks_own_settings_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dask.yaml").write_text("distributed: {comm: [\n")
+    code = "from mms_regions.workers.start import require_dask; require_dask()"
+    environ = {**os.environ, "DASK_CONFIG": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    said = done.stderr.splitlines()[-1]
+    assert "EnvironmentProblem: Dask's own settings cannot be read" in said and f"{tmp_path / 'dask.yaml'}" in said
 
 
 OF_A_WORKER = "__import__('sys').flags.safe_path, __import__('os').environ['PYTHONPATH'], __import__('os').getpid()"
