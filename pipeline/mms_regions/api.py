@@ -392,7 +392,7 @@ def plot_segment(segment: xr.Dataset, *, title: str = "", data_dir: Path | str |
     Raises
     ------
     ValueError
-        The segment has no samples, or its label does not name its regions.
+        The segment has no samples, a variable is missing, or its label does not name its regions.
 
     Examples
     --------
@@ -401,11 +401,11 @@ def plot_segment(segment: xr.Dataset, *, title: str = "", data_dir: Path | str |
     """
     from mms_regions.core.settings import resolve_settings
     from mms_regions.report.ion_spectrum import ion_spectrum
-    from mms_regions.report.segment_plot import segment_picture
+    from mms_regions.report.segment_plot import drawable, segment_picture
 
     folder, ions = resolve_settings({"data_dir": data_dir}, os.environ).data_dir, None
     try:
-        ions = ion_spectrum(segment, folder) if folder else None
+        ions = ion_spectrum(drawable(segment), folder) if folder else None
     except SegmentProblem as problem:
         warnings.warn(f"The picture is without ions. {problem}", stacklevel=2)
     return segment_picture(segment, title, ions)

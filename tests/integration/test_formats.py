@@ -304,6 +304,18 @@ def test_a_segment_of_an_open_store_is_drawn(healthy: Path, monkeypatch: pytest.
     assert {"$B$ (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}
 
 
+def test_a_dataset_without_all_that_is_drawn_is_refused_by_name(healthy: Path, tmp_path: Path) -> None:
+    data = open_segment(healthy, "A", 1)
+    for some, missing in (
+        (data.drop_vars("electron_energy"), "electron_energy"),
+        (data[["label", "ve_gsm"]], "probability"),
+    ):
+        with pytest.raises(ValueError, match=f"there is no {missing}.* in these data; give a segment as"):
+            mms_regions.plot_segment(some, data_dir=tmp_path)
+        with pytest.raises(ValueError, match=missing):
+            mms_regions.plot_segment(some)
+
+
 def test_what_to_be_careful_about_is_in_netcdf_files_and_in_the_table(healthy: Path) -> None:
     data = open_segment(healthy, "LONG", 1).load()
     data["vi_gsm"].values[:600] = 0.0

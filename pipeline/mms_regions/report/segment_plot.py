@@ -50,6 +50,10 @@ DENSITY_COLOURS = ("#8B008B", "#000000")  # of ions and electrons
 SCALAR_COLOURS = ("#000000",)
 _VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
 _DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
+_DRAWN = (  # of a segment
+    *("label", "probability", "electron_spectrum_omni", "electron_energy", "j_dot_e_prime"),
+    *(*_VECTORS, *_DENSITIES),
+)
 _LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
 _CELLS = 128  # of energy, in a spectrogram
 _COLUMNS = 2000  # of a spectrogram: no picture has more dots along time
@@ -83,9 +87,10 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     """One segment as `open_segment` gives it: fields, moments, J.E', spectra, probabilities, regions, cautions.
 
     ion_spectrum: (time, energy) as `ion_spectrum` gives it, with the coordinate `energy` in eV; it is in the CDF files
-    alone, and without it the picture says so. Raises ValueError where there are no samples, or no regions.
+    alone, and without it the picture says so. Raises ValueError where there are no samples, no regions, or a variable
+    is missing.
     """
-    strip = Strip("region", 0.0, data["label"])
+    strip = Strip("region", 0.0, drawable(data)["label"])
     spectra = {} if ion_spectrum is None else {"ions": ion_spectrum}
     spectra["electrons"] = data["electron_spectrum_omni"].assign_coords(energy=data["electron_energy"])
     stable, lines = "stability" in data, len(_VECTORS) + 2
@@ -114,6 +119,13 @@ def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
     missing = "" if ion_spectrum is not None else "No ion spectrogram: it is in CDF files that are not at hand. "
     inferred = "\nNames of regions are inferred, not the authors'." if names_are_inferred(card_of(data)) else ""
     return f"{missing}Upper half faded: confidence below {low_confidence_of(data):g}. Vectors in GSM.{inferred}"
+
+
+def drawable(data: xr.Dataset) -> xr.Dataset:
+    """The same data. Raises ValueError, with their names, where variables that are drawn are not in it."""
+    if missing := [name for name in _DRAWN if name not in data]:
+        raise ValueError(f"there is no {', '.join(missing)} in these data; give a segment as `open_segment` gives it")
+    return data
 
 
 def segment_title(data: xr.Dataset) -> str:
