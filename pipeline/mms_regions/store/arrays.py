@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from mms_regions.core.errors import DamagedStore, UsageProblem
 from mms_regions.core.outcomes import without_key
 from mms_regions.store.metadata import arrays_in, damaged_rows, read_root
+
+if TYPE_CHECKING:
+    import zarr
 
 # Of the index and of the store: what is known of a segment besides its arrays, under the same names.
 _NUMBERS = ("b0", "n0", "b0_sigma", "n0_sigma", "position_gse", "mean_stability", "share_changed")
@@ -88,6 +90,8 @@ class StoreArrays:
 
 def open_arrays(store: Path) -> StoreArrays:
     """Raises EnvironmentProblem for a store whose index is damaged, or that names codecs that no store has."""
+    import zarr
+
     root = read_root(store)
     group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
     columns = ("event", "probe", "status", "reason", "first", "n_samples", *_NUMBERS, *_TEXTS)
@@ -104,6 +108,8 @@ def refuse_incomplete(key: str, status: str, reason: str) -> None:
 
 
 def _read(group: zarr.Group, name: str, place: slice) -> NDArray[Any]:
+    import zarr
+
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise DamagedStore(f"{group.store_path}: {name} is not an array")
