@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mms_regions.archive.cdf_records import Records, check_records, check_values
 from mms_regions.core.errors import SegmentProblem
 from mms_regions.core.isolated import ChildDied, run_isolated
+from mms_regions.core.messages import counted
 from mms_regions.core.types import SECOND, Times
 
 if TYPE_CHECKING:  # the child does without the rest of the package, so that it starts soon
@@ -31,6 +32,7 @@ LIMITS = ("FILLVAL", "VALIDMIN", "VALIDMAX")
 SYNTHETIC = "SYNTHETIC DATA"  # in the global attribute TEXT of files that nobody measured
 
 _KEPT = 5  # files that are kept open: one of each product, for they are read right after they are inspected
+_MOST_BYTES = 4 << 30  # of a file, which is read into memory; the largest that are used here have 0.1 GB
 _UNREADABLE = (OSError, ValueError, RuntimeError, MemoryError, IndexError, KeyError)  # what pycdfpp raises
 
 
@@ -178,6 +180,8 @@ def _open(path: Path, expected: _Expected, state: tuple[int, ...]) -> _Opened:
 
 def _read(path: Path) -> bytes:
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise SegmentProblem(f"{path.name}: has {counted(size, 'byte')}, more than a file of MMS; fetch it again")
         return path.read_bytes()
     except OSError as problem:
         raise _unreadable(path, problem) from problem

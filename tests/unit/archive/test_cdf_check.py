@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -336,6 +337,11 @@ def test_a_file_of_another_source_is_refused(path: Path, source: str) -> None:
 def test_a_file_that_does_not_say_that_it_is_synthetic_was_measured(path: Path) -> None:
     say(path, "TEXT", None)
     assert inspect(named(path)).content.origin == "measured"
+
+
+def test_a_file_that_is_far_too_large_is_not_read(path: Path) -> None:
+    os.truncate(path, 5 << 30)  # of holes
+    assert "has 5368709120 bytes, more than a file of MMS" in problem_of(path)
 
 
 # What a library may do
