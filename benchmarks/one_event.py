@@ -119,6 +119,7 @@ def _least(commands: Mapping[str, partial[None]], runs: int) -> dict[str, Cost]:
     taken: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
+            os.sync()  # else a run waits for what the one before has left to the disk
             cpu, wall = _children_cpu(), time.perf_counter()
             command()
             taken[name].append(Cost(_children_cpu() - cpu, time.perf_counter() - wall))
