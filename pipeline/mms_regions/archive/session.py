@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +17,9 @@ from mms_regions.archive.http import RequestFailed, shortly
 from mms_regions.archive.watch import Watch, WatchedAdapter
 from mms_regions.core.version import __version__
 
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
 
 @contextmanager
 def failures(timeouts: tuple[float, float], watch: Watch) -> Iterator[None]:
@@ -28,7 +32,10 @@ def failures(timeouts: tuple[float, float], watch: Watch) -> Iterator[None]:
     except requests.ReadTimeout as problem:
         raise RequestFailed(f"the server sends nothing for {timeouts[1]:g} s", again=True) from problem
     except requests.exceptions.SSLError as problem:
-        raise RequestFailed(f"no trust in the server ({_cause(problem)})", again=False) from problem
+        raise RequestFailed(f"no trust in the server ({_cause(problem)}{_named(_BUNDLES)})", again=False) from problem
+    except requests.exceptions.ProxyError as problem:
+        said = f"the proxy cannot be used ({_cause(problem)}{_named(_PROXIES)})"
+        raise RequestFailed(said, again=True) from problem
     except requests.exceptions.ChunkedEncodingError as problem:
         raise RequestFailed("the server ends its answer too early", again=True) from problem
     except requests.ConnectionError as problem:
@@ -37,6 +44,16 @@ def failures(timeouts: tuple[float, float], watch: Watch) -> Iterator[None]:
         raise RequestFailed(said, again=True) from problem
     except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException) as problem:
         raise RequestFailed(f"it cannot be asked for ({shortly(str(problem))})", again=False) from problem
+    except OSError as problem:
+        if "certificate bundle" not in str(problem):  # of a disk; requests has no class for this one
+            raise
+        raise RequestFailed(f"no trust in servers ({problem}{_named(_BUNDLES)})", again=False) from problem
+
+
+def _named(variables: tuple[str, ...]) -> str:
+    """Those that the user has set, by their names alone: the address of a proxy may hold a password."""
+    found = [name for name in variables if os.environ.get(name)]
+    return f"; the environment sets {', '.join(found)}" if found else ""
 
 
 @contextmanager

@@ -159,3 +159,26 @@ def test_whether_anybody_answers_is_known_soon(tmp_path: Path) -> None:
         Source("sdc", archive.sdc_url).require_answer()
     with pytest.raises(NetworkProblem, match="Connection refused"):
         Source("sdc", archive.sdc_url).require_answer()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "base", "said"),
+    [
+        ("HTTP_PROXY", "http://me:secret@127.0.0.1:9", "http://archive.invalid/api", r"the proxy cannot be used"),
+        (
+            "REQUESTS_CA_BUNDLE",
+            "/nonexistent.pem",
+            "https://127.0.0.1:9/api",
+            r"no trust in servers .*nonexistent",
+        ),
+    ],
+)
+def test_the_variable_that_is_at_fault_is_named_and_no_password(
+    variable: str, value: str, base: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (variable.lower(), "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(NetworkProblem, match=f"{said}.*; the environment sets .*{variable}") as problem:
+        Source("sdc", base).require_answer()
+    assert "secret" not in str(problem.value)
