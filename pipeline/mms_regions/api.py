@@ -366,7 +366,7 @@ def run_segments(
     segments = chosen.segments(events, None if probes is None else str(probes))
     settings, cluster = resolve_run(flags, os.environ, None if profile is None else _path(profile))
     labelled = choose_model(settings, path, os.environ)
-    request = RunRequest(chosen, segments, path, labelled.settings, labelled.model, redo)
+    request = RunRequest(chosen, segments, path, labelled.settings, labelled.model, redo, labelled.remarks)
     with pool_for(cluster, run_folder(path)) as pool, heard_signals() as stop:
         return run(request, pool, observe or (lambda event: None), stop)
 

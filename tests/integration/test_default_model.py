@@ -9,6 +9,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from mms_regions.api import run_segments
+from mms_regions.core.messages import Remark
 from mms_regions.model.card import find_model
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import save_weights
@@ -48,6 +50,22 @@ def test_the_default_is_open_until_a_store_has_another_model(
     assert labelled_by("--store", tmp_path / "a.zarr") == "open", "a store keeps its model"
     assert labelled_by("--store", tmp_path / "b.zarr") == "waters2025"
     assert "the model open" not in lines[2]
+
+
+def test_from_python_an_observer_hears_it_too(crossed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMS_REGIONS_MODEL_DIR", str(tmp_path))
+    heard: list[object] = []
+    run_segments(
+        crossed / "one.csv",
+        tmp_path / "x.zarr",
+        probes=1,
+        data_dir=crossed / "data",
+        offline=True,
+        workers=0,
+        observe=heard.append,
+    )
+    (remark, *_) = [event.text for event in heard if isinstance(event, Remark)]
+    assert remark.startswith("labels are made with the model open")
 
 
 def test_a_model_of_the_other_convention_is_a_warning(crossed: Path, tmp_path: Path, mms_regions_here: Command) -> None:

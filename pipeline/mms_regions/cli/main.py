@@ -176,7 +176,6 @@ def run(
     """  # noqa: E501
     announce(f"reading settings, events and {store}")
     from mms_regions.core.cluster_settings import resolve_run
-    from mms_regions.core.messages import Remark
     from mms_regions.core.stop import heard_signals
     from mms_regions.run.begin import RunRequest
     from mms_regions.run.dry_run import plan_run
@@ -203,13 +202,13 @@ def run(
         chosen = chosen_events(catalogue, interval, b0, n0)
         segments = chosen.segments(events, probes)
         labelled = choose_model(settings, store, os.environ)
-        request = RunRequest(chosen, segments, store, labelled.settings, labelled.model, redo or "")
+        request = RunRequest(
+            chosen, segments, store, labelled.settings, labelled.model, redo or "", remarks=labelled.remarks
+        )
         if dry_run:
             _print_planned(plan_run(request), store, as_json)
             return
         with display(as_json) as observe, heard_signals() as stop:
-            for remark in labelled.remarks:
-                observe(Remark(remark))
             summary = run_segments(request, pool, observe, stop)
     print_summary(summary, store, as_json)
 

@@ -41,7 +41,7 @@ class RunRequest:
     """What is asked of a run: the segments of a catalogue in a store, made with settings, labelled by a model.
 
     segments: those that the store lacks are added to it. redo: segments that are made again though they are there, such
-    as `A,B/mms4`, `changed` or `all`; nothing where there are none.
+    as `A,B/mms4`, `changed` or `all`; nothing where there are none. remarks: what the user should know of the model.
     """
 
     catalogue: Catalogue
@@ -50,6 +50,7 @@ class RunRequest:
     settings: Settings
     model: InstalledModel
     redo: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def planned(request: RunRequest) -> Plan:

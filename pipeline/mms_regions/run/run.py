@@ -89,6 +89,8 @@ def run(request: RunRequest, pool: PoolFactory, observe: Observer, stop: Stop | 
     other settings, from other files, is held by another run or cannot be written, Interrupted where it was stopped.
     """
     store, settings = request.store, request.settings
+    for remark in request.remarks:
+        observe(Remark(remark))
     stop, inputs = stop or Stop(), cache(partial(open_inputs, settings))
     require_weights(request.model)
     require_data_dir(settings)
