@@ -33,6 +33,8 @@ Words = Callable[..., list[object]]
 # What a process is killed before: a scenario, a line of its record, and which one of those that fit;
 # whether it is tried in the quick tests too.
 PLACES: dict[str, tuple[str, str, int, bool]] = {
+    "the lock is made under a hidden name": ("relabel", "link *.run/lock.json", 1, True),
+    "the lock is moved aside, to be removed": ("new", "unlink *.run/.lock.json.*", 0, True),
     "the plan is written, the arrays are not there": ("new", "rename *.run/labelled.json", 1, False),
     "the store is described": ("new", "rename *.run/provenance.json", 1, False),
     "files are obtained": ("new", "unlink *.run/logs/*", 1, False),

@@ -235,7 +235,7 @@ def _lives(owner: Owner | None) -> bool | None:
 
 def _put(path: Path, content: bytes) -> bool:
     """Put a whole file under a name; False where there is one already."""
-    private = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    private = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")  # which the next run sweeps
     try:
         _write_new(private, content)
         return _link(private, path, content)
@@ -260,7 +260,7 @@ def _link(private: Path, path: Path, content: bytes) -> bool:
             return True
         if problem.errno in _NO_LINKS:
             return _write_in_place(path, content)
-        if problem.errno != errno.EEXIST:
+        if problem.errno not in {errno.EEXIST, *_GONE}:  # gone: whoever has the lock swept it
             raise
         return False
     return True
@@ -282,7 +282,7 @@ def _bears(path: Path, content: bytes) -> bool:
 
 def _remove(path: Path, seen: _Seen) -> None:
     """Remove the lock if it is still as seen. Another, which came between, is put back."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.old")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     with suppress(FileNotFoundError):  # NFS may report this though it has done it, as for links
         rename(path, aside)
     moved = _look(aside)
