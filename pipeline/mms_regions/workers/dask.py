@@ -117,7 +117,13 @@ class DaskPool:
         given = (function, *arguments) if near is None else (_run_after, near, function, *arguments)
 
         def start() -> Any:
-            bound = {"resources": dict(self._resources[where]) or None, "priority": priority, "pure": False}
+            bound: dict[str, Any] = {
+                "resources": dict(self._resources[where]) or None,
+                "priority": priority,
+                "pure": False,
+            }
+            if near is not None:  # a group of its own: of a group of many tasks Dask forgets what they depend on
+                bound["key"] = (f"{function.__name__}-{secrets.token_hex(16)}", 0)
             return self._client.submit(*map(_bare, given), **bound)
 
         task = DaskFuture(start, where, self.attend)

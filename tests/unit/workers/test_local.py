@@ -59,7 +59,8 @@ def test_there_is_one_worker_for_one_task_and_it_searches_no_working_folder(monk
 
 
 def test_a_task_runs_on_the_worker_of_the_one_that_it_is_near() -> None:
-    with local_pool(PoolRequest(2)) as pool:
+    # Else an idle worker may take a task that the other one is slow to begin.
+    with dask.config.set({"distributed.scheduler.work-stealing": False}), local_pool(PoolRequest(2)) as pool:
         loaded = pool.submit(eval, OF_A_WORKER)
         near = {pool.submit(eval, OF_A_WORKER, near=loaded).result() for _ in range(8)}  # one after another
         assert near == {loaded.result()}
