@@ -1,4 +1,8 @@
-"""Benchmark of reports: how long they take, and how large they are, of a whole run and of very many segments."""
+"""Benchmark of reports: how long they take, and how large they are, of a whole run and of very many segments.
+
+`python benchmarks/reporting.py` is of a whole run; with two numbers of events, of stores of four segments each, such as
+`250 500`, it is of very many segments, and takes half an hour.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,7 @@ PROMISED = 600.0  # s on two cores, 10,000 segments
 
 
 def results(quick: bool = False) -> str:
-    """The sections of RESULTS.md on reports."""
-    return _whole_run(quick) if quick else f"{_whole_run(quick)}\n{large()}"
-
-
-def _whole_run(quick: bool) -> str:
+    """The section of RESULTS.md on the report of a whole run."""
     with tempfile.TemporaryDirectory() as folder:
         here, data = Path(folder), Path(folder) / "data"
         segments = read_catalogue("rogers2023").segments("A" if quick else None)
@@ -42,7 +42,7 @@ def _whole_run(quick: bool) -> str:
 """
 
 
-def large(events: tuple[int, int] = (250, 500)) -> str:
+def large(events: tuple[int, int]) -> str:
     """The section on reports of more segments than are drawn; events: of two stores, of four segments each."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -62,7 +62,7 @@ def large(events: tuple[int, int] = (250, 500)) -> str:
     ]
     return f"""## The report of very many segments
 
-`python benchmarks/reporting.py`: {machine()}.
+`python benchmarks/reporting.py {events[0]} {events[1]}`: {machine()}.
 `mms-regions report STORE --out DIR --workers 2`, intervals of {scale.SECONDS:g} s, of which at most {MOST} are drawn.
 
 {table(["segments", "pages of events", "CPU s", "largest process, MiB", "MB of all pages"], rows)}
