@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import MappingProxyType
@@ -14,7 +14,7 @@ import pytest
 from stores import assert_same_store
 
 from mms_regions.core.catalogue import read_catalogue
-from mms_regions.core.messages import Event, TaskEnded
+from mms_regions.core.messages import Event, RunStarted, TaskEnded
 from mms_regions.core.settings import Settings, resolve_settings
 from mms_regions.model.card import InstalledModel, find_model
 from mms_regions.run.begin import RunRequest
@@ -97,6 +97,32 @@ def shuffled_run(
     chosen = read_catalogue(str(catalogue))
     run(RunRequest(chosen, chosen.segments(), store, settings, model), pool, observe)
     return done
+
+
+class Queued(InProcessPool):
+    """Its worker is in a queue until it was looked for three times."""
+
+    looks = 0
+
+    def next_within(self, seconds: float) -> Finished | None:
+        self.looks += 1
+        return super().next_within(seconds) if self.looks > 3 else None
+
+
+def test_a_run_has_started_when_it_has_a_worker(
+    catalogue: Path, settings: Settings, model: InstalledModel, tmp_path: Path
+) -> None:
+    """Rate and time left count from there."""
+    pool, looks = Queued(), []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            looks.append(pool.looks)
+
+    chosen = read_catalogue(str(catalogue))
+    request = RunRequest(chosen, chosen.segments("A", "1"), tmp_path / "x.zarr", settings, model)
+    run(request, lambda _: nullcontext(pool), observe)
+    assert looks == [4]
 
 
 def test_any_order_of_tasks_makes_the_same_store(

@@ -37,7 +37,7 @@ from mms_regions.store.relabel import (
     require_weights,
     start_labelling,
 )
-from mms_regions.workers.pool import PoolFactory, PoolRequest, Where
+from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest, Where
 from mms_regions.workers.ports import LOG
 
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
@@ -212,8 +212,7 @@ class _Work:
         if request.workers:
             self.observe(Remark("starting workers"))  # which takes seconds, in a queue hours
         with self.pool(request) as workers:
-            if workers.about:
-                self.observe(Remark(workers.about))
+            self._await_worker(workers)
             self.observe(RunStarted(len(self.todo.segments), len(self.todo.unwritten) + len(self.todo.unlabelled)))
             ledger = Ledger(self.inputs, workers, self.settings.transfers, self.observe)
             observe = to_all(self.observe, self._forget_redone, index)
@@ -224,6 +223,15 @@ class _Work:
                     self._keep_manifests(ledger)
                 raise
             self._keep_manifests(ledger)
+
+    def _await_worker(self, workers: Pool) -> None:
+        """Wait for the first one, which may be in a queue: the rate of a run counts from there."""
+        if workers.about:
+            self.observe(Remark(workers.about))
+        workers.submit(os.getpid, where="cpu" if self.todo.unwritten else "gpu")
+        while workers.next_within(_PATIENCE) is None:
+            self.stop.check()
+            workers.attend()
 
     def _pool_request(self) -> PoolRequest:
         """The workers that there is work for: each segment, and each shard, is a task at most."""
