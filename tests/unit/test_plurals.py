@@ -31,7 +31,8 @@ def bare_counts(source: str) -> Iterator[str]:
 
 def _is_count(value: ast.expr) -> bool:
     name = ast.unparse(value)
-    return not name.isupper() and name not in ("most", "some", "spacecraft", "text") and "counted(" not in name
+    is_constant = name.rpartition(".")[2].isupper()
+    return not is_constant and name not in ("most", "some", "spacecraft", "text") and "counted(" not in name
 
 
 def test_messages_count_with_the_noun() -> None:

@@ -70,8 +70,8 @@ class Reported:
         if self.pages == self.events:
             return ""
         return (
-            f"pages of {self.pages:,} of {self.events:,} events: first those with failures, then those with the most "
-            f"cautions or without data, {survey.MOST} segments at most; name other events with --events"
+            f"pages of {self.pages} of {counted(self.events, 'event')}: first those with failures, then those with the "
+            f"most cautions or without data, {survey.MOST} segments at most; name other events with --events"
         )
 
 
