@@ -151,25 +151,50 @@ class Watched:
     core_limits: set[str]
 
 
+# Workers prepare nothing before there is a file `go`.
+UNTIL_GO = """
+import pathlib, time
+import mms_regions.run.tasks
+
+files_of = mms_regions.run.tasks.files_of
+
+def prepare(*words):
+    while not pathlib.Path("HERE/go").exists():
+        time.sleep(0.1)
+    return files_of(*words)
+
+def dask_setup(worker):
+    mms_regions.run.tasks.files_of = prepare
+"""
+
+
 @pytest.fixture(scope="module")
 def watched(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("two words")  # jobs get by with a space in every path
     store, gate = folder / "cluster.zarr", folder / "gate"
     wait = f"setup = [\"until [ -e '{gate}' ]; do sleep 0.1; done; export CUDA_VISIBLE_DEVICES=\"]\n"
     profile = PROFILE.replace('"cpu"', '"auto"')
-    run = site.start(store, profile + CPU + "jobs = 2\n" + GPU + wait)
+    run = site.start(store, profile + CPU + "jobs = 2\n" + GPU + wait, **in_workers(UNTIL_GO, folder))
     command = site.until(lambda: [one for one in workers(site) if "--name cpu-" in one], "a worker of the cpu pool")[0]
     scheduler, secrets = re.findall(r"tls://\S+", command)[0], next(run_folder(store).glob("credentials-*"))
     words = [sys.executable, "-c", INTRUDER, scheduler, str(secrets)]
     intruder = subprocess.run(words, env=site.environment, capture_output=True, text=True, check=False)
     modes = {path.stat().st_mode & 0o777 for path in [secrets, *secrets.iterdir()]}
     gate.touch()
-    site.until_prepared(run, 1)
-    found = listeners({run.pid: "driver", **{pid: one for pid, one in site.slurm.processes().items() if "dask" in one}})
+    found = site.until(lambda: listeners_of_four(site, run) or not run.lives, "the ports of three workers")
+    assert run.lives, run.said
     with_tls = {one: one.speaks_tls for one in found if not one.is_local}
     core_limits = {core_limit(pid) for pid, one in site.slurm.processes().items() if "dask_worker" in one}
+    (folder / "go").touch()
     done = run.wait()
     return Watched(store, done, found, with_tls, intruder.stdout or intruder.stderr, modes, core_limits)
+
+
+def listeners_of_four(site: Site, run: Started) -> list[Listener]:
+    """Those of the driver and three workers; none where others cannot reach all four yet."""
+    programs = {pid: one for pid, one in site.slurm.processes().items() if "dask" in one}
+    found = listeners({run.pid: "driver", **programs})
+    return found if len({one.command for one in found if not one.is_local}) == 4 else []
 
 
 def core_limit(pid: int) -> str:
