@@ -98,7 +98,7 @@ def words_apart(figure: Figure) -> list[str]:
     FigureCanvasAgg(figure)  # has one renderer for all words
     figure.draw_without_rendering()
     words = words_drawn(figure)
-    boxes = [text.get_window_extent() for text in words]
+    boxes = [text.get_window_extent().padded(-1) for text in words]  # letters fill less than their boxes
     pairs = combinations(zip(words, boxes, strict=True), 2)
     assert not [(a.get_text(), b.get_text()) for (a, box_a), (b, box_b) in pairs if box_a.overlaps(box_b)]
     clipped = [
