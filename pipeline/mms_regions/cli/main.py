@@ -53,7 +53,7 @@ from mms_regions.cli.status import show, status, verify
 from mms_regions.cli.streams import protect_streams, stdout_problem
 from mms_regions.cli.summary import print_summary
 from mms_regions.core.errors import EnvironmentProblem, Interrupted, UsageProblem, sentence
-from mms_regions.core.isolated import safe_path
+from mms_regions.core.isolated import collect_rarely, safe_path
 
 if TYPE_CHECKING:
     from mms_regions.export.export import Exported
@@ -79,6 +79,7 @@ app.add_typer(jobs, name="jobs", rich_help_panel="Models, catalogues, settings")
 
 def main() -> None:
     """The console script: every failure becomes one sentence and an exit code of docs/command-line.md."""
+    collect_rarely()
     protect_streams()
     _take_away_variables()
     debug = "--debug" in sys.argv

@@ -32,10 +32,10 @@ from mms_regions.core.files import remove, remove_folder, remove_tree
 from mms_regions.core.stop import SIGNALS
 from mms_regions.workers.dask import ALLOWED_FAILURES, DaskPool, Sentences
 from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest
-from mms_regions.workers.ports import LOG, ON_LOCALHOST, PRELOAD, port_settings, refused_noted
+from mms_regions.workers.ports import LOG, ON_LOCALHOST, port_settings, refused_noted
 from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.slurm import how_to_watch
-from mms_regions.workers.start import protected_start
+from mms_regions.workers.start import PRELOAD, protected_start
 from mms_regions.workers.tls import credentials_in, write_credentials
 
 _RUN = 1  # the task that runs, as SLURMRunner has it

@@ -12,9 +12,9 @@ from typing import Any
 from mms_regions.core.errors import EnvironmentProblem, sentence
 from mms_regions.workers.dask import DaskPool, Sentences
 from mms_regions.workers.pool import InProcessPool, Pool, PoolRequest
-from mms_regions.workers.ports import ON_LOCALHOST, PRELOAD, close_pages, port_settings, refused_noted
+from mms_regions.workers.ports import ON_LOCALHOST, close_pages, port_settings, refused_noted
 from mms_regions.workers.scratch import scratch_folder
-from mms_regions.workers.start import protected_start, require_dask
+from mms_regions.workers.start import IMPORTS, PRELOAD, protected_start, require_dask
 
 _LEAST_ADDRESS_SPACE = 900 * 2**20  # bytes
 _ABSENT = 120.0  # s that all workers may be gone; new ones start within seconds
@@ -85,11 +85,8 @@ def _worker_settings(imports: tuple[str, ...]) -> dict[str, Any]:
 
     asked = dask.config.get("distributed.worker.preload")
     return {
-        "distributed.worker.preload": [
-            *([asked] if isinstance(asked, str) else asked),
-            *imports,
-            PRELOAD,
-        ],
+        "distributed.worker.preload": [*([asked] if isinstance(asked, str) else asked), PRELOAD],
+        IMPORTS: list(imports),
         "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
         # A profiler that nobody looks at keeps what it saw each second: workers would grow as long as they live.
         "distributed.worker.profile.enabled": False,

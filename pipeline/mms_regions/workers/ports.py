@@ -1,7 +1,4 @@
-"""What listens: ports with TLS, which note whom they refuse, and pages on the state of Dask, which can be closed.
-
-Dask workers load this module when they start (`dask_setup`).
-"""
+"""What listens: ports with TLS, which note whom they refuse, and pages on the state of Dask, which can be closed."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from typing import Any
 
 ON_LOCALHOST = "127.0.0.1:0"
 LOG = "connections.log"  # beside a store, if connections were refused
-PRELOAD = __name__
 _LOG = "mms-regions.refused-log"  # keys in the configuration of Dask, which local workers get from this process
 _DASHBOARD = "mms-regions.dashboard"
 _LISTENERS = logging.getLogger("distributed.comm.tcp")
@@ -36,8 +32,8 @@ def port_settings(log: Path | None, dashboard: bool) -> dict[str, Any]:
     return {**routes, _LOG: str(log) if log else None, _DASHBOARD: dashboard}
 
 
-def dask_setup(worker: Any) -> None:
-    """Called by Dask in each worker."""
+def set_up_ports(worker: Any) -> None:
+    """What `port_settings` ask for, in a worker."""
     import dask
 
     if path := dask.config.get(_LOG, None):

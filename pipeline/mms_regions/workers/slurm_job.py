@@ -15,8 +15,9 @@ from distributed.security import Security
 
 from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
 from mms_regions.workers.pool import Where
-from mms_regions.workers.ports import ON_LOCALHOST, PRELOAD
+from mms_regions.workers.ports import ON_LOCALHOST
 from mms_regions.workers.slurm_commands import command_environment
+from mms_regions.workers.start import PRELOAD
 
 RESOURCES = {"cpu": "CPU", "gpu": "GPU"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -121,7 +122,7 @@ def _worker_arguments(settings: ClusterSettings, where: Where, pool: PoolSetting
         "--lifetime": f'"{lifetime}"',
         "--lifetime-stagger": f"{pool.stagger}s",
         "--dashboard-address": ON_LOCALHOST,
-        **({} if settings.has_dashboard else {"--preload": PRELOAD}),
+        "--preload": PRELOAD,
     }
     # A dashboard of its own would cost each worker a second: that of the scheduler shows them all.
     return [*(word for pair in arguments.items() for word in pair), "--no-dashboard"]

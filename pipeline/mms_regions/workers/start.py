@@ -1,4 +1,7 @@
-"""How the processes and threads of a pool are started: out of reach of signals and of files in the working folder."""
+"""How the processes and threads of a pool are started: out of reach of signals and of files in the working folder.
+
+Dask workers load this module when they start (`dask_setup`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import resource_tracker
+from typing import Any
 
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.isolated import safe_path
+from mms_regions.core.isolated import collect_rarely, safe_path
 from mms_regions.core.stop import SIGNALS
+from mms_regions.workers.ports import set_up_ports
+
+PRELOAD = __name__
+IMPORTS = "mms-regions.imports"  # a key in the configuration of Dask: modules that tasks need
 
 
 def require_dask() -> None:
@@ -24,6 +33,16 @@ def require_dask() -> None:
             f"Dask's own settings cannot be read: {' '.join(str(problem).split())}. Correct or remove that file "
             f"(settings of Dask are in {where} and in variables DASK_...)"
         ) from None
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by Dask in each worker, before the scheduler knows it."""
+    import dask
+
+    collect_rarely()
+    set_up_ports(worker)
+    for module in dask.config.get(IMPORTS, ()):
+        import_module(module)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_an_interface_is_data_and_no_code(tmp_path: Path) -> None:
 
 def test_workers_start_without_the_working_folder_and_close_their_pages_where_asked(tmp_path: Path) -> None:
     assert " -P -m distributed.cli.dask_worker " in script(tmp_path)
-    assert "--preload mms_regions.workers.ports" in script(tmp_path, dashboard=False)
+    assert "--preload mms_regions.workers.start" in script(tmp_path, dashboard=False)
     assert "DASHBOARD=False" in script(tmp_path, dashboard=False)
 
 
