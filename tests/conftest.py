@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from mms_regions.core.isolated import collect_rarely
+
 VARIABLE = "MMS_REGIONS_REFERENCE"
 # `nohup` has tests, and all commands that they start, ignore the signal that some of them are about.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -18,6 +20,8 @@ PACKAGES = {"SLURM": "slurmctld slurmd slurm-client munge", "CHROMIUM": "chromiu
 
 # Of tests on a cluster, and of those that kill commands or send them signals.
 SYSTEM_FIXTURES = {"slurm", "processes"}
+
+collect_rarely()  # as each command does
 
 # A machine that others use too stalls now and then: a slow example is no failure.
 settings.register_profile("mms_regions", deadline=None)
