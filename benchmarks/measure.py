@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,16 +47,22 @@ class Cost:
     memory: int
 
 
-def cost_of(arguments: Sequence[object], folder: Path | None = None) -> Cost:
-    """Run this Python with some arguments, in a folder. Raises CalledProcessError where it fails."""
+def cost_of(
+    arguments: Sequence[object], folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Cost:
+    """Run this Python with some arguments, in a folder. Raises RuntimeError, with what it said, where it fails."""
     command = [sys.executable, *map(str, arguments)]
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Cost(time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    with tempfile.TemporaryFile() as said:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        took = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            words = said.read().decode(errors="replace")
+            raise RuntimeError(f"{command[:5]} ended with {process.returncode}: {words[-2000:]}")
+    return Cost(took, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
 def machine() -> str:

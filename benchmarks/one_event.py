@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import csv
 import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measure import machine, table
+from measure import Cost, cost_of, machine, table
 from numpy.typing import NDArray
 
 from mms_regions.core.catalogue import read_catalogue
@@ -48,16 +45,8 @@ exec(compile(code, "rnn_run.py", "exec"), {"__name__": "__main__"})
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds of a command and all of its children, the least of several runs."""
-
-    cpu: float
-    wall: float
-
-
-@dataclass(frozen=True)
 class Case:
-    """A folder with the CDF files of one segment in `data`."""
+    """A folder with the CDF files of one segment in `data`. Commands run in it, and return what they cost."""
 
     here: Path
 
@@ -67,23 +56,19 @@ class Case:
         models = self.here / "models"
         return {**os.environ, "MMS_DATA_DIR": str(self.here / "data"), "MMS_REGIONS_MODEL_DIR": str(models)}
 
-    def run(self, store: str, *more: str) -> None:
+    def run(self, store: str, *more: str) -> Cost:
         shutil.rmtree(self.here / store, ignore_errors=True)
         shutil.rmtree(self.here / f"{store}.run", ignore_errors=True)
-        self.ours("run", "--store", store, "--events", EVENT, "--probes", str(PROBE), "--offline", *more)
+        return self.ours("run", "--store", store, "--events", EVENT, "--probes", str(PROBE), "--offline", *more)
 
-    def ours(self, *words: str) -> None:
-        self.python("-m", "mms_regions", *words)
+    def ours(self, *words: str) -> Cost:
+        return self.python("-m", "mms_regions", *words)
 
-    def published(self) -> None:
-        self.python("-c", SCRIPT)
+    def published(self) -> Cost:
+        return self.python("-c", SCRIPT)
 
-    def python(self, *words: str) -> None:
-        done = subprocess.run(
-            [sys.executable, *words], check=False, capture_output=True, text=True, cwd=self.here, env=self.environment
-        )
-        if done.returncode:
-            raise RuntimeError(f"{words[:4]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    def python(self, *words: str) -> Cost:
+        return cost_of(words, self.here, self.environment)
 
 
 def results(quick: bool = False) -> str:
@@ -114,21 +99,17 @@ Imports: `{IMPORTS}`. {about}
 """
 
 
-def _least(commands: Mapping[str, partial[None]], runs: int) -> dict[str, Cost]:
-    """All of them once, then again."""
+def _least(commands: Mapping[str, Callable[[], Cost]], runs: int) -> dict[str, Cost]:
+    """All of them once, then again; of each the least."""
     taken: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
             os.sync()  # else a run waits for what the one before has left to the disk
-            cpu, wall = _children_cpu(), time.perf_counter()
-            command()
-            taken[name].append(Cost(_children_cpu() - cpu, time.perf_counter() - wall))
-    return {name: Cost(min(c.cpu for c in costs), min(c.wall for c in costs)) for name, costs in taken.items()}
-
-
-def _children_cpu() -> float:
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime
+            taken[name].append(command())
+    return {
+        name: Cost(min(c.wall for c in costs), min(c.cpu for c in costs), min(c.memory for c in costs))
+        for name, costs in taken.items()
+    }
 
 
 def _ratios(costs: Mapping[str, Cost]) -> Sequence[list[str]]:
