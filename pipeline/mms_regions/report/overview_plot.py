@@ -29,7 +29,6 @@ from mms_regions.report.strips import (
     days,
     draw_region_legend,
     draw_strips,
-    draw_time_axis,
     draw_title,
     gaps,
     hatch_boxes,
@@ -66,7 +65,7 @@ def event_overview(segments: Mapping[str, xr.Dataset], title: str, without: Mapp
     labels = {spacecraft: data["label"] for spacecraft, data in segments.items()}
     rows = {spacecraft: -1.0 * row for row, spacecraft in enumerate(sorted({*segments, *(without or {})}))}
     strips = [Strip(spacecraft, rows[spacecraft], label) for spacecraft, label in labels.items()]
-    figure, (regions, panel) = stack([1.4 * STRIP_INCHES * len(rows), 0.9], bottom=1.3)
+    figure, (regions, panel) = stack([1.4 * STRIP_INCHES * len(rows), 0.9], 1.3, list(labels.values()))
     draw_strips(regions, strips)
     regions.set_ylim(-len(rows) - 0.15, 0)
     regions.set_yticks([top - 0.5 for top in rows.values()], list(rows))
@@ -74,10 +73,7 @@ def event_overview(segments: Mapping[str, xr.Dataset], title: str, without: Mapp
         _draw_absent(regions, rows[spacecraft], why)
     for strip, data in zip(strips, segments.values(), strict=True):
         fade(regions, data, strip.top)
-    regions.tick_params(axis="x", bottom=False)
-    regions.spines["bottom"].set_visible(False)
     _draw_agreement(panel, agreement(labels))
-    draw_time_axis(panel, list(labels.values()))
     draw_region_legend(figure, strips[0].regions, 0.4)
     draw_title(figure, title)
     low = max(low_confidence_of(data) for data in segments.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -32,15 +33,14 @@ from mms_regions.report.strips import (
     days,
     draw_region_legend,
     draw_strips,
-    draw_time_axis,
     draw_title,
     gaps,
     hatch,
     inches_wide,
     ns,
     runs,
-    shown_unit,
     stack,
+    superscript,
 )
 from mms_regions.store.plan import CADENCE_NS
 from mms_regions.store.read import attributes_of, card_of, settings_of
@@ -48,8 +48,8 @@ from mms_regions.store.read import attributes_of, card_of, settings_of
 LINE_COLOURS = ("#0000FF", "#00A000", "#FF0000", "#000000")  # of x, y, z and the magnitude, as the field draws them
 DENSITY_COLOURS = ("#8B008B", "#000000")  # of ions and electrons
 SCALAR_COLOURS = ("#000000",)
-_VECTORS = {"b_gsm": "$B$", "vi_gsm": "$v_i$", "ve_gsm": "$v_e$", "e_gsm": "$E$"}
-_DENSITIES = {"ni": "$n_i$", "ne": "$n_e$"}
+_VECTORS = {"b_gsm": "B", "vi_gsm": "vᵢ", "ve_gsm": "vₑ", "e_gsm": "E"}
+_DENSITIES = {"ni": "ions", "ne": "electrons"}
 _DRAWN = (  # of a segment
     *("label", "probability", "electron_spectrum_omni", "electron_energy", "j_dot_e_prime"),
     *(*_VECTORS, *_DENSITIES),
@@ -73,11 +73,12 @@ def event_picture(segments: Mapping[str, xr.Dataset], truth: Mapping[str, xr.Dat
     first, data = next(iter(segments.items()))
     strips = list(_strips(segments, truth))
     rows = strips[0].top - strips[-1].top + 1
-    figure, (*panels, regions) = stack([1.5 * _LINES] * (len(_VECTORS) + 1) + [rows * STRIP_INCHES], bottom=1.05)
+    figure, (*panels, regions) = stack(
+        [1.5 * _LINES] * (len(_VECTORS) + 1) + [rows * STRIP_INCHES], 1.05, [one.labels for one in strips]
+    )
     draw_fields(panels, data)
     panels[0].set_title(f"fields and moments of {first}, vectors in GSM", loc="left", fontsize=SMALL)
     draw_strips(regions, strips)
-    draw_time_axis(regions, [strip.labels for strip in strips])
     draw_region_legend(figure, strips[0].regions, 0.1)
     draw_title(figure, title)
     return figure
@@ -96,10 +97,10 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     stable, lines = "stability" in data, len(_VECTORS) + 2
     heights = [_LINES] * lines + [_SPECTRUM] * len(spectra) + [_PROBABILITY] + [_STABILITY] * stable
     careful = _shown_cautions(data)
-    figure, axes = stack([*heights, (1 + len(careful) + GAP) * STRIP_INCHES], bottom=1.35)
+    figure, axes = stack([*heights, (1 + len(careful) + GAP) * STRIP_INCHES], 1.35, [data["label"]])
     draw_fields(axes[: lines - 1], data)
     product = data["j_dot_e_prime"]
-    draw_lines(axes[lines - 1], ns(data), {"$J.E'$": product.values}, f"$J.E'$ ({shown_unit(product.attrs['units'])})")
+    draw_lines(axes[lines - 1], ns(data), {"J.E'": product.values}, f"J.E' ({superscript(product.attrs['units'])})")
     for panel, (species, spectrum) in zip(axes[lines:], spectra.items(), strict=False):
         draw_spectrogram(figure, panel, spectrum, species)
     draw_probabilities(axes[lines + len(spectra)], data)
@@ -108,7 +109,6 @@ def segment_picture(data: xr.Dataset, title: str = "", ion_spectrum: xr.DataArra
     draw_strips(axes[-1], [strip])
     fade(axes[-1], data, strip.top)
     draw_cautions(axes[-1], data["label"], careful, strip.top - 1 - GAP)
-    draw_time_axis(axes[-1], [data["label"]])
     draw_region_legend(figure, strip.regions, 0.42)
     draw_title(figure, title or segment_title(data))
     figure.text(LEFT / WIDTH, 0.35 / figure.get_figheight(), _footnote(data, ion_spectrum), fontsize=SMALL, va="top")
@@ -137,27 +137,35 @@ def segment_title(data: xr.Dataset) -> str:
 
 def draw_spectrogram(figure: Figure, axes: Axes, spectrum: xr.DataArray, species: str) -> None:
     """(time, energy) energy flux of these species on logarithmic scales, hatched where it is missing."""
-    axes.set_yscale("log")
-    axes.minorticks_off()  # a tenth of the time that a picture takes
+    _decades(axes)
     axes.set_ylabel(f"{species} (eV)")
     _shade_missing_rows(axes, spectrum)
     edges, flux = on_one_grid(spectrum.sortby("time"), _CELLS)
-    step = -(-flux.sizes["time"] // _COLUMNS)
-    if step > 1:
-        flux = flux.coarsen({"time": step}, boundary="pad").mean()
-    good = np.isfinite(flux.values)
+    shown, begin, end = in_equal_columns(flux, _COLUMNS)
+    good = np.isfinite(shown)
     if not good.any():
         axes.tick_params(axis="y", which="both", left=False, labelleft=False)
         return
-    norm = LogNorm(*limits(flux.values[good]))
-    image = axes.pcolormesh(_edges(ns(flux)), edges, flux.values.T, norm=norm, cmap="viridis", rasterized=True)
-    place = axes.get_position()
-    beside = figure.add_axes((place.x1 + 0.06 / WIDTH, place.y0, 0.11 / WIDTH, place.height))
-    bar = figure.colorbar(image, cax=beside)
-    bar.minorticks_off()
-    bar.ax.tick_params(labelsize=SMALL - 1, pad=1)
-    bar.set_label("keV/(cm$^2$ s sr keV)", fontsize=SMALL - 1.5)  # no longer than the panel is high
-    bar.ax.yaxis.set_label_coords(0.6 / 0.11, 0.5)
+    low, high = limits(shown[good])
+    style: dict[str, Any] = {"cmap": "viridis", "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    place = (*days(np.array([begin, end])), *np.log10(edges[[0, -1]]))
+    axes.imshow(shown.T, extent=place, norm=LogNorm(low, high), **style)
+    beside = axes.get_position()
+    bar = figure.add_axes((beside.x1 + 0.06 / WIDTH, beside.y0, 0.11 / WIDTH, beside.height))
+    _decades(bar)
+    bar.imshow(np.arange(256)[:, None], extent=(0, 1, *np.log10([low, high])), **style)
+    bar.set_xticks([])
+    bar.yaxis.tick_right()
+    bar.yaxis.set_label_position("right")
+    bar.tick_params(labelsize=SMALL - 1, pad=1)
+    bar.set_ylabel("keV/(cm² s sr keV)", fontsize=SMALL - 1.5)  # no longer than the panel is high
+    bar.yaxis.set_label_coords(0.6 / 0.11, 0.5)
+
+
+def _decades(axes: Axes) -> None:
+    """Ticks at powers of ten, on an axis of decimal logarithms: images have cells of equal height."""
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_formatter(lambda power, _: superscript(f"10^{power:.0f}"))
 
 
 def _shade_missing_rows(axes: Axes, spectrum: xr.DataArray) -> None:
@@ -194,11 +202,25 @@ def on_one_grid(spectrum: xr.DataArray, cells: int) -> tuple[Floats, xr.DataArra
     return edges, xr.DataArray(flux, coords={"time": spectrum["time"]}, dims=("time", "cell"))
 
 
-def _edges(time: Times) -> Floats:
-    """(n + 1,) days: the edges of cells around n times, ns UTC, in order."""
-    middles = time[:-1] + np.diff(time) // 2
-    half = int(np.median(np.diff(time))) // 2 if len(time) > 1 else CADENCE_NS // 2
-    return days(np.concatenate([[time[0] - half], middles, [time[-1] + half]]))
+def in_equal_columns(flux: xr.DataArray, most: int) -> tuple[Floats, int, int]:
+    """(columns, cell) the flux of the nearest sample, NaN where none is within a cadence, in columns of equal length.
+
+    Also the begin of the first column and the end of the last one, ns. flux: (time, cell), in order of time; means of
+    neighbours where there are more of them than the most columns.
+    """
+    step = -(-flux.sizes["time"] // most)
+    if step > 1:
+        flux = flux.coarsen({"time": step}, boundary="pad").mean()
+    time = ns(flux)
+    cadence = int(np.median(np.diff(time))) if len(time) > 1 else CADENCE_NS
+    begin, end = int(time[0]) - cadence // 2, int(time[-1]) + cadence // 2
+    columns = min(max(round((end - begin) / cadence), 1), most)
+    middles = begin + (np.arange(columns) + 0.5) * (end - begin) / columns
+    after = np.searchsorted(time, middles).clip(1, max(len(time) - 1, 1))
+    after, before = after.clip(max=len(time) - 1), after - 1
+    nearest = np.where(middles - time[before] <= time[after] - middles, before, after)
+    near = np.abs(time[nearest] - middles) <= cadence
+    return np.where(near[:, None], flux.values[nearest], np.nan), begin, end
 
 
 def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
@@ -274,7 +296,8 @@ def shade_missing(axes: Axes, time: Times, known: Flags, cadence: int = CADENCE_
     series = xr.DataArray(known.astype(np.int8), coords={"time": time.astype("datetime64[ns]")}, dims="time")
     begin, end, value = runs(series, cadence)
     spans = np.concatenate([np.column_stack([begin, end])[value == 0], gaps(begin, end, cadence)])
-    hatch(axes, spans, (0, 1), transform=axes.get_xaxis_transform(), zorder=zorder)
+    if len(spans):
+        hatch(axes, spans, (0, 1), transform=axes.get_xaxis_transform(), zorder=zorder)
 
 
 def save_picture(figure: Figure, path: Path, dpi: float = 100) -> None:
@@ -293,27 +316,27 @@ def draw_fields(panels: Sequence[Axes], data: xr.Dataset) -> None:
         lines = dict(zip("xyz", data[name].values.T, strict=True))
         if name == "b_gsm":
             lines["|B|"] = np.linalg.norm(data[name].values, axis=1)
-        draw_lines(axes, time, lines, f"{symbol} ({shown_unit(data[name].attrs['units'])})", LINE_COLOURS)
+        draw_lines(axes, time, lines, f"{symbol} ({superscript(data[name].attrs['units'])})", LINE_COLOURS)
     lines = {symbol: data[name].values for name, symbol in _DENSITIES.items()}
-    draw_lines(panels[-1], time, lines, f"$n$ ({shown_unit(data['ne'].attrs['units'])})", DENSITY_COLOURS)
+    draw_lines(panels[-1], time, lines, f"n ({superscript(data['ne'].attrs['units'])})", DENSITY_COLOURS)
 
 
 def draw_lines(
     axes: Axes, time: Times, lines: Mapping[str, Floats], label: str, colours: Sequence[str] = SCALAR_COLOURS
 ) -> None:
-    """Named lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line and a legend at the right.
+    """Lines (n,) over time (n,), ns UTC, broken at gaps in time, with a zero line; hatched where all of them are NaN.
 
-    Hatched where all of them are NaN.
+    Their names stand at the right in their colours: a legend takes ten times as long.
     """
     axes.axhline(0, color="0.7", linewidth=0.6, zorder=1)
-    for (name, values), colour in zip(lines.items(), colours, strict=False):
+    for row, ((name, values), colour) in enumerate(zip(lines.items(), colours, strict=False)):
         axes.plot(*_broken(time, values), color=colour, linewidth=0.7, label=name)
+        place = (1.01, 0.5 + 0.18 * ((len(lines) - 1) / 2 - row))
+        axes.text(*place, name, color=colour, transform=axes.transAxes, va="center", fontsize=SMALL)
     known = np.isfinite(np.array(list(lines.values())))
     shade_missing(axes, time, known.any(axis=0))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_ylabel(label)
-    style = {"frameon": False, "borderaxespad": 0.3, "handlelength": 1.0, "handletextpad": 0.4, "fontsize": SMALL}
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **style)
 
 
 def _broken(time: Times, values: Floats) -> tuple[Floats, Floats]:

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from mms_regions.core.regions import Region, regions_of
 from mms_regions.core.types import NO_LABEL, Flags, Floats, Times
 from mms_regions.model.cautions import low_confidence_of, probability_of
-from mms_regions.report.segment_plot import DENSITY_COLOURS, FADED, LINE_COLOURS, limits, on_one_grid
+from mms_regions.report.segment_plot import DENSITY_COLOURS, FADED, LINE_COLOURS, in_equal_columns, limits, on_one_grid
 from mms_regions.report.strips import gaps, ns, runs, superscript
 from mms_regions.store.plan import CADENCE_NS
 
@@ -219,19 +219,11 @@ def _columns_of(flux: xr.DataArray) -> tuple[NDArray[np.uint8], int, int]:
 
     Also the begin of the first column and the end of the last one, ns. flux: (time, energy), in order of time.
     """
-    time, values = ns(flux), flux.values
-    cadence = int(np.median(np.diff(time))) if len(time) > 1 else CADENCE_NS
-    begin, end = int(time[0]) - cadence // 2, int(time[-1]) + cadence // 2
-    columns = min(max(round((end - begin) / cadence), 1), _COLUMNS)
-    middles = begin + (np.arange(columns) + 0.5) * (end - begin) / columns
-    after = np.searchsorted(time, middles).clip(1, max(len(time) - 1, 1))
-    after, before = after.clip(max=len(time) - 1), after - 1
-    nearest = np.where(middles - time[before] <= time[after] - middles, before, after)
-    found = np.where(np.abs(time[nearest] - middles)[:, None] <= cadence, values[nearest], np.nan)
+    found, begin, end = in_equal_columns(flux, _COLUMNS)
     good = np.isfinite(found)
     levels = np.zeros(found.shape, np.uint8)
     if good.any():
-        low, high = np.log(limits(values[np.isfinite(values)]))
+        low, high = np.log(limits(found[good]))
         levels[good] = 1 + np.rint(254 * ((np.log(found[good]) - low) / (high - low)).clip(0, 1))
     return np.ascontiguousarray(levels.T), begin, end
 

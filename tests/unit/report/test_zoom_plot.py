@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from drawn import ALL, COLOURS, ion_spectrum, whole_segment
 
-from mms_regions.report.strips import superscript
 from mms_regions.report.zoom_plot import bokeh_script, zoomable
 
 
@@ -95,11 +94,6 @@ def test_a_unit_of_a_store_is_plain_text_and_no_formula() -> None:
     labels = [one for one in models(json.loads(zoomable(data))) if one["name"] == "PlainText"]
     assert any("<script>" in one["attributes"]["text"] for one in labels)
     assert not [one for one in models(json.loads(zoomable(data))) if one["name"] in ("TeX", "HTML", "CustomJS")]
-
-
-@pytest.mark.parametrize(("unit", "shown"), [("cm^-3", "cm⁻³"), ("cm-3", "cm⁻³"), ("nW m^-3", "nW m⁻³"), ("nT", "nT")])
-def test_units_have_superscripts(unit: str, shown: str) -> None:
-    assert superscript(unit) == shown
 
 
 def test_without_samples_there_is_nothing_to_draw() -> None:
