@@ -8,6 +8,7 @@ first shard. Where nothing can be transferred, the first two are one task: half 
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from mms_regions.core.messages import (
     ShardWritten,
     Stopping,
     TaskLost,
+    duration,
 )
 from mms_regions.core.outcomes import Cause, without_key
 from mms_regions.core.settings import Settings
@@ -45,6 +47,8 @@ from mms_regions.workers.pool import Future, Pool, Where, worker_died
 
 _LABEL_FIRST, _WRITE_FIRST = 20, 10  # later stages go first
 _PATIENCE = 0.2  # s, how soon a request to stop is seen
+_SILENCE = 120.0  # s without a word of any task, until the run says so; twice as long until it says it again
+_NAMED = 3  # tasks that it names then
 _SAVING: tuple[Stage, ...] = ("write", "label")  # let these end, when a run is to stop
 
 
@@ -70,7 +74,10 @@ class RunLoop:
     ledger: Ledger
     observe: Observer
     stop: Stop
+    clock: Callable[[], float] = time.monotonic
     _notify: Notify = field(init=False)
+    _heard: float = field(init=False)
+    _silence: float = _SILENCE
     _tasks: dict[Future, _Submitted] = field(default_factory=dict)
     _attempts: Counter[tuple[Stage, str]] = field(default_factory=Counter)
     _suspects: deque[Slot] = field(default_factory=deque)  # segments whose workers died: tried again when all is quiet
@@ -80,9 +87,11 @@ class RunLoop:
 
     def __post_init__(self) -> None:
         self._notify = self.pool.notifier(self._hear)
+        self._heard = self.clock()
 
     def _hear(self, event: Message) -> None:
         """What tasks report; also in another thread than that of the loop."""
+        self._heard = self.clock()
         if isinstance(event, FilesChecked):
             self.ledger.note(Pinned(**pin) for pin in event.pins)
         else:
@@ -120,7 +129,10 @@ class RunLoop:
         self.pool.expect(self._at_most())
         self.pool.attend()
         done = self.pool.next_within(patience)
-        if done is not None:
+        if done is None:
+            self._remark_silence()
+        else:
+            self._heard, self._silence = self.clock(), _SILENCE
             ended = self._tasks.pop(done)
             match ended.task.stage, ended.work:
                 case "load", _:
@@ -133,6 +145,17 @@ class RunLoop:
                     self._note_written(ended.task, shard, done)
                 case "label", tuple() as shards:
                     self._note_labelled(ended.task, shards, done)
+
+    def _remark_silence(self) -> None:
+        """Say what is under way where nothing is heard of it: a disk may hang, and workers may be stopped."""
+        silent = self.clock() - self._heard
+        if silent < self._silence:
+            return
+        self._silence *= 2
+        tasks = [f"{submitted.task.stage} {submitted.task.subject}" for submitted in self._tasks.values()]
+        more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+        named = ", ".join(tasks[:_NAMED])
+        self.observe(Remark(f"no task has ended for {duration(silent)}; under way: {named}{more}"))
 
     def _submit(
         self, stage: Stage, name: str, work: Work, function: Callable[..., Any], *arguments: Any, priority: int = 0

@@ -12,7 +12,7 @@ from plans import plan_of
 
 from mms_regions.archive.fetch import FetchOptions
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.messages import Event, SegmentDone, ignore_messages
+from mms_regions.core.messages import Event, Remark, SegmentDone, ignore_messages
 from mms_regions.core.settings import Settings
 from mms_regions.core.stop import Stop
 from mms_regions.model.card import find_model
@@ -134,6 +134,39 @@ def test_a_pool_hears_how_many_tasks_can_still_run_at_once(tmp_path: Path) -> No
     assert healthy.expected == [{"cpu": left, "gpu": 1} for left in (4, 4, 3, 2, 1, 1)]
     outcomes_of(dying, tmp_path, 1)
     assert [tasks["cpu"] for tasks in dying.expected][-3:] == [2, 1, 1]
+
+
+class Silent(Slow):
+    """Nothing ends before `looks` looks, half a minute apart."""
+
+    def __init__(self, looks: int):
+        super().__init__(apart=False)
+        self.now, self._until = 0.0, 30.0 * looks
+
+    def next_within(self, seconds: float) -> Any:
+        self.now += 30.0
+        return None if self.now < self._until else super().next_within(seconds)
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"), [(3, []), (5, ["2 min 00 s"]), (20, ["2 min 00 s", "4 min 00 s", "8 min 00 s"])]
+)
+def test_a_run_that_hears_nothing_says_what_is_under_way_more_and_more_seldom(
+    looks: int, said: list[str], tmp_path: Path
+) -> None:
+    pool, plan, remarks = Silent(looks), plan_of([30.0] * 8, 1024), list[str]()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Remark):
+            remarks.append(event.text)
+
+    todo = Outstanding.of_labels(plan, plan.shards)
+    model = find_model("analytic-layer", {})
+    labelling = Labelling(model, "cpu", tmp_path, tmp_path, Labelled(model.card))
+    ledger = Ledger(no_inputs, pool, 1, ignore_messages)
+    RunLoop(todo, Settings(), labelling, pool, ledger, observe, Stop(), lambda: pool.now).work_off()
+    named = "load analytic-layer, label shards 0 1 2 3 4 5 6 7"
+    assert remarks == [f"no task has ended for {silent}; under way: {named}" for silent in said]
 
 
 def no_inputs() -> Inputs:
