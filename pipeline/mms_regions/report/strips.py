@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Patch, PathPatch, Rectangle
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import NullLocator
@@ -131,6 +132,7 @@ def draw_title(figure: Figure, title: str, points: float = 11) -> None:
     figure.text(0.5, 1 - 0.1 / figure.get_figheight(), short, fontsize=points, ha="center", va="top")
 
 
+@lru_cache(maxsize=1000)
 def inches_wide(text: str, points: float, weight: str = "normal") -> float:
     """How wide a line of text is when it is drawn, a little more rather than less."""
     font = FontProperties(size=points, weight=weight)
@@ -227,11 +229,19 @@ def reach(begin: Floats, end: Floats) -> Floats:
 
 def draw_region_legend(figure: Figure, regions: Sequence[Region], inches: float) -> None:
     """The colours of the regions and of no label, so far above the lower edge; two sides of a kind in one column."""
-    patches = [Patch(facecolor=region.colour, label=region.title) for region in by_kind(regions)]
-    patches.append(Patch(label="no label, or missing", **NO_LABEL_STYLE))
-    place = (0.5, inches / figure.get_figheight())
-    style = {"ncols": 4, "frameon": False, "fontsize": SMALL, "borderpad": 0, "borderaxespad": 0}
-    figure.legend(handles=patches, loc="lower center", bbox_to_anchor=place, **style)
+    words: list[tuple[str, Mapping[str, Any]]] = [(one.title, {"facecolor": one.colour}) for one in by_kind(regions)]
+    words.append(("no label, or missing", NO_LABEL_STYLE))
+    rows = -(-len(words) // 4)
+    columns = [words[i : i + rows] for i in range(0, len(words), rows)]
+    wide = [max(inches_wide(word, SMALL) for word, _ in column) + 0.6 for column in columns]
+    x = (WIDTH - sum(wide)) / 2
+    style: dict[str, Any] = {"transform": figure.dpi_scale_trans}
+    for column, step in zip(columns, wide, strict=True):
+        for row, (word, colour) in enumerate(column):
+            y = inches + 0.05 + 0.16 * (rows - 1 - row)
+            figure.add_artist(Rectangle((x, y), 0.23, 0.08, **style, **colour))
+            figure.text(x + 0.32, y + 0.04, word, fontsize=SMALL, va="center", parse_math=False, **style)
+        x += step
 
 
 def ns(data: xr.Dataset | xr.DataArray) -> Times:

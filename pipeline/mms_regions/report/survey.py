@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import xarray as xr
-
 from mms_regions.core.origin import origin_of
-from mms_regions.report.event_page import EventJob, as_png, read_segment
+from mms_regions.report.event_page import EventJob, as_png, read_at_once, read_segment
 from mms_regions.report.facts import SegmentFacts
 from mms_regions.report.overview_plot import OverviewRow, catalogue_overview, overview_pages
 from mms_regions.run.status import SegmentStatus
-from mms_regions.store.read import open_store
 
 MOST = 500  # segments that have pages in a report of more, and rows on a page of its table
-_AT_ONCE = 250_000  # samples in memory, some 70 MB
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def table_parts(parts: Sequence[Surveyed]) -> list[list[Surveyed]]:
 
 def survey_segments(job: EventJob) -> Surveyed:
     """Read the segments of a job, which may be of many events, and draw their strips."""
-    whole = _read_at_once(open_store(job.store), {row.segment.key for row in job.segments})
+    whole = read_at_once(job)
     facts, strips = [], []
     failed: dict[str, str] = {}
     for row in job.segments:
@@ -59,25 +55,6 @@ def survey_segments(job: EventJob) -> Surveyed:
             failed[seen.facts.key] = seen.problem
     title = origin_of(file for one in facts for file in one.inputs).titled(f"{job.shared['name']}; {job.shared['by']}")
     return Surveyed(tuple(facts), as_png(catalogue_overview(strips, title)), failed)
-
-
-def _read_at_once(whole: xr.Dataset, keys: Set[str]) -> xr.Dataset:
-    """The store with the samples of some segments in memory, for to read each by itself takes ten times as long.
-
-    Where they lie far apart, or something of them is damaged, only the index is: then each is read by itself.
-    """
-    whole.drop_dims("sample").load()
-    names = zip(whole["event"].values.tolist(), whole["probe"].values.tolist(), strict=True)
-    rows = [row for row, (event, probe) in enumerate(names) if f"{event}/mms{probe}" in keys]
-    first = whole["first"].values
-    begin, end = (int(first[rows].min()), int((first + whole["n_samples"].values)[rows].max())) if rows else (0, 0)
-    if end - begin > _AT_ONCE:
-        return whole
-    try:
-        block = whole.isel(sample=slice(begin, end)).load()
-    except Exception:  # whatever damaged files make zarr raise; the segment that they are of says it
-        return whole
-    return block.assign(first=block["first"] - begin)
 
 
 def events_to_draw(facts: Sequence[SegmentFacts]) -> set[str]:
