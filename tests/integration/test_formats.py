@@ -301,7 +301,7 @@ def test_a_segment_of_an_open_store_is_drawn(healthy: Path, monkeypatch: pytest.
         monkeypatch.delenv(name, raising=False)
     figure = mms_regions.plot_segment(open_segment(healthy, "A", 1), title="A title")
     assert "A title" in {text.get_text() for text in figure.texts}
-    assert {"$B$ (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}
+    assert {"B (nT)", "electrons (eV)", "probability (1)"} <= {axes.get_ylabel() for axes in figure.axes}
 
 
 def test_a_dataset_without_all_that_is_drawn_is_refused_by_name(healthy: Path, tmp_path: Path) -> None:
@@ -314,6 +314,9 @@ def test_a_dataset_without_all_that_is_drawn_is_refused_by_name(healthy: Path, t
             mms_regions.plot_segment(some, data_dir=tmp_path)
         with pytest.raises(ValueError, match=missing):
             mms_regions.plot_segment(some)
+    fewer = data.isel(region=slice(5))
+    with pytest.raises(ValueError, match="label names 6 regions, and probability has 5; give a segment as"):
+        mms_regions.plot_segment(fewer)
 
 
 def test_what_to_be_careful_about_is_in_netcdf_files_and_in_the_table(healthy: Path) -> None:

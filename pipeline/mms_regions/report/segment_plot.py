@@ -125,9 +125,13 @@ def _footnote(data: xr.Dataset, ion_spectrum: xr.DataArray | None) -> str:
 
 
 def drawable(data: xr.Dataset) -> xr.Dataset:
-    """The same data. Raises ValueError, with their names, where variables that are drawn are not in it."""
+    """The same data. Raises ValueError, with their names, where variables that are drawn are missing or do not fit."""
+    advice = "give a segment as `open_segment` gives it"
     if missing := [name for name in _DRAWN if name not in data]:
-        raise ValueError(f"there is no {', '.join(missing)} in these data; give a segment as `open_segment` gives it")
+        raise ValueError(f"there is no {', '.join(missing)} in these data; {advice}")
+    named, given = len(regions_of(data["label"].attrs)), data.sizes["region"]
+    if named != given:
+        raise ValueError(f"label names {named} regions, and probability has {given}; {advice}")
     return data
 
 
