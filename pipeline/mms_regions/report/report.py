@@ -28,6 +28,7 @@ from mms_regions.core.origin import origin_of
 from mms_regions.core.outcomes import Status
 from mms_regions.core.regions import regions_named
 from mms_regions.core.stop import Stop
+from mms_regions.core.types import SECOND
 from mms_regions.core.version import SOFTWARE, __version__
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import MEANING
@@ -43,6 +44,7 @@ from mms_regions.run.status import SegmentStatus, StoreStatus, store_status
 from mms_regions.store.read import attributes_of, open_store
 from mms_regions.workers.pool import Future, Pool, PoolFactory, PoolRequest, worker_died
 
+_Task = tuple[Callable[[EventJob], Any], EventJob]
 _INDEX = "index.html"
 _LISTED = 20  # segments, or reasons, that the first page names in one place; the table has all
 _LOOK = 0.2  # s, from one look whether to stop to the next
@@ -159,21 +161,24 @@ def _work(
     whole: EventJob, pool: PoolFactory, workers: int, stop: Stop, draw_all: bool
 ) -> tuple[list[survey.Surveyed], list[EventDone]]:
     """What workers do: look at all segments, and write the pages of all events or of those that need it."""
-    parts = [replace(whole, segments=part) for part in survey.survey_parts(whole.segments)]
+    look = [(survey.survey_segments, replace(whole, segments=part)) for part in survey.survey_parts(whole.segments)]
     events = len({row.segment.event.name for row in whole.segments})
     with pool(PoolRequest(min(workers, events), imports=(survey.__name__,))) as opened:
-        seen: list[survey.Surveyed] = _results(survey.survey_segments, parts, opened, stop)
-        chosen = None if draw_all else survey.events_to_draw([one for part in seen for one in part.facts])
-        rows = [row for row in whole.segments if chosen is None or row.segment.event.name in chosen]
-        return seen, _results(write_event_page, _jobs(replace(whole, segments=tuple(rows))), opened, stop)
+        if draw_all:  # no worker waits while the other one looks
+            done = _results([*look, *_pages(whole)], opened, stop)
+            return done[: len(look)], done[len(look) :]
+        seen: list[survey.Surveyed] = _results(look, opened, stop)
+        chosen = survey.events_to_draw([one for part in seen for one in part.facts])
+        rows = tuple(row for row in whole.segments if row.segment.event.name in chosen)
+        return seen, _results(_pages(replace(whole, segments=rows)), opened, stop)
 
 
-def _jobs(whole: EventJob) -> list[EventJob]:
+def _pages(whole: EventJob) -> list[_Task]:
     """One for each event of the segments of a job that has them all."""
     jobs = [replace(whole, segments=tuple(some)) for some in _by_event(whole.segments)]
     events = [job.event for job in jobs]
     return [
-        replace(job, before=before, after=after)
+        (write_event_page, replace(job, before=before, after=after))
         for job, before, after in zip(jobs, [None, *events], [*events[1:], None], strict=False)
     ]
 
@@ -186,12 +191,15 @@ def _by_event(rows: Iterable[SegmentStatus]) -> list[list[SegmentStatus]]:
     return list(found.values())
 
 
-def _results(function: Callable[[EventJob], Any], jobs: Sequence[EventJob], pool: Pool, stop: Stop) -> list[Any]:
-    """In the order of the jobs. Where one fails, or the report is to stop, the others are given up."""
-    tasks = []
-    for job in jobs:
+def _results(tasks: Sequence[_Task], pool: Pool, stop: Stop) -> list[Any]:
+    """In the order of the tasks, of which the longest begin first, so that none is left alone at the end.
+
+    Where one fails, or the report is to stop, the others are given up.
+    """
+    begun = []
+    for function, job in tasks:
         stop.check()  # where there are no workers, each is done here
-        tasks.append(pool.submit(function, job))
+        begun.append(pool.submit(function, job, priority=_seconds(job)))
     left = len(tasks)
     while left:
         stop.check()
@@ -200,7 +208,13 @@ def _results(function: Callable[[EventJob], Any], jobs: Sequence[EventJob], pool
         else:
             _refuse_failed(done)
             left -= 1
-    return [task.result() for task in tasks]
+    return [task.result() for task in begun]
+
+
+def _seconds(job: EventJob) -> int:
+    """The length of all its segments."""
+    spans = (row.segment.event.trange for row in job.segments)
+    return sum(end - begin for begin, end in spans) // SECOND
 
 
 def _refuse_failed(task: Future) -> None:
