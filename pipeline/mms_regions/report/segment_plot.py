@@ -57,7 +57,7 @@ _DRAWN = (  # of a segment
     *(*_VECTORS, *_DENSITIES),
 )
 _LINES, _SPECTRUM, _PROBABILITY, _STABILITY = 1.05, 1.15, 1.0, 0.6  # inches, the height of a panel
-_CELLS = 128  # of energy, in a spectrogram
+_CELLS = 64  # of energy, in a spectrogram: twice the channels of FPI, whose two tables alternate
 _COLUMNS = 2000  # of a spectrogram: no picture has more dots along time
 _IMAGE: Mapping[str, Any] = {"cmap": "viridis", "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
 _ALWAYS_SHOWN = ("slow_outflow", "wrong_side")  # others where there are any
