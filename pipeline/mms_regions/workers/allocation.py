@@ -35,7 +35,7 @@ from mms_regions.workers.pool import Pool, PoolFactory, PoolRequest
 from mms_regions.workers.ports import LOG, ON_LOCALHOST, port_settings, refused_noted
 from mms_regions.workers.scratch import scratch_folder
 from mms_regions.workers.slurm import how_to_watch
-from mms_regions.workers.start import PRELOAD, protected_start
+from mms_regions.workers.start import preloads, protected_start
 from mms_regions.workers.tls import credentials_in, write_credentials
 
 _RUN = 1  # the task that runs, as SLURMRunner has it
@@ -183,7 +183,7 @@ class _Runner(SLURMRunner):
         self._ending = _EndsWithRun(step.workers)
         both = {"interface": settings.interface or None, "dashboard_address": ON_LOCALHOST}
         # No memory_limit: a worker near to it would pause, and wait for ever; SLURM's own limit is the one that counts.
-        one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout, "preload": [PRELOAD]}
+        one = {"memory_limit": 0, "nthreads": 1, "death_timeout": settings.start_timeout, "preload": preloads()}
         super().__init__(  # type: ignore[no-untyped-call]
             scheduler_file=str(place / "scheduler.json").replace("{", "{{").replace("}", "}}"),  # it formats the name
             scheduler_options={**both, "allowed_failures": ALLOWED_FAILURES, "dashboard": settings.has_dashboard},

@@ -14,7 +14,7 @@ from mms_regions.workers.dask import DaskPool, Sentences
 from mms_regions.workers.pool import InProcessPool, Pool, PoolRequest
 from mms_regions.workers.ports import ON_LOCALHOST, close_pages, port_settings, refused_noted
 from mms_regions.workers.scratch import scratch_folder
-from mms_regions.workers.start import IMPORTS, PRELOAD, protected_start, require_dask
+from mms_regions.workers.start import IMPORTS, preloads, protected_start, require_dask
 
 _LEAST_ADDRESS_SPACE = 900 * 2**20  # bytes
 _ABSENT = 120.0  # s that all workers may be gone; new ones start within seconds
@@ -81,11 +81,8 @@ def _require_address_space() -> None:
 
 def _worker_settings(imports: tuple[str, ...]) -> dict[str, Any]:
     """The configuration of Dask for workers on this machine, beside what its user has set."""
-    import dask
-
-    asked = dask.config.get("distributed.worker.preload")
     return {
-        "distributed.worker.preload": [*([asked] if isinstance(asked, str) else asked), PRELOAD],
+        "distributed.worker.preload": preloads(),
         IMPORTS: list(imports),
         "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
         # A profiler that nobody looks at keeps what it saw each second: workers would grow as long as they live.

@@ -17,7 +17,7 @@ from mms_regions.core.cluster_settings import ClusterSettings, PoolSettings
 from mms_regions.workers.pool import Where
 from mms_regions.workers.ports import ON_LOCALHOST
 from mms_regions.workers.slurm_commands import command_environment
-from mms_regions.workers.start import PRELOAD
+from mms_regions.workers.start import preloads
 
 RESOURCES = {"cpu": "CPU", "gpu": "GPU"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -122,10 +122,12 @@ def _worker_arguments(settings: ClusterSettings, where: Where, pool: PoolSetting
         "--lifetime": f'"{lifetime}"',
         "--lifetime-stagger": f"{pool.stagger}s",
         "--dashboard-address": ON_LOCALHOST,
-        "--preload": PRELOAD,
     }
+    words = [word for pair in arguments.items() for word in pair]
+    # As an argument, for settings of Dask on the nodes are not those here; it takes the place of what they name.
+    loaded = [word for module in preloads() for word in ("--preload", shlex.quote(module))]
     # A dashboard of its own would cost each worker a second: that of the scheduler shows them all.
-    return [*(word for pair in arguments.items() for word in pair), "--no-dashboard"]
+    return [*words, *loaded, "--no-dashboard"]
 
 
 def _directives(pool: PoolSettings, logs: Path) -> list[str]:

@@ -19,7 +19,6 @@ from mms_regions.core.isolated import collect_rarely, safe_path
 from mms_regions.core.stop import SIGNALS
 from mms_regions.workers.ports import set_up_ports
 
-PRELOAD = __name__
 IMPORTS = "mms-regions.imports"  # a key in the configuration of Dask: modules that tasks need
 
 
@@ -33,6 +32,14 @@ def require_dask() -> None:
             f"Dask's own settings cannot be read: {' '.join(str(problem).split())}. Correct or remove that file "
             f"(settings of Dask are in {where} and in variables DASK_...)"
         ) from None
+
+
+def preloads() -> list[str]:
+    """What Dask workers load when they start: what the settings of Dask name, then this module."""
+    import dask
+
+    asked: str | list[str] = dask.config.get("distributed.worker.preload", [])
+    return [*([asked] if isinstance(asked, str) else asked), __name__]
 
 
 def dask_setup(worker: Any) -> None:

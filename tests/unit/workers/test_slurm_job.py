@@ -61,6 +61,13 @@ def test_an_interface_is_data_and_no_code(tmp_path: Path) -> None:
     assert "--interface 'ib0;touch${IFS}x' " in script(tmp_path, interface="ib0;touch${IFS}x") + " "
 
 
+def test_what_the_user_has_dask_load_is_loaded_in_jobs_too(tmp_path: Path) -> None:
+    with dask.config.set({"distributed.worker.preload": ["/their own/setup.py"]}):
+        assert "--preload '/their own/setup.py' --preload mms_regions.workers.start " in script(tmp_path)
+    with dask.config.set({"distributed.worker.preload": "theirs"}):
+        assert "--preload theirs --preload mms_regions.workers.start " in script(tmp_path)
+
+
 def test_workers_start_without_the_working_folder_and_close_their_pages_where_asked(tmp_path: Path) -> None:
     assert " -P -m distributed.cli.dask_worker " in script(tmp_path)
     assert "--preload mms_regions.workers.start" in script(tmp_path, dashboard=False)
