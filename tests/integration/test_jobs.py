@@ -64,9 +64,9 @@ class Site:
         assert not self.slurm.job(job).ended, self.slurm.output(job)
 
     def task(self, job: int, number: int) -> int:
-        """The process that is this task of the job's only step."""
+        """The process that is this task of the job's only step, whose child that reads files has the same marks."""
         marks = {f"SLURM_JOB_ID={job}", f"SLURM_PROCID={number}", "SLURM_STEP_ID=0"}
-        found = [pid for pid, command in self.slurm.processes().items() if "mms_regions" in command]
+        found = [pid for pid, command in self.slurm.processes().items() if "-m mms_regions" in command]
         (pid,) = [pid for pid in found if marks <= set(_environ(pid))]
         return pid
 
