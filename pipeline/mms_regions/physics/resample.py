@@ -29,6 +29,14 @@ class Input:
     partial: Flags
 
 
+def nearest(at: Times | Floats, time: Times) -> NDArray[np.intp]:
+    """(len(at),) the index of the nearest of these times (n,), which are in order; of two as near the earlier one."""
+    after = np.searchsorted(time, at).clip(1, max(len(time) - 1, 1))
+    before, after = after - 1, after.clip(max=len(time) - 1)
+    found: NDArray[np.intp] = np.where(at - time[before] <= time[after] - at, before, after)
+    return found
+
+
 def interpolated(at: Times, time: Times, values: Floats, cadence: int, longest: int) -> Input:
     """Linear interpolation between samples that follow each other, across gaps of up to `longest` marked as bridged."""
     valid = np.isfinite(values).all(axis=1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mms_regions.core.regions import Region, by_kind
 from mms_regions.core.types import NO_LABEL, Floats, Times
 from mms_regions.model.cautions import low_confidence_of
+from mms_regions.physics.resample import nearest
 from mms_regions.report.segment_plot import fade, shade_missing
 from mms_regions.report.strips import (
     DAY,
@@ -131,12 +132,9 @@ def _nearest(label: xr.DataArray, grid: Times) -> NDArray[np.integer[Any]]:
     """(len(grid),) the label of the nearest sample, NO_LABEL where none is within half a cadence."""
     order = np.argsort(ns(label), kind="stable")
     time, values = ns(label)[order], label.values[order]
-    after = np.searchsorted(time, grid).clip(1, max(len(time) - 1, 1))
-    before = after - 1
-    after = after.clip(max=len(time) - 1)
-    nearest = np.where(grid - time[before] <= time[after] - grid, before, after)
-    near = np.abs(time[nearest] - grid) <= CADENCE_NS // 2
-    return np.where(near, values[nearest], NO_LABEL)
+    found = nearest(grid, time)
+    near = np.abs(time[found] - grid) <= CADENCE_NS // 2
+    return np.where(near, values[found], NO_LABEL)
 
 
 @dataclass(frozen=True)

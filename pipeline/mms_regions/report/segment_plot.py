@@ -24,6 +24,7 @@ from mms_regions.core.regions import regions_of
 from mms_regions.core.types import Flags, Floats, Times
 from mms_regions.model.card import names_are_inferred
 from mms_regions.model.cautions import MEANING, cautions, low_confidence_of, probability_of
+from mms_regions.physics.resample import nearest
 from mms_regions.report.strips import (
     GAP,
     LEFT,
@@ -210,9 +211,9 @@ def on_one_grid(spectrum: xr.DataArray, cells: int) -> tuple[Floats, xr.DataArra
     middle = np.log(np.sqrt(edges[1:] * edges[:-1]))
     flux = np.full((len(energy), cells), np.nan)
     for i, table in enumerate(tables):
-        nearest = np.abs(middle[:, None] - np.log(table)).argmin(axis=1)
+        channel = np.abs(middle[:, None] - np.log(table)).argmin(axis=1)
         some = np.flatnonzero(sound)[which == i]
-        flux[some] = spectrum.values[some][:, nearest]
+        flux[some] = spectrum.values[some][:, channel]
     flux[~(flux > 0)] = np.nan
     return edges, xr.DataArray(flux, coords={"time": spectrum["time"]}, dims=("time", "cell"))
 
@@ -231,11 +232,9 @@ def in_equal_columns(flux: xr.DataArray, most: int) -> tuple[Floats, int, int]:
     begin, end = int(time[0]) - cadence // 2, int(time[-1]) + cadence // 2
     columns = min(max(round((end - begin) / cadence), 1), most)
     middles = begin + (np.arange(columns) + 0.5) * (end - begin) / columns
-    after = np.searchsorted(time, middles).clip(1, max(len(time) - 1, 1))
-    after, before = after.clip(max=len(time) - 1), after - 1
-    nearest = np.where(middles - time[before] <= time[after] - middles, before, after)
-    near = np.abs(time[nearest] - middles) <= cadence
-    return np.where(near[:, None], flux.values[nearest], np.nan), begin, end
+    found = nearest(middles, time)
+    near = np.abs(time[found] - middles) <= cadence
+    return np.where(near[:, None], flux.values[found], np.nan), begin, end
 
 
 def draw_probabilities(axes: Axes, data: xr.Dataset) -> None:
@@ -283,8 +282,8 @@ def draw_cautions(axes: Axes, label: xr.DataArray, careful: Mapping[str, Flags],
     for name, where in careful.items():
         low = top - 0.8
         axes.axhspan(low, low + 0.5, facecolor="0.95", linewidth=0)
-        begin, end = np.transpose(_spans(label.copy(data=where.astype(np.int8))) or np.empty((0, 2)))
-        bars += list(boxes(begin, begin + end, low, low + 0.5))
+        begin, length = np.reshape(_spans(label.copy(data=where.astype(np.int8))), (-1, 2)).T
+        bars += list(boxes(begin, begin + length, low, low + 0.5))
         points = SMALL * min(1, (LEFT - 0.15) / inches_wide(name, SMALL))
         axes.text(
             -0.006, low + 0.25, name, fontsize=points, ha="right", va="center", transform=axes.get_yaxis_transform()

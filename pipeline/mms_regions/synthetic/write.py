@@ -25,6 +25,7 @@ from mms_regions.core.events import Event, Segment
 from mms_regions.core.files import write_whole
 from mms_regions.core.types import DAY, NO_LABEL, SECOND, Times
 from mms_regions.core.version import __version__
+from mms_regions.physics.resample import nearest
 from mms_regions.synthetic.cdf_writer import unmeasured, write_level2
 from mms_regions.synthetic.crossing import (
     FIRST_TRAINING_SEED,
@@ -92,10 +93,9 @@ def read_truth(data_dir: Path, segment: Segment, time: Times) -> NDArray[np.int8
         raise InputProblem(f"There is no {path}: {data_dir} was not made by `mms-regions synthesise`.") from None
     known = np.array([row["time"] for row in rows], "datetime64[ns]").astype(np.int64)
     region = np.array([row["region"] for row in rows], np.int8)
-    after = np.searchsorted(known, time).clip(1, len(known) - 1)
-    nearest = np.where(time - known[after - 1] <= known[after] - time, after - 1, after)
-    near = np.abs(known[nearest] - time) <= ACCUMULATION[DES.key] // 2
-    return np.where(near, region[nearest], NO_LABEL).astype(np.int8)
+    found = nearest(time, known)
+    near = np.abs(known[found] - time) <= ACCUMULATION[DES.key] // 2
+    return np.where(near, region[found], NO_LABEL).astype(np.int8)
 
 
 def _view(segment: Segment, seed: int, troubles: Troubles, sheets: Sequence[Sheet]) -> View:
