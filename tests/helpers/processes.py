@@ -23,7 +23,7 @@ from typing import Any
 def log_lines(said: str) -> list[str]:
     """The lines of a log of the command without their times, and without rates and the time that is left."""
     return [
-        re.sub(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ |; [\d.e+]+ \w+ per minute.*$", "", line)
+        re.sub(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ |; [\d.,]+ \w+ per minute.*$", "", line)
         for line in said.splitlines()
     ]
 

@@ -42,7 +42,7 @@ def test_what_failed_is_missing_or_cannot_be_read_is_told_with_its_reason(troubl
     index = words_of(troubled_report / "index.html")
     assert "6 segments of 4 events: 3 complete , 1 failed , 1 unreadable , 1 missing ." in index
     assert "3 of 6 segments have no labels that could be shown" in index
-    failed = r"mms2_fgm_brst_l2_20170711103358_v[\d.]+\.cdf: truncated from \d+ bytes \(it has \d+\); fetch it again"
+    failed = r"mms2_fgm_brst_l2_20170711103358_v[\d.]+\.cdf: truncated from [\d,]+ bytes \(it has [\d,]+\); fetch it"
     damaged = r"cannot be read: .+; `mms-regions verify \S+.+` names the damaged files"
     trouble = index[index.index("Failed and missing 3 of 6") : index.index("Before you trust a label")]
     assert re.search(rf"A/mms2 failed {failed} B/mms2 unreadable {damaged} C/mms1 missing It has not been", trouble)
@@ -68,7 +68,7 @@ def test_what_is_flagged_and_has_no_label_is_told_with_its_share(troubled_report
     labelled, flagged = (data["label"].values >= 0).mean(), ((data["quality"].values & 4) != 0).mean()
     assert 0.85 < labelled < 0.95 and 0.05 < flagged < 0.1
     page, index = (words_of(troubled_report / name) for name in ("events/LONG.html", "index.html"))
-    assert f"1200 samples, {labelled:.1%} of them with a label" in page
+    assert f"1,200 samples, {labelled:.1%} of them with a label" in page
     assert f"{1 - labelled:.1%} of the samples have no label" in page
     assert f"{flagged:.1%} of the samples carry the quality flag ions missing ." in page
     assert "Of 3 complete segments, 1 has samples without a label" in index

@@ -66,5 +66,5 @@ def test_watching_ends_with_the_run(
     assert seen.returncode == 0
     first, *_, last = seen.stdout.splitlines()
     by = rf"2 running; in use by `mms-regions run`, pid {run.pid} on \S+ since \S+; "
-    assert re.fullmatch(by + r"1 worker, [\d.e+]+ segments? per minute", first)
+    assert re.fullmatch(by + r"1 worker, [\d.,]+ segments? per minute", first)
     assert last == "2 complete"

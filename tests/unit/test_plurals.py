@@ -51,7 +51,12 @@ def test_pages_count_with_the_noun() -> None:
 
 @pytest.mark.parametrize(
     ("number", "noun", "said"),
-    [(0, "file", "0 files"), (1, "stretch", "1 stretch"), (2, "stretch", "2 stretches"), (3, "process", "3 processes")],
+    [
+        (0, "file", "0 files"),
+        (1, "stretch", "1 stretch"),
+        (2, "stretch", "2 stretches"),
+        (10_000, "segment", "10,000 segments"),
+    ],
 )
 def test_a_count_agrees_with_its_noun(number: int, noun: str, said: str) -> None:
     assert counted(number, noun) == said

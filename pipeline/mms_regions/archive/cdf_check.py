@@ -199,7 +199,7 @@ def _records(path: Path, data: bytes) -> Records:
 
 
 def _damaged(path: Path, data: bytes, problem: ValueError) -> SegmentProblem:
-    return SegmentProblem(f"{path.name}: {problem} (it has {len(data)}); fetch it again")
+    return SegmentProblem(f"{path.name}: {problem} (it has {len(data):,}); fetch it again")
 
 
 def _content(path: Path, opened: _Opened, expected: _Expected) -> CdfContent:

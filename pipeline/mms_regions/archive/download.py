@@ -104,7 +104,8 @@ def check_cached(wanted: FileSpec) -> Obtained:
     try:
         stat = path.stat()
         if not pinned and wanted.size not in (None, stat.st_size):
-            raise SegmentProblem(f"{path.name}: has {counted(stat.st_size, 'byte')}, not {wanted.size}; fetch it again")
+            size = counted(stat.st_size, "byte")
+            raise SegmentProblem(f"{path.name}: has {size}, not {wanted.size:,}; fetch it again")
         state = (stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
         sha256, content = _sound(wanted.file, pinned, state)
         return Obtained(stat.st_size, sha256, content, is_new=False)

@@ -138,13 +138,14 @@ class Client:
             refuse_status(response)
             announced = announced_bytes(response)
             if announced is not None and announced > most:
-                raise RequestFailed(f"the server announces {counted(announced, 'byte')}, more than {most}", again=False)
+                size = counted(announced, "byte")
+                raise RequestFailed(f"the server announces {size}, more than {most:,}", again=False)
             for chunk in response.iter_content(CHUNK):
                 body += chunk
                 if len(body) > most:
-                    raise RequestFailed(f"the server sends more than {most} bytes", again=False)
+                    raise RequestFailed(f"the server sends more than {most:,} bytes", again=False)
         if announced is not None and len(body) < announced:
-            raise RequestFailed(f"{counted(len(body), 'byte')} of {announced} came", again=True)
+            raise RequestFailed(f"{counted(len(body), 'byte')} of {announced:,} came", again=True)
         return bytes(body)
 
     def persist(self, name: str, url: str, once: Callable[[], T]) -> T:

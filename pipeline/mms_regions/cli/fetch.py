@@ -117,10 +117,10 @@ def _print_fetched(fetched: Fetched, data_dir: Path | None, as_json: bool) -> No
     else:
         for key, reason in [*fetched.failed.items(), *fetched.no_data.items()]:
             print(f"{key}: {reason}")
-        without = f", {len(fetched.no_data)} without data" if fetched.no_data else ""
+        without = f", {len(fetched.no_data):,} without data" if fetched.no_data else ""
         print(
-            f"{data_dir}: {counted(len(fetched.complete), 'segment')} complete, {len(fetched.failed)} failed{without}; "
-            f"{counted(fetched.files, 'file')}, {decimal(fetched.size)}"
+            f"{data_dir}: {counted(len(fetched.complete), 'segment')} complete, "
+            f"{len(fetched.failed):,} failed{without}; {counted(fetched.files, 'file')}, {decimal(fetched.size)}"
         )
     if fetched.failed or fetched.no_data:
         raise typer.Exit(4)
@@ -152,7 +152,7 @@ def _print_plans(plans: list[FetchPlan], failed: Mapping[str, str]) -> None:
     from mms_regions.core.messages import counted
 
     for plan in plans:
-        files = f"{len(plan.to_transfer)} of {counted(len(plan.files), 'file')}"
+        files = f"{len(plan.to_transfer):,} of {counted(len(plan.files), 'file')}"
         print(f"{plan.key}: {files}, {decimal(plan.bytes_to_transfer)}")
         for file in plan.files:
             size = "size unknown" if file.size is None else decimal(file.size)

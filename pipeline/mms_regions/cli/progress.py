@@ -97,7 +97,7 @@ class Transfers:
 
     def describe(self) -> str:
         """Such as `3 of 5 files`, and the reason for a wait."""
-        return f"{self.done} of {counted(self.files, 'file')}" + (f", {self.waiting}" if self.waiting else "")
+        return f"{self.done:,} of {counted(self.files, 'file')}" + (f", {self.waiting}" if self.waiting else "")
 
 
 class ProgressBar:

@@ -220,7 +220,7 @@ def verify(
     else:
         print(
             "\n".join(
-                [*map(str, flaws), f"{counted(found.files + files, 'file')} checked, {len(flaws)} damaged or missing"]
+                [*map(str, flaws), f"{counted(found.files + files, 'file')} checked, {len(flaws):,} damaged or missing"]
             )
         )
     if found.flaws:

@@ -50,9 +50,10 @@ def _as_json(summary: Summary, store: Path, warnings: list[str]) -> dict[str, An
 def _lines(summary: Summary, store: Path) -> Iterator[str]:
     from mms_regions.core.messages import counted
 
-    without = f", {len(summary.no_data)} without data" if summary.no_data else ""
+    without = f", {len(summary.no_data):,} without data" if summary.no_data else ""
     hint = f"; for the reasons run `mms-regions status {store}`" if summary.failed or without else ""
-    yield f"{store}: {counted(len(summary.complete), 'segment')} complete, {len(summary.failed)} failed{without}{hint}"
+    complete = counted(len(summary.complete), "segment")
+    yield f"{store}: {complete} complete, {len(summary.failed):,} failed{without}{hint}"
     yield from cause_lines(summary.causes)
     yield from _coverage_lines(summary.coverage)
     if summary.doubts:
@@ -66,7 +67,7 @@ def cause_lines(causes: Mapping[str, str]) -> Iterator[str]:
     from mms_regions.core.outcomes import by_cause
 
     for cause, keys in by_cause(causes).items():
-        yield f"{cause.status.replace('_', ' ')}, {cause.text} ({len(keys)}): {_named(keys)}"
+        yield f"{cause.status.replace('_', ' ')}, {cause.text} ({len(keys):,}): {_named(keys)}"
 
 
 def _coverage_lines(coverage: Mapping[str, Coverage]) -> Iterator[str]:
@@ -94,4 +95,4 @@ def _warnings(summary: Summary) -> list[str]:
 
 def _named(keys: list[str]) -> str:
     more = len(keys) - _MOST_ROWS
-    return ", ".join(keys[:_MOST_ROWS]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(keys[:_MOST_ROWS]) + (f" and {more:,} more" if more > 0 else "")

@@ -207,8 +207,8 @@ _IRREGULAR = {"has": "have", "is": "are", "was": "were", "process": "processes",
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as `1 segment` or `3 segments`."""
-    return f"{number} {plural(noun, number)}"
+    """A number with its noun, such as `1 segment` or `10,000 segments`."""
+    return f"{number:,} {plural(noun, number)}"
 
 
 def duration(seconds: float) -> str:
@@ -243,7 +243,8 @@ class Pace:
         rate, left = self.per_minute, self.seconds_left
         if rate is None:
             return ""
-        return f"{rate:.3g} {plural(self.noun, rate)} per minute" + (f", {duration(left)} left" if left else "")
+        number = f"{rate:.3g}" if rate < 100 else f"{rate:,.0f}"  # 3g of 1,010 is 1.01e+03
+        return f"{number} {plural(self.noun, rate)} per minute" + (f", {duration(left)} left" if left else "")
 
 
 NOT_KNOWN = "-"

@@ -153,7 +153,7 @@ def _read_published(path: Path, card: ModelCard) -> bytes:
     """The bytes of the file, once they are known to be those that the card means."""
     if path.is_file() and path.stat().st_size != card.source_bytes:
         raise _not_published(
-            str(path), card, f"it has {counted(path.stat().st_size, 'byte')} instead of {card.source_bytes}"
+            str(path), card, f"it has {counted(path.stat().st_size, 'byte')} instead of {card.source_bytes:,}"
         )
     data = _read(path, f"The published file of model {card.name}", "Name the file that was downloaded.")
     _refuse_other_file(data, str(path), card)

@@ -117,7 +117,7 @@ def test_real_files_are_sound_and_measured(reference: Path, tmp_path: Path, name
 
 def test_a_real_truncated_download_is_refused(reference: Path, tmp_path: Path) -> None:
     name = "mms2_fpi_brst_l2_dis-moms_20170726073113_v3.3.0.truncated"
-    assert "truncated from 508744 bytes" in problem_of(real_file(reference, tmp_path, name).path)
+    assert "truncated from 508,744 bytes" in problem_of(real_file(reference, tmp_path, name).path)
 
 
 def test_a_deep_index_is_sound(reference: Path, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_the_md5_stands_for_the_checksums_of_blocks(path: Path) -> None:
 def test_a_md5_that_was_cut_off_is_missed(path: Path) -> None:
     add_md5(path)
     path.write_bytes(path.read_bytes()[:-4])
-    assert f"truncated from {path.stat().st_size + 4} bytes" in problem_of(path)
+    assert f"truncated from {path.stat().st_size + 4:,} bytes" in problem_of(path)
 
 
 # What a file says that it is
@@ -341,7 +341,7 @@ def test_a_file_that_does_not_say_that_it_is_synthetic_was_measured(path: Path) 
 
 def test_a_file_that_is_far_too_large_is_not_read(path: Path) -> None:
     os.truncate(path, 5 << 30)  # of holes
-    assert "has 5368709120 bytes, more than a file of MMS" in problem_of(path)
+    assert "has 5,368,709,120 bytes, more than a file of MMS" in problem_of(path)
 
 
 # What a library may do

@@ -204,7 +204,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_left(start: bytes) -> None:
 
 def test_an_endless_listing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mms_regions.archive.http._MOST_TEXT", 10**6)
-    assert "more than 1000000 bytes" in problem_of(lambda: chain([HEAD + b"\r\n"], repeat(bytes(10**5))))
+    assert "more than 1,000,000 bytes" in problem_of(lambda: chain([HEAD + b"\r\n"], repeat(bytes(10**5))))
 
 
 def test_the_endless_body_of_a_redirect_is_not_read() -> None:
@@ -220,7 +220,7 @@ DIGITS = b"9" * 5000
     [
         (HEAD + b"Content-Length: " + DIGITS, "an impossible number of bytes"),
         (HEAD + b"Content-Length: -1", "an impossible number of bytes"),
-        (HEAD + b"Content-Length: " + b"9" * 17, "announces 99999999999999999 bytes, more than"),
+        (HEAD + b"Content-Length: " + b"9" * 17, "announces 99,999,999,999,999,999 bytes, more than"),
         (b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\nRetry-After: " + DIGITS, "answers 429"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: Mon, 01 Jan 99999 00:00:00 GMT", "answers 503"),
     ],

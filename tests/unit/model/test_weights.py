@@ -195,7 +195,7 @@ def test_another_file_is_refused_unopened(tmp_path: Path, environ: dict[str, str
     data = pickled(weights())
     file = publish(data, tmp_path)
     for other, complaint in [
-        (data[:-1], f"bytes instead of {len(data)}"),
+        (data[:-1], f"bytes instead of {len(data):,}"),
         (data[::-1], "sha256 is not"),
     ]:
         file.write_bytes(other)
@@ -205,7 +205,7 @@ def test_another_file_is_refused_unopened(tmp_path: Path, environ: dict[str, str
         import_published(tmp_path / "nothing", environ, "toy")
     with pytest.raises(InputProblem, match="cannot be read"):
         import_published(tmp_path, environ, "toy")
-    with pytest.raises(InputProblem, match="bytes instead of 43563"):
+    with pytest.raises(InputProblem, match="bytes instead of 43,563"):
         import_published(file, environ)
 
 

@@ -59,6 +59,10 @@ def test_workers_and_jobs_are_those_of_late_and_the_rate_is_that_of_the_whole_ru
             [kept(NOW - 60, RunStarted(1, 1)), task(NOW, 1), kept(NOW, SegmentDone("A/mms1"))],
             "1 worker, 1 segment per minute",
         ),
+        (
+            [kept(NOW - 1, RunStarted(4000, 1)), task(NOW, 1), *(kept(NOW, SegmentDone(str(n))) for n in range(40))],
+            "1 worker, 2,400 segments per minute, 1 min 39 s left",
+        ),
     ],
 )
 def test_what_is_not_known_yet_is_left_out(events: list[dict[str, Any]], said: str) -> None:
