@@ -23,7 +23,7 @@ from mms_regions.archive.products import CdfFile, Query, Reaching, file_named, p
 from mms_regions.archive.staging import quarantine, workspace
 from mms_regions.core.errors import EnvironmentProblem, InputProblem, explain
 from mms_regions.core.events import Segment
-from mms_regions.core.files import remove, write_whole
+from mms_regions.core.files import read_file, remove, write_whole
 from mms_regions.core.messages import Notify, Waiting, ignore_messages
 from mms_regions.core.types import DAY
 
@@ -149,7 +149,7 @@ def manifest_path(data_dir: Path) -> Path:
 def read_manifest(path: Path) -> Manifest:
     """A manifest that somebody wrote. Raises InputProblem with what is wrong and where."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_file(path))
     except FileNotFoundError:
         raise InputProblem(
             f"There is no manifest {path}; give the path of one, such as {manifest_path(Path())}."

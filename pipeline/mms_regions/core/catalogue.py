@@ -13,8 +13,9 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -30,7 +31,7 @@ from mms_regions.core.events import (
     probe_numbers,
     split_items,
 )
-from mms_regions.core.files import expanded
+from mms_regions.core.files import expanded, read_all, read_file
 from mms_regions.core.messages import counted
 
 DEFAULT_CATALOGUE = "rogers2023"
@@ -192,10 +193,10 @@ def read_catalogue(source: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
     if source == STDIN:
         name, shown_as, data = "stdin", "stdin", _from_stdin()
     elif isinstance(source, str) and source in builtin_catalogues():
-        name, shown_as, data = source, source, _bytes(_builtin_folder() / f"{source}.csv", source)
+        name, shown_as, data = source, source, _bytes(partial(read_file, _builtin_folder() / f"{source}.csv"), source)
     else:
         path = expanded(Path(source))
-        name, shown_as, data = path.stem, str(source), _bytes(path, source)
+        name, shown_as, data = path.stem, str(source), _bytes(partial(read_file, path), source)
     events, remarks = _events(_text(data, shown_as), shown_as)
     return Catalogue(name, events, remarks)
 
@@ -207,19 +208,20 @@ def _builtin_folder() -> Traversable:
 def _from_stdin() -> bytes:
     if sys.stdin.isatty():
         raise UsageProblem("the catalogue `-` is read from stdin, and stdin is a terminal; redirect a file to it")
-    return sys.stdin.buffer.read()
+    return _bytes(partial(read_all, sys.stdin.buffer), "stdin")
 
 
-def _bytes(file: Path | Traversable, source: str | Path) -> bytes:
+def _bytes(read: Callable[[], bytes], source: str | Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read()
     except FileNotFoundError:
         known = ", ".join(builtin_catalogues())
         raise InputProblem(
             f"There is no catalogue {source}: neither a file nor a built-in list (built-in: {known})."
         ) from None
     except (OSError, ValueError) as problem:
-        raise InputProblem(f"The catalogue {source} cannot be read: {problem}. Give a readable CSV file.") from None
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise InputProblem(f"The catalogue {source} cannot be read: {why}. Give a readable CSV file.") from None
 
 
 def _text(data: bytes, source: str) -> str:

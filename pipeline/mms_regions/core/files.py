@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from functools import wraps
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from mms_regions.core.errors import UsageProblem
 
@@ -25,6 +26,7 @@ _BUSY = (errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
 _WAITS = (0.5, 1.0, 2.0)  # s, before a busy disk is tried again
+_MOST = 2**30  # bytes that are read of a file that somebody named
 _SEAL = "sha256"
 FAILPOINT = "MMS_REGIONS_DIE_BEFORE"  # `N:FILE` or `N:FILE:PATTERN`, see failpoint
 
@@ -95,6 +97,20 @@ def write_changed(path: Path, data: bytes, unsynced: set[Path] | None = None) ->
         return False
     write_whole(path, data, unsynced)
     return True
+
+
+def read_file(path: Path | Traversable) -> bytes:
+    """What a file that somebody named holds. Raises OSError where there is none, or too much in it: see `read_all`."""
+    with path.open("rb") as file:
+        return read_all(file)
+
+
+def read_all(stream: IO[bytes]) -> bytes:
+    """What is left of a stream. Raises OSError where that is over 1 GiB: some have no end, such as /dev/zero."""
+    found = stream.read(_MOST + 1)
+    if len(found) > _MOST:
+        raise OSError(errno.EFBIG, f"it has more than {_MOST:,} bytes")
+    return found
 
 
 def sealed(data: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mms_regions.core.errors import InputProblem, MMSRegionsError, UsageProblem, explain
-from mms_regions.core.files import FAILPOINT, expanded
+from mms_regions.core.files import FAILPOINT, expanded, read_file
 from mms_regions.core.types import CHUNK, WINDOW
 
 PREFIX = "MMS_REGIONS_"
@@ -283,14 +283,14 @@ def read_profile(profile: Path | None) -> dict[str, Any]:
     if profile is None:
         return {}
     try:
-        return tomllib.loads(profile.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_file(profile).decode("utf-8-sig"))
     except FileNotFoundError:
         names = ", ".join(shipped_profiles())
         raise InputProblem(f"There is no profile {profile}; give the path of a TOML file, or one of {names}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise InputProblem(f"The profile {profile} is not TOML: {problem}. Correct it there.") from None
     except OSError as problem:
-        raise InputProblem(f"The profile {profile} cannot be read: {problem}. Give a readable TOML file.") from None
+        raise InputProblem(f"The profile {profile} cannot be read: {problem.strerror}. Give a TOML file.") from None
 
 
 def _from_profile(profile: Path | None) -> dict[str, _Given]:

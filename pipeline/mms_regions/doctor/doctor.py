@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import InputProblem
+from mms_regions.core.files import read_file
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.disk import cache_place, scratch_place, store_place
 from mms_regions.doctor.finding import Finding, State, Unanswered, program, start
@@ -90,7 +91,7 @@ def scheduler(cluster: ClusterSettings) -> Iterator[Finding]:
     try:
         address = cluster.address
         if address.endswith(".json"):
-            address = json.loads(Path(address).read_text())["address"]
+            address = json.loads(read_file(Path(address)))["address"]
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_NETWORK_LIMIT).close()
     except (OSError, ValueError, KeyError, TypeError) as problem:

@@ -17,7 +17,7 @@ from pydantic.functional_validators import AfterValidator
 
 from mms_regions.core.errors import InputProblem, explain
 from mms_regions.core.events import is_safe_name, safe_name
-from mms_regions.core.files import expanded
+from mms_regions.core.files import expanded, read_file
 from mms_regions.core.regions import regions_named
 from mms_regions.model.familiarity import Familiarity
 from mms_regions.physics.samples import FEATURES
@@ -234,7 +234,7 @@ def _read_named(folder: Path) -> InstalledModel:
 
 def _read_card(path: Path) -> ModelCard:
     try:
-        return ModelCard.model_validate_json(path.read_bytes())
+        return ModelCard.model_validate_json(read_file(path))
     except FileNotFoundError:
         raise InputProblem(
             f"There is no {CARD_FILE} in {path.parent}: a model is a folder that holds one; name such a folder."

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mms_regions.core.errors import EnvironmentProblem, InputProblem
-from mms_regions.core.files import write_whole
+from mms_regions.core.files import read_file, write_whole
 from mms_regions.core.messages import counted
 from mms_regions.model.card import CARD_FILE, InstalledModel, ModelCard, find_published_card, model_folders, read_model
 from mms_regions.model.network import RegionRNN
@@ -142,7 +142,7 @@ def _fault(value: object, shape: torch.Size) -> str:
 
 def _read(path: Path, what: str, advice: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise InputProblem(f"{what} should be in {path}, which is not there. {advice}") from None
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mms_regions.core.cluster_settings import ClusterSettings
 from mms_regions.core.errors import EnvironmentProblem
+from mms_regions.core.files import read_file
 from mms_regions.workers.dask import DaskPool, Sentences
 from mms_regions.workers.pool import Pool
 from mms_regions.workers.start import protected_start
@@ -53,7 +54,7 @@ def _address(given: str) -> str:
     if not given.endswith(".json"):
         return given
     try:
-        return str(json.loads(Path(given).expanduser().read_text())["address"])
+        return str(json.loads(read_file(Path(given).expanduser()))["address"])
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise EnvironmentProblem(
             f"The scheduler file {given} cannot be used ({problem}); start the scheduler with --scheduler-file, or "

@@ -8,12 +8,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mms_regions.archive.manifest import read_manifest
+from mms_regions.core.catalogue import read_catalogue
+from mms_regions.core.errors import InputProblem
 from mms_regions.core.files import (
     FAILPOINT,
     Damaged,
@@ -33,6 +37,8 @@ from mms_regions.core.files import (
     write_twice,
     write_whole,
 )
+from mms_regions.core.settings import read_profile
+from mms_regions.model.card import read_model
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3)
@@ -247,3 +253,15 @@ def test_a_tree_that_may_not_be_removed_is_an_error_unless_best_effort(
     with pytest.raises(PermissionError):
         remove_tree(tmp_path / "tree")
     remove_tree(tmp_path / "tree", best_effort=True)
+
+
+@pytest.mark.parametrize("read", [read_catalogue, read_profile, read_manifest, read_model])
+def test_a_file_without_an_end_is_left(
+    read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/dev/zero was read until memory was full."""
+    monkeypatch.setattr("mms_regions.core.files._MOST", 1_000)
+    named = tmp_path if read is read_model else Path("/dev/zero")
+    (tmp_path / "card.json").symlink_to("/dev/zero")
+    with pytest.raises(InputProblem, match="cannot be read: it has more than 1,000 bytes"):
+        read(named)
