@@ -26,7 +26,7 @@ from mms_regions.model.label import label_windows
 from mms_regions.model.network import RegionRNN
 from mms_regions.model.weights import import_published, load_model
 from mms_regions.physics.estimated_scales import estimate_scales
-from mms_regions.synthetic.crossing import Crossing, draw_simulated_crossing
+from mms_regions.synthetic.crossing import draw_simulated_crossing, scales_now
 from mms_regions.training.crossings import Sheets, Virtual
 from mms_regions.training.evaluate import against_truth
 from mms_regions.training.open_model import ACCEPTANCE, CLASSES, scoring_windows
@@ -159,7 +159,9 @@ def _scales(work: Path) -> str:
             n0=crossing.n0,
         )
         try:
-            found.append((crossing, _now(crossing), estimate_scales(samples_of(crossing, event).physics)))
+            found.append(
+                (crossing, scales_now(crossing, _SECONDS), estimate_scales(samples_of(crossing, event).physics))
+            )
         except SegmentProblem:
             continue
     with_n0 = [(c, now, e, e.n0, e.n0_sigma) for c, now, e in found if e.n0 and e.n0_sigma]
@@ -174,14 +176,6 @@ def _scales(work: Path) -> str:
     rows = [[name, *Score(*np.array(pairs).reshape(-1, 2).T).cells()] for name, pairs in groups.items()]
     head = ["quantity", "cases", "bias", "68 % within", "95 % within", "one sigma covers"]
     return f"{_CASES} crossings of {_SECONDS} s.\n\n{table(head, rows)}"
-
-
-def _now(crossing: Crossing) -> tuple[float, float]:
-    """B0 (nT) and n0 (cm^-3) of the sheet as it is."""
-    x, _ = crossing.place(1, np.linspace(0, _SECONDS, 200))
-    edge = np.concatenate([crossing.layer.plasma(x, np.full_like(x, z)).b for z in (-3.0, 3.0)])
-    n = crossing.layer.plasma(x, np.zeros_like(x)).n
-    return crossing.b0 * float(np.linalg.norm(edge, axis=1).mean()), crossing.n0 * float(np.median(n))
 
 
 def _real(folder: Path, published: RegionRNN | None) -> str:

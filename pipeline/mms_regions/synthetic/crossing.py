@@ -23,6 +23,7 @@ FIRST_TRAINING_SEED = 2**31  # seeds from here on are for training and its score
 PERTURBATION = 0.2  # by how much the layer's B0 and n0 may differ from those that the catalogue has of it
 _D_I = 227.7  # km, the ion inertial length at 1 cm^-3
 _PROTON_EV = 1.0439e-2  # eV of m_i v^2 for v = 1 km/s
+_EDGE = 3.0  # d_i from the middle of a sheet, where its lobe begins
 
 Range = tuple[float, float]
 
@@ -150,16 +151,35 @@ def draw_crossing(seed: int, name: str, b0: float, n0: float) -> Crossing:
     )
 
 
+def scales_now(crossing: Crossing, seconds: float) -> tuple[float, float]:
+    """B0 (nT) and n0 (cm^-3) of the sheet as it is, which a perfect estimator would find on the way of so many seconds.
+
+    B0 is the mean field 3 d_i from the sheet, n0 the median density in its middle. Those of a simulated crossing itself
+    are of the sheet before it reconnected, when it held more plasma.
+    """
+    x, _ = crossing.way.at(np.linspace(0, seconds, 200))
+    edges = np.concatenate([crossing.layer.plasma(x, np.full_like(x, z)).b for z in (-_EDGE, _EDGE)])
+    n = crossing.layer.plasma(x, np.zeros_like(x)).n
+    return crossing.b0 * float(np.linalg.norm(edges, axis=1).mean()), crossing.n0 * float(np.median(n))
+
+
+def with_scales_now(crossing: Crossing, seconds: float) -> Crossing:
+    """The same crossing of a sheet that has as `scales_now` what were its own B0 and n0."""
+    b0, n0 = scales_now(crossing, seconds)
+    return replace(crossing, b0=crossing.b0**2 / b0, n0=crossing.n0**2 / n0)
+
+
 def draw_simulated_crossing(seed: int, name: str, b0: float, n0: float, sheets: Sequence[Sheet]) -> Crossing:
     """As `draw_crossing`, through one of these sheets of a simulation, which pass the spacecraft as plasma does.
 
-    The way stays where the sheet has regions.
+    The way stays where the sheet has regions. b0, n0: of the sheet as it is in the first minute.
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
     layer = sheets[int(rng.integers(len(sheets)))]
     along = draw_swings(rng, 1, 2, size=(0.2 * layer.reach, 0.45 * layer.reach), period=(45.0, 120.0))
     across = draw_swings(rng, 1, 2, size=(0.2 * layer.height, 0.45 * layer.height), period=(25.0, 60.0))
-    return replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
+    crossing = replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
+    return with_scales_now(crossing, 60.0)
 
 
 def _draw_layer(rng: np.random.Generator) -> Layer:

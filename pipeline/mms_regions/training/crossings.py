@@ -2,8 +2,8 @@
 
 As convention `corrected` makes features of files, without the files: ions are means over 150 ms with a wrong share of
 their background, electrons are counted and averaged as thin ones are, the electric field has an offset, and B0 and n0
-are as wrong as the estimator leaves them. Three of four crossings are of the simulation, one of seven is of a sheet
-without reconnection, the rest of analytic layers.
+are those of the sheet as it is, as wrong as the estimator leaves them. Three of four crossings are of the simulation,
+one of seven is of a sheet without reconnection, the rest of analytic layers.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from mms_regions.synthetic.crossing import (
     draw_tetrahedron,
     draw_waves,
     tilted,
+    with_scales_now,
 )
 from mms_regions.synthetic.mirrored import Mirrored
 from mms_regions.synthetic.quiet import QuietSheet
@@ -218,7 +219,10 @@ def _electrons(n: Floats, v: Floats, rng: np.random.Generator, time: Floats) -> 
 def _draw_passage(
     rng: np.random.Generator, sheets: Sheets, seconds: float, b0: float, n0: float, reconnects: bool
 ) -> Crossing:
-    """A way through a sheet of the simulation, or through one without reconnection."""
+    """A way through a sheet of the simulation, or through one without reconnection.
+
+    b0, n0: of the sheet as it is, which is what lists and estimates have. One that does not reconnect keeps its own.
+    """
     if reconnects:
         layer: LayerLike = sheets.active[rng.integers(len(sheets.active))]
     elif sheets.before and rng.uniform() < 0.3:
@@ -226,7 +230,7 @@ def _draw_passage(
     else:
         layer = _draw_quiet(rng)
     reach = layer.reach if isinstance(layer, Sheet) else 5.5
-    return Crossing(
+    crossing = Crossing(
         layer=Mirrored(layer, *(bool(side) for side in rng.integers(2, size=2))),
         b0=b0,
         n0=n0,
@@ -243,6 +247,7 @@ def _draw_passage(
         ),
         moving=True,
     )
+    return with_scales_now(crossing, seconds) if reconnects else crossing
 
 
 def _draw_quiet(rng: np.random.Generator) -> QuietSheet:

@@ -11,13 +11,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snapshots import snapshot
 
 from mms_regions.core.errors import UsageProblem
 from mms_regions.core.events import Event, Segment
 from mms_regions.model.card import find_model
 from mms_regions.physics.formulas import alfven_speed
-from mms_regions.synthetic.crossing import FIRST_TRAINING_SEED, PERTURBATION, Crossing, draw_crossing
+from mms_regions.synthetic.crossing import (
+    FIRST_TRAINING_SEED,
+    PERTURBATION,
+    Crossing,
+    draw_crossing,
+    draw_simulated_crossing,
+    scales_now,
+)
 from mms_regions.synthetic.layer import INFLOW_NORTH, INFLOW_SOUTH
+from mms_regions.synthetic.snapshot import sheets_of
 from mms_regions.synthetic.write import synthesise
 from mms_regions.training.train import Recipe
 
@@ -191,3 +200,15 @@ def test_a_layer_that_passes_is_seen_to_move_against_the_way() -> None:
     np.testing.assert_allclose(passing.v_e - still.v_e, passing.v_i - still.v_i, atol=1e-6)
     expected = still.e - 1e-3 * np.cross(passing.v_i - still.v_i, still.b)
     np.testing.assert_allclose(passing.e, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_b0_and_n0_of_a_simulated_crossing_are_of_the_sheet_as_it_is(seed: int) -> None:
+    """That sheet has half of the density that it had, and was drawn at most a fifth beside what is known of it."""
+    sheets = sheets_of(snapshot())
+    crossing = draw_simulated_crossing(seed, "A", B0, N0, sheets)
+    b0, n0 = scales_now(crossing, 60.0)
+    assert abs(b0 / B0 - 1) <= PERTURBATION and abs(n0 / N0 - 1) <= PERTURBATION
+    assert crossing.n0 == pytest.approx(2 * n0, rel=0.01)
+    middle = crossing.layer.plasma(np.zeros(1), np.zeros(1)).n[0] * crossing.n0
+    assert middle == pytest.approx(n0, rel=0.01)
