@@ -29,8 +29,8 @@ from mms_regions.synthetic.crossing import (
     draw_crossing,
     draw_tetrahedron,
     draw_waves,
+    scales_now,
     tilted,
-    with_scales_now,
 )
 from mms_regions.synthetic.mirrored import Mirrored
 from mms_regions.synthetic.quiet import QuietSheet
@@ -143,6 +143,8 @@ def virtual_crossing(
         crossing = draw_crossing(FIRST_TRAINING_SEED + seed, "virtual", b0, n0)
     else:
         crossing = _draw_passage(rng, sheets, seconds, b0, n0, reconnects=kind == 0)
+    if kind == 0:  # a sheet that does not reconnect keeps its scales
+        b0, n0 = scales_now(crossing, seconds)
     assumed = b0 * np.exp(_B0_ERROR * rng.normal()), n0 * np.exp(_N0_ERROR * rng.normal())
     return measured_features(crossing, seconds, rng, *assumed)
 
@@ -219,10 +221,7 @@ def _electrons(n: Floats, v: Floats, rng: np.random.Generator, time: Floats) -> 
 def _draw_passage(
     rng: np.random.Generator, sheets: Sheets, seconds: float, b0: float, n0: float, reconnects: bool
 ) -> Crossing:
-    """A way through a sheet of the simulation, or through one without reconnection.
-
-    b0, n0: of the sheet as it is, which is what lists and estimates have. One that does not reconnect keeps its own.
-    """
+    """A way through a sheet of the simulation, or through one without reconnection."""
     if reconnects:
         layer: LayerLike = sheets.active[rng.integers(len(sheets.active))]
     elif sheets.before and rng.uniform() < 0.3:
@@ -230,7 +229,7 @@ def _draw_passage(
     else:
         layer = _draw_quiet(rng)
     reach = layer.reach if isinstance(layer, Sheet) else 5.5
-    crossing = Crossing(
+    return Crossing(
         layer=Mirrored(layer, *(bool(side) for side in rng.integers(2, size=2))),
         b0=b0,
         n0=n0,
@@ -247,7 +246,6 @@ def _draw_passage(
         ),
         moving=True,
     )
-    return with_scales_now(crossing, seconds) if reconnects else crossing
 
 
 def _draw_quiet(rng: np.random.Generator) -> QuietSheet:
