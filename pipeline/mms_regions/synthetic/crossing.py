@@ -163,23 +163,16 @@ def scales_now(crossing: Crossing, seconds: float) -> tuple[float, float]:
     return crossing.b0 * float(np.linalg.norm(edges, axis=1).mean()), crossing.n0 * float(np.median(n))
 
 
-def with_scales_now(crossing: Crossing, seconds: float) -> Crossing:
-    """The same crossing of a sheet that has as `scales_now` what were its own B0 and n0."""
-    b0, n0 = scales_now(crossing, seconds)
-    return replace(crossing, b0=crossing.b0**2 / b0, n0=crossing.n0**2 / n0)
-
-
 def draw_simulated_crossing(seed: int, name: str, b0: float, n0: float, sheets: Sequence[Sheet]) -> Crossing:
     """As `draw_crossing`, through one of these sheets of a simulation, which pass the spacecraft as plasma does.
 
-    The way stays where the sheet has regions. b0, n0: of the sheet as it is in the first minute.
+    The way stays where the sheet has regions.
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
     layer = sheets[int(rng.integers(len(sheets)))]
     along = draw_swings(rng, 1, 2, size=(0.2 * layer.reach, 0.45 * layer.reach), period=(45.0, 120.0))
     across = draw_swings(rng, 1, 2, size=(0.2 * layer.height, 0.45 * layer.height), period=(25.0, 60.0))
-    crossing = replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
-    return with_scales_now(crossing, 60.0)
+    return replace(draw_crossing(seed, name, b0, n0), layer=layer, way=_joined(along, across), moving=True)
 
 
 def _draw_layer(rng: np.random.Generator) -> Layer:
