@@ -1,7 +1,7 @@
 """Whether a CDF file is complete and holds what its name says, and the values in it: no other module opens CDF files.
 
 Nothing of a file is trusted. It is opened in a child process, since a library may die of it, and that is then an error
-of this file. What is in this module below `_inspect` runs there; the child keeps the last few files open.
+of this file. What is in this module below `_inspect` runs there; the child keeps files open until they are read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:  # the child does without the rest of the package, so that it 
 LIMITS = ("FILLVAL", "VALIDMIN", "VALIDMAX")
 SYNTHETIC = "SYNTHETIC DATA"  # in the global attribute TEXT of files that nobody measured
 
-_KEPT = 5  # files that are kept open: one of each product, for they are read right after they are inspected
+_KEPT = 64 << 20  # bytes of the files that are kept open: those of a segment are read when all of them were inspected
+_KEPT_LONGER = 5  # files that are kept when they were read: the next segment may be in them
 _MOST_BYTES = 4 << 30  # of a file, which is read into memory; the largest that are used here have 0.1 GB
 _UNREADABLE = (OSError, ValueError, RuntimeError, MemoryError, IndexError, KeyError)  # what pycdfpp raises
 
@@ -117,23 +118,25 @@ def _own_problem(path: Path) -> Iterator[None]:
 
 
 def _inspect(path: Path, expected: _Expected, known_sha256: str, everything: bool) -> Inspected:
-    state = _state(path)
-    data = _data(path, state)
-    sha256 = hashlib.sha256(data).hexdigest()
+    file = _open_files().file(path, expected)
+    sha256 = hashlib.sha256(file.data).hexdigest()
     if known_sha256 and sha256 != known_sha256:
         raise SegmentProblem(f"{path.name}: its sha256 is not the one recorded when it was fetched; fetch it again")
-    opened = _open(path, expected, state)
+    opened = file.opened
     if not known_sha256:
         try:
-            check_values(data, opened.records, None if everything else expected.reads)
+            check_values(file.data, opened.records, None if everything else expected.reads)
         except ValueError as problem:
-            raise _damaged(path, data, problem) from None
-    return Inspected(len(data), sha256, _content(path, opened, expected))
+            raise _damaged(path, file.data, problem) from None
+    return Inspected(len(file.data), sha256, _content(path, opened, expected))
 
 
 def _read_variables(path: Path, expected: _Expected, names: tuple[str, ...]) -> dict[str, Variable]:
-    cdf = _open(path, expected, _state(path)).cdf
-    return {name: _variable(path, name, cdf[name]) for name in names if name in cdf}
+    files = _open_files()
+    cdf = files.file(path, expected).opened.cdf
+    found = {name: _variable(path, name, cdf[name]) for name in names if name in cdf}
+    files.was_read(path)
+    return found
 
 
 def _variable(path: Path, name: str, variable: Any) -> Variable:
@@ -155,6 +158,51 @@ class _Opened:
     remark: str
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file in memory, which is opened when that is first asked for: its sha256 may be another than the known one."""
+
+    path: Path
+    expected: _Expected
+    state: tuple[int, ...]
+    data: bytes
+
+    @cached_property
+    def opened(self) -> _Opened:
+        """Raises SegmentProblem, and again the next time, as `inspect` does."""
+        records = _records(self.path, self.data)
+        return _Opened(records, *_load(self.path, self.data, self.expected))
+
+
+class _OpenFiles:
+    """The files that the child keeps: those that are still to be read as far as there is room, and some that were."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Path, _File] = {}
+        self._read: dict[Path, _File] = {}
+
+    def file(self, path: Path, expected: _Expected) -> _File:
+        """The file as it is now. Raises SegmentProblem where it cannot be read."""
+        state = _state(path)
+        file = self._waiting.pop(path, None) or self._read.pop(path, None)
+        if file is None or (file.expected, file.state) != (expected, state):
+            file = _File(path, expected, state, _read(path))
+        self._waiting[path] = file
+        while len(self._waiting) > 1 and sum(len(file.data) for file in self._waiting.values()) > _KEPT:
+            del self._waiting[next(iter(self._waiting))]
+        return file
+
+    def was_read(self, path: Path) -> None:
+        self._read[path] = self._waiting.pop(path)
+        if len(self._read) > _KEPT_LONGER:
+            del self._read[next(iter(self._read))]
+
+
+@cache
+def _open_files() -> _OpenFiles:
+    return _OpenFiles()
+
+
 def _state(path: Path) -> tuple[int, ...]:
     """What changes with a file; another one each time where it was changed so lately that nothing may show it."""
     try:
@@ -163,19 +211,6 @@ def _state(path: Path) -> tuple[int, ...]:
         raise _unreadable(path, problem) from problem
     is_new = abs(time.time_ns() - stat.st_ctime_ns) < SECOND
     return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns, time.monotonic_ns() if is_new else 0
-
-
-@lru_cache(maxsize=_KEPT)
-def _data(path: Path, state: tuple[int, ...]) -> bytes:
-    return _read(path)
-
-
-@lru_cache(maxsize=_KEPT)
-def _open(path: Path, expected: _Expected, state: tuple[int, ...]) -> _Opened:
-    """Raises SegmentProblem, which is not kept, as `inspect` does."""
-    data = _data(path, state)
-    records = _records(path, data)
-    return _Opened(records, *_load(path, data, expected))
 
 
 def _read(path: Path) -> bytes:

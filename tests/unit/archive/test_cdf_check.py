@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import in_a_child
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from cdf_bytes import COMPRESSED, INDEX, VARIABLE, add_md5, of_kind, put
 from cdf_files import EPOCH_FILL, Scene, take_rows, write_files
 
+from mms_regions.archive import cdf_check
 from mms_regions.archive.cdf_check import Inspected, Variable, inspect, read_variables
 from mms_regions.archive.cdf_records import Block, check_records, check_values
 from mms_regions.archive.products import CdfFile, parse_name
@@ -342,6 +344,67 @@ def test_a_file_that_does_not_say_that_it_is_synthetic_was_measured(path: Path) 
 def test_a_file_that_is_far_too_large_is_not_read(path: Path) -> None:
     os.truncate(path, 5 << 30)  # of holes
     assert "has 5,368,709,120 bytes, more than a file of MMS" in problem_of(path)
+
+
+# What is kept open
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of files as they are opened; all of it in this process, and no file counts as changed just now."""
+    names: list[str] = []
+
+    def load(path: Path, *others: Any) -> tuple[Any, str]:
+        names.append(path.name)
+        return loaded(path, *others)
+
+    loaded = cdf_check._load
+    monkeypatch.setattr(cdf_check, "_load", load)
+    monkeypatch.setattr(cdf_check, "SECOND", 0)
+    monkeypatch.setattr(cdf_check, "run_isolated", lambda function, *arguments: function(*arguments))
+    cdf_check._open_files.cache_clear()
+    yield names
+    cdf_check._open_files.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> list[CdfFile]:
+    """The files of a segment that goes over the end of a file of each product."""
+    folder = tmp_path_factory.mktemp("two")
+    starts = START, str(np.datetime64(START) + np.timedelta64(8, "s"))
+    products = ("dis", "des", "fgm", "edp_brst")
+    written = [write_files(folder, 4, start, 8.0, products=products) for start in starts]
+    return [named(found[product]) for product in products for found in written]
+
+
+def test_each_file_of_a_segment_is_opened_once(two_of_each: list[CdfFile], opened: list[str]) -> None:
+    """They were opened again to be read, where they were more than five: a third of the time of a segment."""
+    for file in two_of_each:
+        vouched_for(file)
+    found = [read_times(file)[file.epoch].values for file in two_of_each]
+    assert sorted(opened) == sorted(file.name for file in two_of_each)
+    assert all(len(times) for times in found)
+    vouched_for(two_of_each[-1])  # of the next segment
+    assert len(opened) == len(two_of_each)
+
+
+def test_files_that_are_too_large_together_are_opened_again(
+    two_of_each: list[CdfFile], opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cdf_check, "_KEPT", sum(file.path.stat().st_size for file in two_of_each[4:]))
+    for file in two_of_each:
+        vouched_for(file)
+    for file in two_of_each:
+        assert len(read_times(file)[file.epoch].values)
+    assert len(two_of_each) < len(opened) < 2 * len(two_of_each)
+
+
+def test_a_file_that_was_replaced_is_opened_again(path: Path, opened: list[str]) -> None:
+    inspect(named(path))
+    other = Scene(b_gse=lambda t: np.ones((len(t), 3)))
+    write_files(path.parent / "other", 4, START, 2.0, other, products=["fgm"])["fgm"].replace(path)
+    assert len(read_times(named(path))["Epoch"].values) == 256
+    assert opened == [path.name] * 2
 
 
 # What a library may do
