@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import pycdfpp
 from cdf_files import Scene, write_files
+from in_a_child import forget_files
 from measure import cpu_seconds, machine, table
 
 from mms_regions.archive.cdf_check import Variable, inspect, read_variables
@@ -24,6 +25,7 @@ from mms_regions.archive.products import CdfFile, find_files
 from mms_regions.core.catalogue import read_catalogue
 from mms_regions.core.events import Event, Segment
 from mms_regions.core.files import sha256_of
+from mms_regions.core.isolated import run_isolated
 from mms_regions.core.settings import Settings
 from mms_regions.model.card import find_model
 from mms_regions.model.label import as_windows, label_windows
@@ -62,7 +64,8 @@ class Case:
         return find_files(self.segment, self.how.products, self.folder, self.how.margin)
 
     def burst(self) -> Burst:
-        """As a run reads files that are known: each is compared with its sha256 first."""
+        """As a run reads files that are known: each is compared with its sha256 first, and opened then."""
+        run_isolated(forget_files)
         files = self.files()
         for file in chain.from_iterable(files.values()):
             inspect(file, sha256=_sha256(file.path))

@@ -49,6 +49,11 @@ def die_of_electrons(path: Path, *others: Any) -> object:
     return cdf_check._read_variables(path, *others)
 
 
+def forget_files() -> None:
+    """As in a child that has just started."""
+    cdf_check._open_files.cache_clear()
+
+
 def read_all(data: bytes) -> None:
     """Whatever pycdfpp raises is caught where files are read; that it returns is the point."""
     try:
