@@ -24,7 +24,7 @@ Command = Callable[..., "CompletedProcess[str]"]
 Words = Callable[..., list[object]]
 
 NEED = (
-    r"about (?P<bytes>[\d.]+ [kM]B) are needed for what is missing, [\d.]+ \w+( and \d+ files)? are free there; "
+    r"about (?P<bytes>[\d.]+ [kM]B) are needed for what is missing, [\d.]+ \w+( and [\d,]+ files)? are free there; "
     "free some space"
 )
 

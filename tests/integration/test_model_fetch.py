@@ -93,7 +93,7 @@ def test_a_longer_file_is_not_even_received(
     mms_regions_here: Command, environ: dict[str, str], published: Path
 ) -> None:
     published.write_bytes(published.read_bytes() + bytes(10_000_000))
-    assert_refused(mms_regions_here, environ, published, 5, r"toy: the server announces \d+ bytes, more than \d+")
+    assert_refused(mms_regions_here, environ, published, 5, r"toy: the server announces [\d,]+ bytes, more than [\d,]+")
 
 
 def assert_refused(

@@ -42,7 +42,8 @@ def test_what_failed_is_missing_or_cannot_be_read_is_told_with_its_reason(troubl
     index = words_of(troubled_report / "index.html")
     assert "6 segments of 4 events: 3 complete , 1 failed , 1 unreadable , 1 missing ." in index
     assert "3 of 6 segments have no labels that could be shown" in index
-    failed = r"mms2_fgm_brst_l2_20170711103358_v[\d.]+\.cdf: truncated from [\d,]+ bytes \(it has [\d,]+\); fetch it"
+    cut = r"truncated from [\d,]+ bytes \(it has [\d,]+\); fetch it again"
+    failed = rf"mms2_fgm_brst_l2_20170711103358_v[\d.]+\.cdf: {cut}"
     damaged = r"cannot be read: .+; `mms-regions verify \S+.+` names the damaged files"
     trouble = index[index.index("Failed and missing 3 of 6") : index.index("Before you trust a label")]
     assert re.search(rf"A/mms2 failed {failed} B/mms2 unreadable {damaged} C/mms1 missing It has not been", trouble)

@@ -168,7 +168,7 @@ def test_a_part_of_another_file_is_not_continued(own_served: Path, tmp_path: Pat
 def test_a_server_that_contradicts_its_listing_is_not_asked_again(served: Path, tmp_path: Path, size: int) -> None:
     with LoopbackArchive(served) as archive:
         one = replace(wanted(archive, served, tmp_path), size=size)
-        with pytest.raises(StaleListing, match=f"not {size} as listed or pinned"):
+        with pytest.raises(StaleListing, match=f"not {size:,} as listed or pinned"):
             obtain(one, tmp_path, Client(QUICK))
     assert len(downloads(archive)) <= 1  # the client hangs up, so the server may not have noted it
     assert left_over(tmp_path) == []
@@ -358,6 +358,6 @@ def test_a_file_that_is_larger_than_what_is_free_is_not_begun(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with LoopbackArchive(served) as archive:
         one = wanted(archive, served, tmp_path)
-        with pytest.raises(EnvironmentProblem, match=f"{one.size} bytes are to come, and 1000 are free; free some"):
+        with pytest.raises(EnvironmentProblem, match=f"{one.size:,} bytes are to come, and 1,000 are free; free some"):
             obtain(one, tmp_path, Client(QUICK))
     assert left_over(tmp_path) == []

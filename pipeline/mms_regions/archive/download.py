@@ -183,7 +183,7 @@ def _write(staging: Staging, chunks: Iterator[bytes], size: int | None, most: in
     staging.file.flush()
     yield end - reported
     if size is not None and end < size:
-        raise RequestFailed(f"{counted(end, 'byte')} of {size} came", again=True)
+        raise RequestFailed(f"{counted(end, 'byte')} of {size:,} came", again=True)
 
 
 def _refuse_no_file(response: requests.Response, staging: Staging) -> None:
@@ -218,7 +218,7 @@ def _announced(response: requests.Response, offset: int, wanted: FileSpec) -> in
     if wanted.size in (None, size) or kind.startswith(("text/", "application/json")):
         return size
     raise RequestFailed(
-        f"the server sends a file of {counted(size, 'byte')}, not {wanted.size} as listed or pinned",
+        f"the server sends a file of {counted(size, 'byte')}, not {wanted.size:,} as listed or pinned",
         again=False,
         becomes=StaleListing,
     )
@@ -229,7 +229,7 @@ def _free_bytes(staging: Staging, missing: int) -> int:
     free = shutil.disk_usage(staging.path.parent).free
     if missing > free:
         raise EnvironmentProblem(
-            f"{staging.path.parent}: {counted(missing, 'byte')} {plural('is', missing)} to come, and {free} "
+            f"{staging.path.parent}: {counted(missing, 'byte')} {plural('is', missing)} to come, and {free:,} "
             f"{plural('is', free)} free; free some space, or choose another --data-dir"
         )
     return free
@@ -252,7 +252,7 @@ def _verified(wanted: FileSpec, staging: Staging) -> Obtained:
     staging.file.flush()
     try:
         if wanted.size not in (None, staging.size):
-            raise SegmentProblem(f"{counted(staging.size, 'byte')} came, not {wanted.size}")
+            raise SegmentProblem(f"{counted(staging.size, 'byte')} came, not {wanted.size:,}")
         if wanted.sha256 and (sha256 := sha256_of(staging.path)) != wanted.sha256:
             raise SegmentProblem(f"the server's file has sha256 {sha256}, not {wanted.sha256} as pinned")
         found = inspect(wanted.file, staging.path, everything=True)

@@ -305,7 +305,7 @@ def _print_planned(planned: PlannedRun, store: Path, as_json: bool) -> None:
             print(f"{store}: {counted(planned.segments, 'segment')}, all complete; nothing to do")
             return
         print(f"{store}: {counted(planned.segments, 'segment')}, {planned.to_prepare:,} to prepare")
-        print(f"{counted(planned.to_write, 'shard')} to write, {planned.to_label} to label with {planned.model}")
+        print(f"{counted(planned.to_write, 'shard')} to write, {planned.to_label:,} to label with {planned.model}")
         print(f"at most about {decimal(planned.needed.bytes)} in {counted(planned.needed.files, 'file')}; ", end="")
         files = "" if planned.free.files is None else f" and {counted(planned.free.files, 'file')}"
         print(f"{decimal(planned.free.bytes)}{files} free")

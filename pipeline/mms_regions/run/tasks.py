@@ -185,7 +185,7 @@ def prepare_segment(slot: Slot, pins: Sequence[Pinned], data_dir: Path, settings
     samples, estimate = _scaled_samples(segment, partial(how.samples, burst))
     if len(samples) > slot.length:
         raise SegmentProblem(
-            f"{segment.key}: {counted(len(samples), 'electron sample')}, more than the {slot.length} that "
+            f"{segment.key}: {counted(len(samples), 'electron sample')}, more than the {slot.length:,} that "
             f"{segment.event.seconds:g} s can hold at 30 ms; times repeat or overlap in its files"
         )
     _refuse_nothing_complete(segment, samples)

@@ -73,4 +73,4 @@ def shortage(needed: Space, free: Free) -> Iterable[str]:
     if free.bytes < needed.bytes:
         yield f"{decimal(needed.bytes)} are needed, {decimal(free.bytes)} are free"
     if free.files is not None and free.files < needed.files:
-        yield f"{counted(needed.files, 'file')} {plural('is', needed.files)} needed, {free.files} more can be made"
+        yield f"{counted(needed.files, 'file')} {plural('is', needed.files)} needed, {free.files:,} more can be made"
