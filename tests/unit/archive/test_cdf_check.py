@@ -378,7 +378,7 @@ def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> list[CdfFile]:
 
 
 def test_each_file_of_a_segment_is_opened_once(two_of_each: list[CdfFile], opened: list[str]) -> None:
-    """They were opened again to be read, where they were more than five: a third of the time of a segment."""
+    """They were opened again to be read, where they were more than five: a fifth of the time of a segment."""
     for file in two_of_each:
         vouched_for(file)
     found = [read_times(file)[file.epoch].values for file in two_of_each]
