@@ -95,9 +95,7 @@ def made_case(folder: Path, seconds: float) -> Case:
     return Case(Segment(event, 4), here, convention(Settings()))
 
 
-@cache
-def _sha256(path: Path) -> str:
-    return sha256_of(path)
+_sha256 = cache(sha256_of)
 
 
 def _noise() -> Scene:

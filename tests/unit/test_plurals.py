@@ -55,6 +55,7 @@ def test_pages_count_with_the_noun() -> None:
         (0, "file", "0 files"),
         (1, "stretch", "1 stretch"),
         (2, "stretch", "2 stretches"),
+        (3, "process", "3 processes"),
         (10_000, "segment", "10,000 segments"),
     ],
 )

@@ -188,7 +188,7 @@ class _OpenFiles:
         if file is None or (file.expected, file.state) != (expected, state):
             file = _File(path, expected, state, _read(path))
         self._waiting[path] = file
-        while len(self._waiting) > 1 and sum(len(file.data) for file in self._waiting.values()) > _KEPT:
+        while len(self._waiting) > 1 and sum(len(other.data) for other in self._waiting.values()) > _KEPT:
             del self._waiting[next(iter(self._waiting))]
         return file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mms_regions.core.errors import InputProblem, UsageProblem, explain
-from mms_regions.core.files import expanded
+from mms_regions.core.files import expanded, read_file
 from mms_regions.core.settings import Settings, default_profile, read_profile, resolve_settings
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
@@ -154,3 +155,13 @@ def read_cluster(profile: Path | None) -> ClusterSettings:
     except ValidationError as problem:
         wrong = "; ".join(explain(problem).values())
         raise InputProblem(f"The table [cluster] of {profile} cannot be used: {wrong}. Correct it there.") from None
+
+
+def scheduler_address(cluster: ClusterSettings) -> str:
+    """The address of the scheduler that a profile names, from its scheduler file where the profile names that.
+
+    Raises OSError, ValueError, TypeError or KeyError where such a file cannot be used.
+    """
+    if not cluster.address.endswith(".json"):
+        return cluster.address
+    return str(json.loads(read_file(Path(cluster.address)))["address"])

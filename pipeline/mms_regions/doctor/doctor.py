@@ -7,7 +7,6 @@ limited. They import what they need inside, so that a broken library is a findin
 from __future__ import annotations
 
 import email.utils
-import json
 import os
 import socket
 import time
@@ -18,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mms_regions.core.cluster_settings import ClusterSettings
+from mms_regions.core.cluster_settings import ClusterSettings, scheduler_address
 from mms_regions.core.errors import InputProblem
-from mms_regions.core.files import read_file
 from mms_regions.core.settings import Settings
 from mms_regions.doctor.disk import cache_place, scratch_place, store_place
 from mms_regions.doctor.finding import Finding, State, Unanswered, program, start
@@ -89,9 +87,7 @@ def scheduler(cluster: ClusterSettings) -> Iterator[Finding]:
     if cluster.kind != "address":
         return
     try:
-        address = cluster.address
-        if address.endswith(".json"):
-            address = json.loads(read_file(Path(address)))["address"]
+        address = scheduler_address(cluster)
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_NETWORK_LIMIT).close()
     except (OSError, ValueError, KeyError, TypeError) as problem:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from mms_regions.core.cluster_settings import ClusterSettings
+from mms_regions.core.cluster_settings import ClusterSettings, scheduler_address
 from mms_regions.core.errors import EnvironmentProblem
-from mms_regions.core.files import read_file
 from mms_regions.workers.dask import DaskPool, Sentences
 from mms_regions.workers.pool import Pool
 from mms_regions.workers.start import protected_start
@@ -29,7 +26,7 @@ def at_address(cluster: ClusterSettings) -> Iterator[Pool]:
     with silence_logging_cmgr(logging.CRITICAL + 1):  # a scheduler that goes is reported in a sentence
         try:
             with protected_start():
-                client = Client(_address(cluster.address), timeout=min(30.0, cluster.start_timeout))
+                client = Client(_address(cluster), timeout=min(30.0, cluster.start_timeout))
         except (OSError, TimeoutError, ValueError, TypeError) as problem:  # TypeError: no TLS in Dask's settings
             raise EnvironmentProblem(
                 f"No scheduler answers at {cluster.address} ({problem}); start one (`dask scheduler`), or correct "
@@ -49,14 +46,11 @@ def _sentences(cluster: ClusterSettings) -> Sentences:
     )
 
 
-def _address(given: str) -> str:
-    """The address itself, or the one in a scheduler file."""
-    if not given.endswith(".json"):
-        return given
+def _address(cluster: ClusterSettings) -> str:
     try:
-        return str(json.loads(read_file(Path(given).expanduser()))["address"])
+        return scheduler_address(cluster)
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise EnvironmentProblem(
-            f"The scheduler file {given} cannot be used ({problem}); start the scheduler with --scheduler-file, or "
-            "correct address in the profile"
+            f"The scheduler file {cluster.address} cannot be used ({problem}); start the scheduler with "
+            "--scheduler-file, or correct address in the profile"
         ) from None
